@@ -1,0 +1,3 @@
+//! The binary: parse, act, report.
+
+fn main() {}

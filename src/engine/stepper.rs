@@ -1,0 +1,75 @@
+//! What the engine asks of whoever computes: the one door between the engine and MLX.
+
+use crate::engine::request::Logprobs;
+use crate::error::Result;
+use crate::sample::Sampling;
+
+/// A sequence that has a cache, from [`Stepper::open`] to [`Stepper::close`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub usize);
+
+/// The tokens that one sequence contributes to a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Tokens known to the host: a piece of a prompt.
+    Tokens(Vec<u32>),
+    /// The token that was sampled for this slot in the step before, not yet read by the host.
+    Previous,
+}
+
+/// One sequence's part in a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// Whose.
+    pub slot: Slot,
+    /// What is appended to it.
+    pub input: Input,
+    /// Whether the next token is to be sampled after it.
+    pub sample: bool,
+}
+
+/// A token sampled in a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampled {
+    /// For whom.
+    pub slot: Slot,
+    /// The token.
+    pub token: u32,
+    /// Where the slot's sampling asked for them.
+    pub logprobs: Option<Logprobs>,
+}
+
+/// Computes steps over several sequences. Lives on the engine's thread and is made there.
+///
+/// Steps are queued: [`Stepper::step`] may return before anything is computed, and
+/// [`Stepper::collect`] waits for the oldest step not yet collected, so that the engine can queue
+/// step n+1 before it reads the tokens of step n.
+pub trait Stepper {
+    /// Tokens that a sequence of this model may hold.
+    fn context(&self) -> usize;
+
+    /// Tokens of one prompt that one step should take at most.
+    fn prefill_chunk(&self) -> usize;
+
+    /// A new, empty sequence.
+    fn open(&mut self) -> Result<Slot>;
+
+    /// Sets how tokens are chosen for `slot` from now on. `prompt` is the whole prompt, cached
+    /// part included: penalties look back into it.
+    fn sampling(&mut self, slot: Slot, sampling: &Sampling, seed: u64, prompt: &[u32]) -> Result<()>;
+
+    /// Cuts a sequence back to at most `length` tokens; says how many remain (a cache that cannot
+    /// stop there keeps fewer, possibly none).
+    fn rewind(&mut self, slot: Slot, length: usize) -> Result<usize>;
+
+    /// Queues one step. An error concerns every sequence in `work`: their state is then undefined
+    /// and they must be closed; other sequences are untouched.
+    fn step(&mut self, work: &[Work]) -> Result<()>;
+
+    /// The tokens of the oldest step not collected, in the order of its `work`, for those that
+    /// asked to sample.
+    fn collect(&mut self) -> Result<Vec<Sampled>>;
+
+    /// Ends a sequence and frees its cache.
+    fn close(&mut self, slot: Slot);
+}

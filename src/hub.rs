@@ -1,0 +1,1 @@
+//! Model name or folder to local files.

@@ -1,0 +1,1 @@
+//! Text to token ids and back, and messages to prompts. Knows nothing of models or MLX.
