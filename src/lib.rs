@@ -1,12 +1,13 @@
 //! The core of `mlxr`: no terminal, no arguments, no HTTP, no environment variables, no async.
 //!
-//! The journey of a token: [`hub`] finds the model's files, `config` and `weights` read them,
+//! The journey of a token: [`hub`] finds the model's [`files`], `config` and `weights` read them,
 //! [`tokenizer`] turns messages into ids, [`engine`] schedules them onto a `models` forward over
 //! `cache` layers built from `ops` on `mlx`, [`sample`] says how the next id is chosen, and the
 //! tokenizer's streaming decoder turns it back into text.
 
 pub mod engine;
 pub mod error;
+pub mod files;
 pub mod hub;
 pub mod progress;
 pub mod sample;
