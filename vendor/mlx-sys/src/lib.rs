@@ -57,7 +57,7 @@ macro_rules! dynamic_table {
             ///
             /// # Safety
             /// As the C function's documentation says.
-            pub unsafe fn $name($($arg: $type),*) $(-> $result)? {
+            pub unsafe extern "C" fn $name($($arg: $type),*) $(-> $result)? {
                 // SAFETY: passed on to the caller.
                 unsafe { (crate::loader::table().$name)($($arg),*) }
             }
