@@ -113,6 +113,14 @@ pub enum Error {
         /// What is wrong with its value.
         problem: String,
     },
+    /// Another part of a request means nothing or cannot be served.
+    #[error("{field}: {problem}")]
+    Request {
+        /// The part's name, as in [`crate::engine::request::Request`].
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The hub could not be reached or answered with an error.
     #[error("{repo}: {problem}")]
     Hub {

@@ -1,4 +1,191 @@
 //! Requests in, events out: schedules sequences on the one thread that computes. Knows no MLX.
 
+mod answer;
+mod outlet;
 pub mod request;
+mod reuse;
+mod schedule;
+mod sequence;
 pub mod stepper;
+mod stop;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crate::engine::outlet::Outlet;
+use crate::engine::request::{Event, Request, Sink};
+use crate::engine::schedule::Scheduler;
+use crate::engine::sequence::Submission;
+use crate::engine::stepper::Stepper;
+use crate::error::{Error, Result};
+use crate::tokenizer::Tokenizer;
+
+/// A handle on the thread that computes. Clones are cheap and share it. When the last one is
+/// dropped, requests that have not ended fail, and the drop waits until the thread has ended.
+#[derive(Clone)]
+pub struct Engine {
+    thread: Arc<Thread>,
+}
+
+struct Thread {
+    /// `None` only while this is dropped.
+    sender: Option<Sender<Submission>>,
+    /// `None` only while this is dropped.
+    handle: Option<JoinHandle<()>>,
+    context: usize,
+    /// Why the thread ended, set before it takes no more requests.
+    ended: Arc<OnceLock<String>>,
+}
+
+impl Engine {
+    /// Starts the thread, makes the stepper on it with `make`, and waits until that is done.
+    /// `tokenizer` turns the produced tokens into text.
+    ///
+    /// # Errors
+    /// What `make` gave, or [`Error::EngineStopped`] where it panicked.
+    pub fn start<S: Stepper + 'static>(
+        tokenizer: Arc<Tokenizer>,
+        make: impl FnOnce() -> Result<S> + Send + 'static,
+    ) -> Result<Self> {
+        let (sender, receiver) = channel();
+        let (made, is_made) = channel();
+        let ended = Arc::new(OnceLock::new());
+        let ending = Arc::clone(&ended);
+        let handle = thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || live(tokenizer, make, &made, &receiver, &ending))
+            .map_err(|error| Error::EngineStopped(format!("its thread did not start: {error}")))?;
+        let context = is_made.recv().map_err(|_| stopped(&ended)).flatten()?;
+        let (sender, handle) = (Some(sender), Some(handle));
+        Ok(Self {
+            thread: Arc::new(Thread {
+                sender,
+                handle,
+                context,
+                ended,
+            }),
+        })
+    }
+
+    /// Tokens that the model can hold, prompt and answer together.
+    pub fn context(&self) -> usize {
+        self.thread.context
+    }
+
+    /// Checks a request and queues it; `sink` then gets its events on the engine's thread.
+    ///
+    /// # Errors
+    /// As [`Request::check`], or [`Error::EngineStopped`]; `sink` is then never called.
+    pub fn submit(&self, request: Request, sink: Sink) -> Result<()> {
+        request.check(self.context())?;
+        let outlet = Outlet::new(sink);
+        let submission = Submission {
+            request,
+            outlet,
+            submitted: Instant::now(),
+        };
+        let sender = self
+            .thread
+            .sender
+            .as_ref()
+            .ok_or_else(|| stopped(&self.thread.ended))?;
+        sender.send(submission).map_err(|SendError(submission)| {
+            submission.outlet.disarm();
+            stopped(&self.thread.ended)
+        })
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.sender = None;
+        // A sink may hold the last handle; the thread cannot wait for itself.
+        if let Some(handle) = self.handle.take()
+            && handle.thread().id() != thread::current().id()
+        {
+            // A panic there was told to everyone whom it concerned.
+            drop(handle.join());
+        }
+    }
+}
+
+fn stopped(ended: &OnceLock<String>) -> Error {
+    Error::EngineStopped(
+        ended
+            .get()
+            .map_or("its thread has ended", String::as_str)
+            .to_owned(),
+    )
+}
+
+/// The thread's life. Whatever ends it, everyone who waits is told.
+fn live<S: Stepper>(
+    tokenizer: Arc<Tokenizer>,
+    make: impl FnOnce() -> Result<S>,
+    made: &Sender<Result<usize>>,
+    receiver: &Receiver<Submission>,
+    ended: &OnceLock<String>,
+) {
+    let mut scheduler = None;
+    let life = catch_unwind(AssertUnwindSafe(|| match make() {
+        Ok(stepper) => {
+            let context = stepper.context();
+            let scheduler = scheduler.insert(Scheduler::new(stepper, tokenizer));
+            if made.send(Ok(context)).is_ok() {
+                run(scheduler, receiver);
+            }
+        }
+        Err(error) => drop(made.send(Err(error))),
+    }));
+    let why = life.map_or_else(
+        |panic| message(&*panic),
+        |()| "its last handle is gone".to_owned(),
+    );
+    let why = ended.get_or_init(|| why);
+    if let Some(scheduler) = scheduler {
+        scheduler.stop(why);
+    }
+    for submission in receiver.try_iter() {
+        submission
+            .outlet
+            .end(Event::Failed(Error::EngineStopped(why.clone())));
+    }
+}
+
+/// Serves until the last handle is gone. Sleeps when there is nothing to do.
+fn run<S: Stepper>(scheduler: &mut Scheduler<S>, receiver: &Receiver<Submission>) {
+    loop {
+        if !scheduler.has_work() {
+            match receiver.recv() {
+                Ok(submission) => scheduler.submit(submission),
+                Err(_) => return,
+            }
+        }
+        loop {
+            match receiver.try_recv() {
+                Ok(submission) => scheduler.submit(submission),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+        scheduler.turn();
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!(
+        "its thread panicked: {}",
+        text.unwrap_or("for an unknown reason")
+    )
+}

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::sample::Sampling;
 
 /// One generation asked for.
@@ -23,6 +23,44 @@ pub struct Request {
     pub context: Option<usize>,
     /// Go on after end-of-sequence tokens (they are then part of the answer).
     pub ignore_eos: bool,
+}
+
+impl Request {
+    /// Refuses what a model that holds `context` tokens cannot serve.
+    ///
+    /// # Errors
+    /// [`Error::EmptyPrompt`], [`Error::ContextOverflow`] where no token of an answer would fit,
+    /// [`Error::Sampling`], or [`Error::Request`] with the field's name.
+    pub fn check(&self, context: usize) -> Result<()> {
+        let refuse = |field, problem: String| Err(Error::Request { field, problem });
+        self.sampling.check()?;
+        if self.tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        let limit = self.context.unwrap_or(context);
+        if limit > context {
+            return refuse(
+                "context",
+                format!("{limit} tokens are more than the model's {context}"),
+            );
+        }
+        if self.tokens.len() >= limit {
+            return Err(Error::ContextOverflow {
+                tokens: self.tokens.len(),
+                limit,
+            });
+        }
+        if !self.joints.is_sorted() || self.joints.last() > Some(&self.tokens.len()) {
+            return refuse(
+                "joints",
+                "they are not ascending offsets in the prompt".to_owned(),
+            );
+        }
+        if self.stop.iter().any(String::is_empty) {
+            return refuse("stop", "a stop string is empty".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// One produced token.
@@ -65,10 +103,12 @@ pub enum Event<'a> {
     },
     /// One decode step. `text` holds whole characters only and may be empty: bytes of an
     /// unfinished character and text that may become a stop string wait, and their tokens with them.
+    /// Sent for every produced token, and once more before `Done` where an end-of-sequence token
+    /// lets something go that has waited.
     Text {
         /// What may be shown now.
         text: &'a str,
-        /// The tokens that `text` came from.
+        /// The tokens whose text begins in `text`; a token without text goes with the next one.
         tokens: &'a [Token],
     },
     /// The normal end. Also sent after a `Break` or a cancel, with [`Finish::Cancelled`].
@@ -84,7 +124,8 @@ pub enum Event<'a> {
     Failed(Error),
 }
 
-/// Receives the events of one request, on the engine's thread. `Break` ends the generation.
+/// Receives the events of one request, on the engine's thread, which does nothing else meanwhile.
+/// `Break` ends the generation; so does a panic, after which the sink is not called again.
 pub type Sink = Box<dyn FnMut(Event<'_>) -> ControlFlow<()> + Send>;
 
 /// Why a generation ended.
@@ -107,9 +148,9 @@ pub struct Usage {
     pub prompt: usize,
     /// Of these, taken from an earlier sequence.
     pub cached: usize,
-    /// Of these, computed: `prompt - cached` unless cancelled.
+    /// Of these, computed: `prompt - cached` unless cancelled before.
     pub evaluated: usize,
-    /// Tokens produced, without the end-of-sequence token.
+    /// Tokens produced, without the end-of-sequence token, with those of a stop string.
     pub completion: usize,
 }
 
@@ -120,7 +161,7 @@ pub struct Timings {
     pub queued: Duration,
     /// From the first step to the last prompt token's evaluation.
     pub prompt: Duration,
-    /// From submission to the first produced token.
+    /// From submission to the first produced token; 0 where there is none.
     pub first_token: Duration,
     /// From the first produced token to the last.
     pub decode: Duration,

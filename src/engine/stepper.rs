@@ -43,12 +43,14 @@ pub struct Sampled {
 ///
 /// Steps are queued: [`Stepper::step`] may return before anything is computed, and
 /// [`Stepper::collect`] waits for the oldest step not yet collected, so that the engine can queue
-/// step n+1 before it reads the tokens of step n.
+/// step n+1 before it reads the tokens of step n. Calls take effect in the order in which they are
+/// made: a slot may be rewound or closed while a step that works on it is not collected, and what
+/// that step samples for it is then of no interest.
 pub trait Stepper {
     /// Tokens that a sequence of this model may hold.
     fn context(&self) -> usize;
 
-    /// Tokens of one prompt that one step should take at most.
+    /// Tokens of prompts that one step should take at most, in all.
     fn prefill_chunk(&self) -> usize;
 
     /// A new, empty sequence.
@@ -73,7 +75,8 @@ pub trait Stepper {
     fn step(&mut self, work: &[Work]) -> Result<()>;
 
     /// The tokens of the oldest step not collected, in the order of its `work`, for those that
-    /// asked to sample.
+    /// asked to sample. An error concerns every sequence in that `work`, as one of
+    /// [`Stepper::step`] does.
     fn collect(&mut self) -> Result<Vec<Sampled>>;
 
     /// Ends a sequence and frees its cache.

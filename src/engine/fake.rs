@@ -1,0 +1,265 @@
+//! A stepper without a model, for tests: computes by a rule, and panics where it is misused.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::engine::stepper::{Input, Sampled, Slot, Stepper, Work};
+use crate::error::{Error, Result};
+use crate::sample::Sampling;
+
+/// The next token after all tokens of a sequence, for a seed.
+pub(super) type Rule = Box<dyn Fn(&[u32], u64) -> u32 + Send>;
+
+/// A sequence as the fake holds it.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    pub(super) tokens: Vec<u32>,
+    prompt: Vec<u32>,
+    seed: u64,
+    /// The token sampled last, and the number of the step that did it.
+    sampled: Option<(usize, u32)>,
+    /// A failed step has touched it.
+    undefined: bool,
+    /// Counts openings, since slot numbers come back.
+    opening: usize,
+}
+
+/// A step that is not collected.
+pub(super) struct Queued {
+    number: usize,
+    /// The slots, each with its opening.
+    slots: Vec<(Slot, usize)>,
+    sampled: Vec<Sampled>,
+}
+
+/// How far a rewind reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rewinds {
+    Anywhere,
+    /// Only to multiples of a length.
+    Multiples(usize),
+    /// Only to where the sequence is.
+    Nowhere,
+}
+
+pub(super) struct Fake {
+    pub(super) context: usize,
+    pub(super) chunk: usize,
+    pub(super) rewinds: Rewinds,
+    /// Steps, counted from 0, that fail when queued.
+    pub(super) fail_steps: Vec<usize>,
+    /// Steps that fail when collected.
+    pub(super) fail_collects: Vec<usize>,
+    /// A step that panics.
+    pub(super) panic_step: Option<usize>,
+    /// A step that gives no token, without an error.
+    pub(super) mute_step: Option<usize>,
+    /// Whether no sequence can be opened.
+    pub(super) full: bool,
+    /// Every step that was asked for.
+    pub(super) steps: Vec<Vec<Work>>,
+    pub(super) slots: BTreeMap<Slot, Cache>,
+    pub(super) queued: VecDeque<Queued>,
+    pub(super) rule: Rule,
+    pub(super) openings: usize,
+}
+
+impl Fake {
+    pub(super) fn new(rule: Rule) -> Self {
+        Self {
+            context: 64,
+            chunk: 8,
+            rewinds: Rewinds::Anywhere,
+            fail_steps: Vec::new(),
+            fail_collects: Vec::new(),
+            panic_step: None,
+            mute_step: None,
+            full: false,
+            steps: Vec::new(),
+            slots: BTreeMap::new(),
+            queued: VecDeque::new(),
+            rule,
+            openings: 0,
+        }
+    }
+
+    fn slot(&mut self, slot: Slot) -> &mut Cache {
+        let cache = self.slots.get_mut(&slot).expect("the slot is open");
+        assert!(!cache.undefined, "{slot:?} is in an undefined state");
+        cache
+    }
+
+    fn part(&mut self, number: usize, work: &Work) -> Option<Sampled> {
+        let context = self.context;
+        let cache = self.slot(work.slot);
+        let answering = cache.tokens.len() >= cache.prompt.len();
+        match &work.input {
+            Input::Tokens(tokens) => {
+                assert!(!tokens.is_empty(), "a part has tokens");
+                assert!(!answering, "an answer's tokens come from the step before");
+                cache.tokens.extend(tokens);
+                assert!(
+                    cache.prompt.starts_with(&cache.tokens),
+                    "the prompt as announced"
+                );
+            }
+            Input::Previous => {
+                let (step, token) = cache.sampled.expect("a token was sampled before");
+                assert_eq!(step + 1, number, "the token was sampled in the step before");
+                cache.tokens.push(token);
+            }
+        }
+        assert!(cache.tokens.len() <= context, "within the context");
+        if !work.sample {
+            return None;
+        }
+        assert!(
+            cache.tokens.len() >= cache.prompt.len(),
+            "no token is sampled inside the prompt"
+        );
+        let (tokens, seed) = (cache.tokens.clone(), cache.seed);
+        let token = (self.rule)(&tokens, seed);
+        self.slot(work.slot).sampled = Some((number, token));
+        Some(Sampled {
+            slot: work.slot,
+            token,
+            logprobs: None,
+        })
+    }
+}
+
+impl Stepper for Fake {
+    fn context(&self) -> usize {
+        self.context
+    }
+
+    fn prefill_chunk(&self) -> usize {
+        self.chunk
+    }
+
+    fn open(&mut self) -> Result<Slot> {
+        if self.full {
+            return Err(Error::Mlx("no room".to_owned()));
+        }
+        // The lowest free number, so that numbers come back.
+        let slot = Slot(
+            self.slots
+                .keys()
+                .zip(0..)
+                .take_while(|(slot, free)| slot.0 == *free)
+                .count(),
+        );
+        self.openings += 1;
+        self.slots.insert(
+            slot,
+            Cache {
+                opening: self.openings,
+                ..Cache::default()
+            },
+        );
+        Ok(slot)
+    }
+
+    fn sampling(&mut self, slot: Slot, _: &Sampling, seed: u64, prompt: &[u32]) -> Result<()> {
+        let cache = self.slot(slot);
+        assert!(
+            prompt.starts_with(&cache.tokens),
+            "the cache holds a start of the prompt"
+        );
+        assert!(
+            cache.tokens.len() < prompt.len(),
+            "one token is left to compute"
+        );
+        (cache.prompt, cache.seed) = (prompt.to_vec(), seed);
+        Ok(())
+    }
+
+    fn rewind(&mut self, slot: Slot, length: usize) -> Result<usize> {
+        let rewinds = self.rewinds;
+        let cache = self.slot(slot);
+        assert!(length <= cache.tokens.len(), "a rewind goes back");
+        cache.tokens.truncate(match rewinds {
+            Rewinds::Multiples(of) => length / of * of,
+            Rewinds::Nowhere if length < cache.tokens.len() => 0,
+            Rewinds::Anywhere | Rewinds::Nowhere => length,
+        });
+        cache.sampled = None;
+        Ok(cache.tokens.len())
+    }
+
+    fn step(&mut self, work: &[Work]) -> Result<()> {
+        let number = self.steps.len();
+        self.steps.push(work.to_vec());
+        assert!(!work.is_empty(), "a step has work");
+        assert!(self.queued.len() <= 1, "one step ahead");
+        let prompts = work.iter().map(|work| match &work.input {
+            Input::Tokens(tokens) => tokens.len(),
+            Input::Previous => 0,
+        });
+        assert!(
+            prompts.sum::<usize>() <= self.chunk,
+            "prompts keep to the chunk"
+        );
+        assert_ne!(self.panic_step, Some(number), "told to panic");
+        let slots = work
+            .iter()
+            .map(|work| (work.slot, self.slot(work.slot).opening))
+            .collect();
+        if self.fail_steps.contains(&number) {
+            for work in work {
+                self.slot(work.slot).undefined = true;
+            }
+            return Err(Error::Mlx(format!("step {number} failed")));
+        }
+        let sampled = work
+            .iter()
+            .filter_map(|work| self.part(number, work))
+            .collect();
+        self.queued.push_back(Queued {
+            number,
+            slots,
+            sampled,
+        });
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<Vec<Sampled>> {
+        let Queued {
+            number,
+            slots,
+            sampled,
+        } = self.queued.pop_front().expect("a queued step");
+        if self.mute_step == Some(number) {
+            return Ok(Vec::new());
+        }
+        if !self.fail_collects.contains(&number) {
+            return Ok(sampled);
+        }
+        for (slot, opening) in slots {
+            if let Some(cache) = self
+                .slots
+                .get_mut(&slot)
+                .filter(|held| held.opening == opening)
+            {
+                cache.undefined = true;
+            }
+        }
+        Err(Error::Mlx(format!("collecting step {number} failed")))
+    }
+
+    fn close(&mut self, slot: Slot) {
+        self.slots.remove(&slot).expect("an open slot is closed");
+    }
+}
+
+/// A rule that looks at everything: small letters, halves of characters, now and then an end.
+pub(super) fn any_token(tokens: &[u32], seed: u64) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    (tokens, seed).hash(&mut hasher);
+    match hasher.finish() % 32 {
+        0 => 2,
+        1..=3 => 130,
+        4..=6 => 105,
+        letter => letter as u32 % 6 + 67,
+    }
+}

@@ -1,0 +1,204 @@
+//! Builds steps from everything that is live and hands their results out. Knows no threads.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::engine::request::{Event, Finish, Request};
+use crate::engine::reuse::Idle;
+use crate::engine::sequence::{Part, Sequence, Submission};
+use crate::engine::stepper::{Slot, Stepper, Work};
+use crate::error::{Error, Result};
+use crate::tokenizer::Tokenizer;
+
+/// Steps that may be queued and not collected while the next one is built.
+const STEPS_AHEAD: usize = 1;
+
+/// Every request that the engine has, from submission to its end.
+pub(super) struct Scheduler<S> {
+    stepper: S,
+    tokenizer: Arc<Tokenizer>,
+    /// Without a slot, oldest first.
+    waiting: VecDeque<Submission>,
+    /// With a slot, oldest first.
+    live: Vec<Sequence>,
+    /// Slots of ended sequences.
+    idle: Idle,
+    /// Steps queued and not collected, oldest first.
+    queued: VecDeque<Vec<Part>>,
+    next_id: u64,
+}
+
+impl<S: Stepper> Scheduler<S> {
+    pub(super) fn new(stepper: S, tokenizer: Arc<Tokenizer>) -> Self {
+        Self {
+            stepper,
+            tokenizer,
+            waiting: VecDeque::new(),
+            live: Vec::new(),
+            idle: Idle::default(),
+            queued: VecDeque::new(),
+            next_id: 0,
+        }
+    }
+
+    /// Takes a request in; it joins the next step that has room for its prompt.
+    pub(super) fn submit(&mut self, submission: Submission) {
+        self.waiting.push_back(submission);
+    }
+
+    /// Whether a turn would do anything.
+    pub(super) fn has_work(&self) -> bool {
+        !(self.waiting.is_empty() && self.live.is_empty() && self.queued.is_empty())
+    }
+
+    /// Queues one step of everything live, then collects the step before it. Where there is
+    /// nothing to queue, collects what is left.
+    pub(super) fn turn(&mut self) {
+        let chunk = self.stepper.prefill_chunk().max(1);
+        self.admit(chunk);
+        let (work, parts) = self.plan(chunk);
+        let ahead = if work.is_empty() { 0 } else { STEPS_AHEAD };
+        if !work.is_empty() {
+            match self.stepper.step(&work) {
+                Ok(()) => self.queued.push_back(parts),
+                Err(error) => self.fail(&parts, &error),
+            }
+        }
+        if self.queued.len() > ahead
+            && let Some(parts) = self.queued.pop_front()
+        {
+            self.collect(parts);
+        }
+    }
+
+    /// Ends everything with an error.
+    pub(super) fn stop(self, why: &str) {
+        let stopped = || Error::EngineStopped(why.to_owned());
+        for sequence in self.live {
+            sequence.failed(stopped());
+        }
+        for submission in self.waiting {
+            submission.outlet.end(Event::Failed(stopped()));
+        }
+    }
+
+    /// Gives slots to waiting requests while the next step has room for prompt tokens.
+    fn admit(&mut self, chunk: usize) {
+        let unqueued =
+            |live: &[Sequence]| live.iter().map(Sequence::unqueued_prompt).sum::<usize>();
+        while unqueued(&self.live) < chunk
+            && let Some(submission) = self.waiting.pop_front()
+        {
+            let seed = submission.request.sampling.seed.unwrap_or_else(fresh_seed);
+            let place = match self.place(&submission.request, seed) {
+                Ok(place) => place,
+                Err(error) => {
+                    submission.outlet.end(Event::Failed(error));
+                    continue;
+                }
+            };
+            let id = self.next_id;
+            self.next_id += 1;
+            let (tokenizer, context) = (Arc::clone(&self.tokenizer), self.stepper.context());
+            let mut sequence = Sequence::new(id, place, submission, tokenizer, context);
+            match sequence.start(seed) {
+                ControlFlow::Continue(()) => self.live.push(sequence),
+                ControlFlow::Break(finish) => self.retire(sequence, finish),
+            }
+        }
+    }
+
+    /// A slot for a request, and how many tokens of its prompt are already there.
+    fn place(&mut self, request: &Request, seed: u64) -> Result<(Slot, usize)> {
+        let (slot, cached) = match self.idle.take(&request.tokens) {
+            Some((slot, keep)) => (slot, self.stepper.rewind(slot, keep)),
+            None => (self.stepper.open()?, Ok(0)),
+        };
+        let ready = cached.and_then(|cached| {
+            self.stepper
+                .sampling(slot, &request.sampling, seed, &request.tokens)?;
+            Ok((slot, cached))
+        });
+        ready.inspect_err(|_| self.stepper.close(slot))
+    }
+
+    /// Every live sequence's part in the next step, prompts up to `chunk` tokens in all.
+    fn plan(&mut self, chunk: usize) -> (Vec<Work>, Vec<Part>) {
+        let mut room = chunk;
+        let parts = self.live.iter_mut().filter_map(|sequence| {
+            let before = sequence.unqueued_prompt();
+            let work = sequence.work(room)?;
+            room -= before - sequence.unqueued_prompt();
+            Some(work)
+        });
+        parts.unzip()
+    }
+
+    /// Reads the oldest queued step's tokens. Those of sequences that have ended are dropped.
+    fn collect(&mut self, parts: Vec<Part>) {
+        let mut sampled = match self.stepper.collect() {
+            Ok(sampled) => sampled,
+            Err(error) => return self.fail(&parts, &error),
+        };
+        for part in parts {
+            let found = sampled.iter().position(|sampled| sampled.slot == part.slot);
+            let token = found.map(|index| sampled.swap_remove(index));
+            let Some(index) = self.live.iter().position(|live| live.id() == part.id) else {
+                continue;
+            };
+            if part.sampled && token.is_none() {
+                let missing = Error::Mlx("a step gave no token where one was asked for".to_owned());
+                self.fail(&[part], &missing);
+            } else if let ControlFlow::Break(finish) = self.live[index].advance(&part, token) {
+                let sequence = self.live.remove(index);
+                self.retire(sequence, finish);
+            }
+        }
+    }
+
+    /// Ends a sequence that is in good order; its slot may serve a later one.
+    fn retire(&mut self, sequence: Sequence, finish: Finish) {
+        let (slot, tokens) = sequence.done(finish);
+        if let Some(slot) = self.idle.keep(slot, tokens) {
+            self.stepper.close(slot);
+        }
+    }
+
+    /// Ends whatever a failed step has touched.
+    fn fail(&mut self, parts: &[Part], error: &Error) {
+        let touched = |slot: Slot| parts.iter().any(|part| part.slot == slot);
+        for sequence in self
+            .live
+            .extract_if(.., |sequence| touched(sequence.slot()))
+        {
+            self.stepper.close(sequence.failed(again(error)));
+        }
+        for part in parts {
+            if self.idle.remove(part.slot) {
+                self.stepper.close(part.slot);
+            }
+        }
+    }
+
+    /// What the tests look into.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> (&S, &[Sequence], &Idle) {
+        (&self.stepper, &self.live, &self.idle)
+    }
+}
+
+/// The same error for one more request.
+fn again(error: &Error) -> Error {
+    match error {
+        Error::NotFinite => Error::NotFinite,
+        Error::Mlx(message) => Error::Mlx(message.clone()),
+        other => Error::Mlx(other.to_string()),
+    }
+}
+
+/// A seed nobody can guess: the standard library keys each hasher from the system's randomness.
+fn fresh_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

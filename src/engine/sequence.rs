@@ -1,0 +1,250 @@
+//! One request that has a slot: what it still needs, and what has come of it. Knows no other.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::engine::answer::{Answer, Piece};
+use crate::engine::outlet::Outlet;
+use crate::engine::request::{Event, Finish, Request, Timings, Token, Usage};
+use crate::engine::stepper::{Input, Sampled, Slot, Work};
+use crate::error::Error;
+use crate::tokenizer::Tokenizer;
+
+/// A checked request on its way in.
+pub(super) struct Submission {
+    pub(super) request: Request,
+    pub(super) outlet: Outlet,
+    pub(super) submitted: Instant,
+}
+
+/// A sequence's part in a queued step.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Of the sequence, never given twice.
+    pub(super) id: u64,
+    /// Its slot when the step was queued.
+    pub(super) slot: Slot,
+    /// Tokens of the prompt that are evaluated after this step, where it works on the prompt.
+    pub(super) prefilled: Option<usize>,
+    /// Whether a token is sampled.
+    pub(super) sampled: bool,
+}
+
+/// A live request.
+pub(super) struct Sequence {
+    id: u64,
+    slot: Slot,
+    outlet: Outlet,
+    tokenizer: Arc<Tokenizer>,
+    answer: Answer,
+    /// The prompt, then every token sampled, read by the host.
+    tokens: Vec<u32>,
+    usage: Usage,
+    /// Tokens that the slot holds once every queued step is done.
+    queued: usize,
+    /// Tokens whose sampling is queued or done.
+    asked: usize,
+    /// Tokens to produce at most.
+    limit: usize,
+    ignore_eos: bool,
+    submitted: Instant,
+    timings: Timings,
+}
+
+impl Sequence {
+    /// A sequence on a `slot` that holds the first `cached` tokens of the prompt, for a model that
+    /// holds `context` tokens.
+    pub(super) fn new(
+        id: u64,
+        (slot, cached): (Slot, usize),
+        Submission {
+            request,
+            outlet,
+            submitted,
+        }: Submission,
+        tokenizer: Arc<Tokenizer>,
+        context: usize,
+    ) -> Self {
+        let prompt = request.tokens.len();
+        let room = request.context.unwrap_or(context).saturating_sub(prompt);
+        Self {
+            id,
+            slot,
+            outlet,
+            answer: Answer::new(Arc::clone(&tokenizer), request.stop),
+            tokenizer,
+            usage: Usage {
+                prompt,
+                cached,
+                ..Usage::default()
+            },
+            tokens: request.tokens,
+            queued: cached,
+            asked: 0,
+            limit: request.limit.unwrap_or(room).min(room),
+            ignore_eos: request.ignore_eos,
+            submitted,
+            timings: Timings::default(),
+        }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Tokens of the prompt that no step has taken.
+    pub(super) fn unqueued_prompt(&self) -> usize {
+        self.usage.prompt.saturating_sub(self.queued)
+    }
+
+    /// Tells that the request has a place.
+    pub(super) fn start(&mut self, seed: u64) -> ControlFlow<Finish> {
+        let Usage { prompt, cached, .. } = self.usage;
+        self.tell(Event::Started {
+            prompt,
+            cached,
+            seed,
+        })
+    }
+
+    /// Its part in the next step, with no more than `room` tokens of the prompt.
+    pub(super) fn work(&mut self, room: usize) -> Option<(Work, Part)> {
+        let (input, prefilled) = match self.unqueued_prompt() {
+            0 if self.asked < self.limit => (Input::Previous, None),
+            0 => return None,
+            _ if room == 0 => return None,
+            left => {
+                let until = self.queued + left.min(room);
+                (
+                    Input::Tokens(self.tokens[self.queued..until].to_vec()),
+                    Some(until),
+                )
+            }
+        };
+        if self.queued == self.usage.cached {
+            self.timings.queued = self.submitted.elapsed();
+        }
+        self.queued = prefilled.unwrap_or(self.queued + 1);
+        let sample = self.unqueued_prompt() == 0 && self.asked < self.limit;
+        self.asked += usize::from(sample);
+        let part = Part {
+            id: self.id,
+            slot: self.slot,
+            prefilled,
+            sampled: sample,
+        };
+        Some((
+            Work {
+                slot: self.slot,
+                input,
+                sample,
+            },
+            part,
+        ))
+    }
+
+    /// A step is done in which it had a `part`, with the token sampled there.
+    pub(super) fn advance(&mut self, part: &Part, token: Option<Sampled>) -> ControlFlow<Finish> {
+        // Recorded before anyone is told: the next step has this token already, and a sink may end
+        // the sequence here.
+        self.tokens.extend(token.as_ref().map(|token| token.token));
+        if let Some(done) = part.prefilled {
+            self.prefilled(done)?;
+        }
+        token.map_or(ControlFlow::Continue(()), |token| self.produced(token))
+    }
+
+    /// The prompt is evaluated up to `done` tokens.
+    fn prefilled(&mut self, done: usize) -> ControlFlow<Finish> {
+        let total = self.usage.prompt;
+        self.usage.evaluated = done - self.usage.cached;
+        self.timings.prompt = self.submitted.elapsed().saturating_sub(self.timings.queued);
+        self.tell(Event::Prefill { done, total })?;
+        if done == total && self.limit == 0 {
+            return ControlFlow::Break(Finish::Length);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A token is produced.
+    fn produced(&mut self, sampled: Sampled) -> ControlFlow<Finish> {
+        let Sampled {
+            token: id,
+            logprobs,
+            ..
+        } = sampled;
+        if !self.ignore_eos && self.tokenizer.eos_ids().contains(&id) {
+            let rest = self.answer.finish();
+            if rest != Piece::default() {
+                self.show(rest)?;
+            }
+            return ControlFlow::Break(Finish::Eos(id));
+        }
+        let since = self.submitted.elapsed();
+        if self.usage.completion == 0 {
+            self.timings.first_token = since;
+        }
+        self.timings.decode = since.saturating_sub(self.timings.first_token);
+        self.usage.completion += 1;
+        self.answer.push(Token { id, logprobs });
+        let last = self.usage.completion == self.limit;
+        let piece = if last {
+            self.answer.finish()
+        } else {
+            self.answer.release()
+        };
+        self.show(piece)?;
+        if last {
+            ControlFlow::Break(Finish::Length)
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// Ends it with `Done`: its slot, and the tokens that the slot holds once every queued step is
+    /// done.
+    pub(super) fn done(mut self, finish: Finish) -> (Slot, Vec<u32>) {
+        self.tokens.truncate(self.queued);
+        self.outlet.end(Event::Done {
+            finish,
+            usage: self.usage,
+            timings: self.timings,
+        });
+        (self.slot, self.tokens)
+    }
+
+    /// Ends it with `Failed`: its slot, in an undefined state.
+    pub(super) fn failed(self, error: Error) -> Slot {
+        self.outlet.end(Event::Failed(error));
+        self.slot
+    }
+
+    fn show(&mut self, piece: Piece) -> ControlFlow<Finish> {
+        self.tell(Event::Text {
+            text: &piece.text,
+            tokens: &piece.tokens,
+        })?;
+        piece.stop.map_or(ControlFlow::Continue(()), |stop| {
+            ControlFlow::Break(Finish::Stop(stop))
+        })
+    }
+
+    fn tell(&mut self, event: Event<'_>) -> ControlFlow<Finish> {
+        self.outlet.tell(event).map_break(|()| Finish::Cancelled)
+    }
+
+    /// The tokens that the slot holds once every queued step is done, as far as the host has read
+    /// them, and how many there are.
+    #[cfg(test)]
+    pub(super) fn recorded(&self) -> (&[u32], usize) {
+        (
+            &self.tokens[..self.queued.min(self.tokens.len())],
+            self.queued,
+        )
+    }
+}

@@ -1,0 +1,94 @@
+//! From a token as the vocabulary spells it to the bytes it stands for; knows one token at a time.
+
+use serde_json::{Value, json};
+use tokenizers::Tokenizer;
+
+/// How the vocabulary spells bytes, which is what its decoder says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pieces {
+    /// GPT-2's: each byte is one printable character.
+    ByteLevel,
+    /// SentencePiece's: `▁` is a space and `<0xNN>` a byte; the first spaces of a text, at most
+    /// `strip` of them, are not part of it.
+    ByteFallback {
+        /// How many.
+        strip: usize,
+    },
+    /// Anything else: the engine decodes.
+    Engine,
+}
+
+impl Pieces {
+    pub(super) fn of(engine: &Tokenizer) -> Self {
+        let decoder = engine
+            .get_decoder()
+            .and_then(|decoder| serde_json::to_value(decoder).ok());
+        let Some(decoder) = decoder else {
+            return Self::Engine;
+        };
+        if decoder["type"] == "ByteLevel" {
+            return Self::ByteLevel;
+        }
+        let steps = decoder["decoders"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
+        let [space, bytes, fuse, rest @ ..] = steps else {
+            return Self::Engine;
+        };
+        let expected = json!({ "type": "Replace", "pattern": { "String": "▁" }, "content": " " });
+        if *space != expected || bytes["type"] != "ByteFallback" || fuse["type"] != "Fuse" {
+            return Self::Engine;
+        }
+        match rest {
+            [] => Self::ByteFallback { strip: 0 },
+            [strip] => {
+                stripped_spaces(strip).map_or(Self::Engine, |strip| Self::ByteFallback { strip })
+            }
+            _ => Self::Engine,
+        }
+    }
+
+    /// The bytes of a token.
+    pub(super) fn bytes(self, token: &str) -> Vec<u8> {
+        match self {
+            Self::ByteLevel => {
+                // A token with any other character, such as an added one, stands for its own text.
+                let bytes: Option<Vec<u8>> = token.chars().map(byte_of_char).collect();
+                bytes.unwrap_or_else(|| token.as_bytes().to_vec())
+            }
+            Self::ByteFallback { .. } => match fallback_byte(token) {
+                Some(byte) => vec![byte],
+                None => token.replace('▁', " ").into_bytes(),
+            },
+            Self::Engine => token.as_bytes().to_vec(),
+        }
+    }
+}
+
+/// How many spaces a `Strip` step takes from the start, if that is all it does.
+fn stripped_spaces(step: &Value) -> Option<usize> {
+    let plain = step["type"] == "Strip" && step["content"] == " " && step["stop"] == 0;
+    usize::try_from(step["start"].as_u64().filter(|_| plain)?).ok()
+}
+
+/// The byte that a `<0xNN>` token stands for.
+pub(super) fn fallback_byte(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    if digits.len() != 2 {
+        return None;
+    }
+    u8::from_str_radix(digits, 16).ok()
+}
+
+/// GPT-2's table read backwards: printable Latin-1 characters are themselves, the other bytes
+/// follow from U+0100 on in ascending order.
+fn byte_of_char(character: char) -> Option<u8> {
+    let byte = match u32::from(character) {
+        code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => code,
+        code @ 0x100..=0x120 => code - 0x100,
+        code @ 0x121..=0x142 => code - 0x121 + 0x7f,
+        0x143 => 0xad,
+        _ => return None,
+    };
+    u8::try_from(byte).ok()
+}
