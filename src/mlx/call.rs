@@ -75,11 +75,11 @@ impl ArrayVector {
     }
 
     pub(super) fn into_arrays(self) -> Result<Vec<Array>> {
-        // SAFETY: the vector is valid and the index within its size.
+        // SAFETY: the vector is valid.
         let size = unsafe { mlx_sys::mlx_vector_array_size(self.0) };
-        (0..size)
-            .map(|i| array(|out| unsafe { mlx_sys::mlx_vector_array_get(out, self.0, i) }))
-            .collect()
+        // SAFETY: the index is within the vector's size.
+        let at = |i| array(|out| unsafe { mlx_sys::mlx_vector_array_get(out, self.0, i) });
+        (0..size).map(at).collect()
     }
 }
 

@@ -25,20 +25,19 @@ pub struct BufferMut<'a> {
 }
 
 /// Element types that host functions may see as slices.
-pub trait Element: Copy + private::Sealed {
+///
+/// # Safety
+/// `DTYPE` must be the type of `Self`'s bits.
+pub unsafe trait Element: Copy {
     /// MLX's name for it.
     const DTYPE: Dtype;
-}
-
-mod private {
-    pub trait Sealed {}
 }
 
 macro_rules! elements {
     ($($type:ty => $dtype:ident),*) => {
         $(
-            impl private::Sealed for $type {}
-            impl Element for $type {
+            // SAFETY: one line of the table below, checked by eye.
+            unsafe impl Element for $type {
                 const DTYPE: Dtype = Dtype::$dtype;
             }
         )*

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mlx_rs::{Array, Dtype};
 
+use super::call;
 use crate::error::{Error, Result};
 
 /// A read-only mapped file.
@@ -48,7 +49,11 @@ impl std::ops::Deref for Bytes {
 }
 
 /// An array over `bytes[range]`, in row-major order. The bytes are not copied where the device
-/// computes in the host's memory and the range is aligned for `dtype`; else they are.
+/// computes in the host's memory, the range is aligned for `dtype` and begins after the eighth
+/// byte; else they are.
+///
+/// The bytes may be read-only, and MLX writes results into inputs that nobody else holds: keep the
+/// array alive until whatever was computed from it has been evaluated.
 ///
 /// # Errors
 /// [`Error::Mlx`] where the range is not that of the shape, or a dimension is out of range.
@@ -77,9 +82,12 @@ pub fn array_over(
         .collect::<Result<_, _>>()
         .map_err(|_| Error::Mlx(format!("the shape {shape:?} is out of range")))?;
     let pointer = part.as_ptr().cast_mut().cast::<c_void>();
-    let (rank, dtype) = (dimensions.len() as i32, dtype.into());
-    // MLX cannot make an array without elements over foreign memory.
-    if part.is_empty() || pointer.addr() % item != 0 {
+    let dtype = dtype.into();
+    // MLX cannot make an array without elements over foreign memory, and its CPU backend reads the
+    // eight bytes in front of the data.
+    let inside = pointer.addr() - bytes.as_ptr().addr() >= size_of::<usize>();
+    if part.is_empty() || !inside || pointer.addr() % item != 0 {
+        let rank = dimensions.len() as i32;
         // SAFETY: the data holds exactly the shape's elements, and is copied here.
         return Ok(unsafe {
             Array::from_ptr(mlx_sys::mlx_array_new_data(
@@ -91,17 +99,11 @@ pub fn array_over(
         });
     }
     let keep = Box::into_raw(Box::new(bytes.clone())).cast::<c_void>();
-    // SAFETY: the data holds exactly the shape's elements, MLX only reads arrays that are not
-    // results, and `keep` holds the bytes until `release` drops it.
-    Ok(unsafe {
-        Array::from_ptr(mlx_sys::mlx_array_new_data_managed_payload(
-            pointer,
-            dimensions.as_ptr(),
-            rank,
-            dtype,
-            keep,
-            Some(release),
-        ))
+    // SAFETY: the data holds exactly the shape's elements, the bytes in front of it belong to the
+    // same mapping, and `keep` holds them until `release` drops it.
+    call::array(|out| unsafe {
+        let (shape, rank) = (dimensions.as_ptr(), dimensions.len());
+        mlx_sys::mlxr_array_over(out, pointer, shape, rank, dtype, keep, release)
     })
 }
 

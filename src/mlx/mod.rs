@@ -11,7 +11,7 @@ mod quantized;
 mod slice;
 
 pub use device::{Device, DeviceChoice, library_version, open};
-pub use host::{Buffer, BufferMut, host_op};
+pub use host::{Buffer, BufferMut, Element, host_op};
 pub use mapped::{Bytes, MappedFile, array_over};
 pub use mlx_rs::{Array, Dtype, fast, ops, transforms::async_eval, transforms::eval};
 pub use quantized::{Mode, Packing, dequantize, quantize, quantized_matmul};

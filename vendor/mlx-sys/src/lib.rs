@@ -76,7 +76,6 @@ use dynamic_table;
     unreachable_pub,
     clippy::doc_lazy_continuation,
     clippy::pedantic,
-    clippy::too_many_arguments,
     reason = "generated from C"
 )]
 mod bindings {
@@ -157,7 +156,7 @@ pub type HostFunction = unsafe extern "C" fn(
     output_count: usize,
 );
 
-/// Frees a host function's context.
+/// Frees what a callback or an array was given to keep.
 pub type HostDrop = unsafe extern "C" fn(context: *mut std::ffi::c_void);
 
 optional_api! {
@@ -169,6 +168,18 @@ optional_api! {
     fn mlx_array_data_float16(array: mlx_array) -> *const float16_t;
     /// The elements of an evaluated bfloat16 array.
     fn mlx_array_data_bfloat16(array: mlx_array) -> *const bfloat16_t;
+    /// Makes an array over `data` in row-major order, without a copy where the backend can.
+    /// `release(keep)` is called, also on failure, once the data is no longer used. The eight
+    /// bytes in front of `data` must be readable.
+    fn mlxr_array_over(
+        result: *mut mlx_array,
+        data: *mut std::ffi::c_void,
+        shape: *const c_int,
+        ndim: usize,
+        dtype: mlx_dtype,
+        keep: *mut std::ffi::c_void,
+        release: HostDrop,
+    ) -> c_int;
     /// Appends to `results` the outputs of a node that calls `function` when it is evaluated on
     /// the CPU. `drop` frees `context` with the last node that holds it, also on failure.
     #[expect(clippy::too_many_arguments, reason = "a C function")]
