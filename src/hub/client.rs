@@ -1,5 +1,6 @@
 //! The hub's HTTP interface: what a repository holds, and the bytes of its files; writes no file.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -49,19 +50,20 @@ pub(super) struct Metadata {
 }
 
 impl<'a> Client<'a> {
-    /// A client that goes through the proxy that the usual variables name: the HTTP library reads
-    /// `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` by itself.
+    /// A client that goes through the proxy that the usual variables name (the HTTP library reads
+    /// `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` by itself), unless the hub is on this machine.
     pub(super) fn new(settings: &'a HubSettings, repository: &'a Repository) -> Self {
-        let agent = Agent::config_builder()
+        let mut config = Agent::config_builder()
             .user_agent(concat!("mlxr/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .timeout_connect(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
-            .build()
-            .new_agent();
+            .timeout_per_read(Some(SILENCE));
+        if is_on_this_machine(&settings.endpoint) {
+            config = config.proxy(None);
+        }
         Self {
-            agent,
+            agent: config.build().new_agent(),
             settings,
             repository,
         }
@@ -252,6 +254,15 @@ impl<'a> Client<'a> {
             _ => self.hub_error(problem),
         }
     }
+}
+
+fn is_on_this_machine(endpoint: &str) -> bool {
+    endpoint.parse::<Uri>().is_ok_and(|uri| {
+        uri.host().is_some_and(|host| {
+            let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+            host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        })
+    })
 }
 
 /// A header's value, where it is there and is text.
