@@ -9,6 +9,7 @@ use ureq::http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, ETAG, HeaderMap, LOCATION, RANGE,
 };
 use ureq::http::{Response, StatusCode, Uri};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::typestate::WithoutBody;
 use ureq::{Agent, Body, RequestBuilder};
 
@@ -57,6 +58,12 @@ impl<'a> Client<'a> {
             .user_agent(concat!("mlxr/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+            // The system's certificates: those of a company's proxy are among them.
+            .tls_config(
+                TlsConfig::builder()
+                    .root_certs(RootCerts::PlatformVerifier)
+                    .build(),
+            )
             .timeout_connect(Some(SILENCE))
             .timeout_per_read(Some(SILENCE));
         if is_on_this_machine(&settings.endpoint) {
