@@ -161,11 +161,7 @@ impl Error {
     /// Wraps an [`io::Error`] with what was being done and to which file.
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 }
 
@@ -174,22 +170,10 @@ const NAMES_SHOWN: usize = 5;
 
 fn name_list(missing: &[String], unexpected: &[String]) -> String {
     let list = |kind: &str, names: &[String]| {
-        let shown = names
-            .iter()
-            .take(NAMES_SHOWN)
-            .map(String::as_str)
-            .collect::<Vec<_>>();
+        let shown = names.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>();
         let rest = names.len().saturating_sub(NAMES_SHOWN);
-        let more = if rest > 0 {
-            format!(" and {rest} more")
-        } else {
-            String::new()
-        };
-        format!(
-            "{} {kind} tensors ({}{more})",
-            names.len(),
-            shown.join(", ")
-        )
+        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        format!("{} {kind} tensors ({}{more})", names.len(), shown.join(", "))
     };
     [("missing", missing), ("unexpected", unexpected)]
         .into_iter()

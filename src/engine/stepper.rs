@@ -56,13 +56,7 @@ pub trait Stepper {
 
     /// Sets how tokens are chosen for `slot` from now on. `prompt` is the whole prompt, cached
     /// part included: penalties look back into it.
-    fn sampling(
-        &mut self,
-        slot: Slot,
-        sampling: &Sampling,
-        seed: u64,
-        prompt: &[u32],
-    ) -> Result<()>;
+    fn sampling(&mut self, slot: Slot, sampling: &Sampling, seed: u64, prompt: &[u32]) -> Result<()>;
 
     /// Cuts a sequence back to at most `length` tokens; says how many remain (a cache that cannot
     /// stop there keeps fewer, possibly none).

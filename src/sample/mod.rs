@@ -57,10 +57,7 @@ impl Default for Sampling {
 impl Sampling {
     /// Always the likeliest token.
     pub fn greedy() -> Self {
-        Self {
-            temperature: 0.0,
-            ..Self::default()
-        }
+        Self { temperature: 0.0, ..Self::default() }
     }
 
     /// Whether any penalty changes any logit.
@@ -89,16 +86,10 @@ impl Sampling {
         range("presence_penalty", self.presence_penalty, -100.0, 100.0)?;
         range("frequency_penalty", self.frequency_penalty, -100.0, 100.0)?;
         if !self.repeat_penalty.is_finite() || self.repeat_penalty <= 0.0 {
-            return refuse(
-                "repeat_penalty",
-                format!("{} is not above 0", self.repeat_penalty),
-            );
+            return refuse("repeat_penalty", format!("{} is not above 0", self.repeat_penalty));
         }
         match self.logit_bias.iter().find(|(_, bias)| bias.is_nan()) {
-            Some((id, _)) => refuse(
-                "logit_bias",
-                format!("token {id} has a bias that is no number"),
-            ),
+            Some((id, _)) => refuse("logit_bias", format!("token {id} has a bias that is no number")),
             None => Ok(()),
         }
     }
