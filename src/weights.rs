@@ -193,14 +193,6 @@ fn open_bytes(files: &ModelFiles, name: &str) -> Result<Option<Bytes>> {
                 Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                     Ok(None)
                 }
-                Err(Error::Io { source, .. })
-                    if source.kind() == std::io::ErrorKind::InvalidInput =>
-                {
-                    Err(Error::Weights {
-                        path,
-                        problem: "the file is empty".to_owned(),
-                    })
-                }
                 Err(error) => Err(error),
             }
         }
