@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mlxr::mlx::DeviceChoice;
 use mlxr::sample::Sampling;
 use serde_json::Value;
 
@@ -24,7 +25,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 struct Talk {
     /// Print nothing on stderr but errors
-    #[arg(short, long, global = true, help_heading = "Output", conflicts_with = "verbose")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        help_heading = "Output",
+        conflicts_with = "verbose"
+    )]
     quiet: bool,
     /// Say which model, device and library are used, and how long things took
     #[arg(short, long, global = true, help_heading = "Output")]
@@ -68,7 +75,7 @@ pub(crate) struct Run {
     /// Words of the prompt; `-` as the first reads standard input even from a terminal
     pub(crate) prompt: Vec<OsString>,
 
-    /// Folder or `org/name[@revision]` of the hub [env: MLXR_MODEL] [default: the built-in model]
+    /// Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]
     #[arg(short, long, help_heading = "Model")]
     pub(crate) model: Option<String>,
     /// Where to compute; `auto` is the GPU where there is one
@@ -149,7 +156,13 @@ pub(crate) struct Run {
 #[command(next_help_heading = "Sampling (defaults: generation_config.json, else as shown)")]
 pub(crate) struct SamplingArgs {
     /// 0 always takes the likeliest token [default: 0.8]
-    #[arg(short, long = "temp", alias = "temperature", value_name = "T", allow_negative_numbers = true)]
+    #[arg(
+        short,
+        long = "temp",
+        alias = "temperature",
+        value_name = "T",
+        allow_negative_numbers = true
+    )]
     pub(crate) temperature: Option<f32>,
     /// Choose among the K likeliest tokens; 0 is all [default: 40]
     #[arg(long, value_name = "K")]
@@ -225,6 +238,16 @@ pub(crate) enum Device {
     Auto,
     Cpu,
     Gpu,
+}
+
+impl From<Device> for DeviceChoice {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::Auto => Self::Auto,
+            Device::Cpu => Self::Cpu,
+            Device::Gpu => Self::Gpu,
+        }
+    }
 }
 
 /// Whether and how much a model is to think.
@@ -304,22 +327,41 @@ mod tests {
             let Command::Run(run) = Cli::try_parse_from(words).unwrap().command;
             (run.think, run.prompt)
         };
-        assert_eq!(think(&["mlxr", "run", "--think", "off"]), (Some(Think::On), vec!["off".into()]));
-        assert_eq!(think(&["mlxr", "run", "--think=off"]), (Some(Think::Off), vec![]));
+        assert_eq!(
+            think(&["mlxr", "run", "--think", "off"]),
+            (Some(Think::On), vec!["off".into()])
+        );
+        assert_eq!(
+            think(&["mlxr", "run", "--think=off"]),
+            (Some(Think::Off), vec![])
+        );
     }
 
     #[test]
     fn a_row_beats_a_flag_and_a_flag_beats_the_model() {
-        let row = SamplingArgs { temperature: Some(0.1), ..SamplingArgs::default() };
+        let row = SamplingArgs {
+            temperature: Some(0.1),
+            ..SamplingArgs::default()
+        };
         let flags = SamplingArgs {
             temperature: Some(0.2),
             top_k: Some(2),
             repeat_last_n: Some(-1),
             ..SamplingArgs::default()
         };
-        let model = Sampling { temperature: 0.3, top_k: 3, top_p: 0.3, ..Sampling::default() };
+        let model = Sampling {
+            temperature: 0.3,
+            top_k: 3,
+            top_p: 0.3,
+            ..Sampling::default()
+        };
         let chosen = row.or(&flags).over(&model);
-        let wanted = Sampling { temperature: 0.1, top_k: 2, repeat_last_n: None, ..model };
+        let wanted = Sampling {
+            temperature: 0.1,
+            top_k: 2,
+            repeat_last_n: None,
+            ..model
+        };
         assert_eq!(chosen, wanted);
     }
 }

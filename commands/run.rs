@@ -20,8 +20,9 @@ use crate::args::Run;
 use crate::interrupt::Interrupt;
 use crate::model::{self, Model};
 use crate::settings::Settings;
+use crate::ui::Exit;
+use crate::ui::printer::{self, Printer};
 use crate::ui::progress::Drawn;
-use crate::ui::{Exit, Printer};
 use answer::{Answer, Growing, News, Stage};
 use ask::{Ask, Prompt};
 use output::{Form, Output};
@@ -49,7 +50,12 @@ pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<
 
     let name = flags.model.as_deref().or(settings.model.as_deref());
     let model = model::open(name, flags.device, settings, printer)?;
-    let output = Output { printer, form, stats: flags.stats, model: &model.description };
+    let output = Output {
+        printer,
+        form,
+        stats: flags.stats,
+        model: &model.description,
+    };
     match source {
         Source::Lines => batch::answer_lines(&model, &ask, &interrupt, &output),
         Source::Chat => {
@@ -74,7 +80,9 @@ fn stream(
     let growing = Growing::new(splitter, request.limit);
     let (sender, news) = channel();
     let sink = answer::sink(interrupt.clone(), move |news| {
-        sender.send(news).map_or(ControlFlow::Break(()), ControlFlow::Continue)
+        sender
+            .send(news)
+            .map_or(ControlFlow::Break(()), ControlFlow::Continue)
     });
     interrupt.begin();
     let submitted = model.engine.submit(request, sink);
@@ -95,8 +103,9 @@ fn listen(
         let next = match news.try_recv() {
             Ok(next) => next,
             // Nothing is on its way, so there is time to hand on what was written.
-            Err(_) => output.printer.flush().and_then(|()| {
-                news.recv().map_err(|_| Error::EngineStopped("it fell silent".to_owned()))
+            Err(_) => printer::flush().and_then(|()| {
+                news.recv()
+                    .map_err(|_| Error::EngineStopped("it fell silent".to_owned()))
             })?,
         };
         let stage = match growing.hear(next) {

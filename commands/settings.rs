@@ -5,11 +5,16 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use mlxr::Result;
+use mlxr::hub::HubSettings;
+
 /// Everything that is read from outside the arguments.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// `MLXR_MODEL`: the model where no `-m` is given.
     pub(crate) model: Option<String>,
+    /// `MLXR_MLX_DIR`: MLX's library, or a folder with it.
+    pub(crate) library: Option<PathBuf>,
     /// Whether `NO_COLOR` and `TERM` allow colours.
     pub(crate) colour: bool,
     /// Whether terminals understand more than plain lines: `TERM` is not `dumb`.
@@ -32,6 +37,7 @@ impl Settings {
     /// What is read, as a section of the help.
     pub(crate) const HELP: &str = "Environment (flags beat it):
   MLXR_MODEL                  the model where no -m is given
+  MLXR_MLX_DIR                a folder with MLX's library
   HF_HOME, HF_HUB_CACHE       where downloaded models are kept
   HF_TOKEN                    for private and gated repositories
   HF_ENDPOINT                 another hub
@@ -40,7 +46,10 @@ impl Settings {
   XDG_DATA_HOME               where the history of chats is kept, in mlxr/history";
 
     /// Reads the environment of this process.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads it"
+    )]
     pub(crate) fn read() -> Self {
         let terminals = Terminals {
             stdin: std::io::stdin().is_terminal(),
@@ -50,6 +59,18 @@ impl Settings {
         Self::from_variables(|name| env::var_os(name), terminals)
     }
 
+    /// How the hub is to be used. Read only when a model has a name, as it may lead to a file.
+    ///
+    /// # Errors
+    /// Where the file with the token cannot be read.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads it"
+    )]
+    pub(crate) fn hub() -> Result<HubSettings> {
+        HubSettings::from_variables(|name| env::var(name).ok())
+    }
+
     /// An empty variable counts as one that is not set.
     fn from_variables(get: impl Fn(&str) -> Option<OsString>, terminals: Terminals) -> Self {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
@@ -57,6 +78,7 @@ impl Settings {
         let terminal_is_capable = get("TERM").is_none_or(|term| term != "dumb");
         let data = folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share")));
         Self {
+            library: folder("MLXR_MLX_DIR"),
             model: get("MLXR_MODEL").map(|name| name.to_string_lossy().into_owned()),
             colour: get("NO_COLOR").is_none() && terminal_is_capable,
             terminal_is_capable,
@@ -73,9 +95,16 @@ mod tests {
     use super::{Settings, Terminals};
 
     fn settings(variables: &[(&str, &str)]) -> Settings {
-        let terminals = Terminals { stdin: false, stdout: false, stderr: true };
+        let terminals = Terminals {
+            stdin: false,
+            stdout: false,
+            stderr: true,
+        };
         let get = |name: &str| {
-            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+            variables
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.into())
         };
         Settings::from_variables(get, terminals)
     }
@@ -93,7 +122,10 @@ mod tests {
     fn the_data_folder_is_under_xdg_or_home() {
         let data = |variables: &[(&str, &str)]| settings(variables).data;
         assert_eq!(data(&[]), None);
-        assert_eq!(data(&[("HOME", "/h")]).as_deref(), Some(Path::new("/h/.local/share/mlxr")));
+        assert_eq!(
+            data(&[("HOME", "/h")]).as_deref(),
+            Some(Path::new("/h/.local/share/mlxr"))
+        );
         let both = data(&[("HOME", "/h"), ("XDG_DATA_HOME", "/d")]);
         assert_eq!(both.as_deref(), Some(Path::new("/d/mlxr")));
     }
@@ -101,6 +133,9 @@ mod tests {
     #[test]
     fn an_empty_model_is_none() {
         assert_eq!(settings(&[("MLXR_MODEL", "")]).model, None);
-        assert_eq!(settings(&[("MLXR_MODEL", "a/b")]).model.as_deref(), Some("a/b"));
+        assert_eq!(
+            settings(&[("MLXR_MODEL", "a/b")]).model.as_deref(),
+            Some("a/b")
+        );
     }
 }

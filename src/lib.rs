@@ -9,6 +9,7 @@ pub mod engine;
 pub mod error;
 pub mod files;
 pub mod hub;
+pub mod mlx;
 pub mod progress;
 pub mod sample;
 pub mod tokenizer;

@@ -8,6 +8,8 @@ pub trait Progress: Send + Sync {
     fn advance(&self, _name: &str, _done: u64) {}
     /// The piece of work has ended, well or not.
     fn finish(&self, _name: &str) {}
+    /// One sentence without a full stop that the user should know and that ends nothing.
+    fn notice(&self, _sentence: &str) {}
 }
 
 /// What is being counted.

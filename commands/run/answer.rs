@@ -11,10 +11,19 @@ use crate::interrupt::Interrupt;
 /// An [`Event`] that owns its text and can be sent to another thread.
 #[derive(Debug)]
 pub(crate) enum News {
-    Started { seed: u64 },
-    Prefill { done: usize, total: usize },
+    Started {
+        seed: u64,
+    },
+    Prefill {
+        done: usize,
+        total: usize,
+    },
     Text(String),
-    Done { finish: Finish, usage: Usage, timings: Timings },
+    Done {
+        finish: Finish,
+        usage: Usage,
+        timings: Timings,
+    },
     Failed(Error),
 }
 
@@ -29,10 +38,22 @@ pub(crate) fn sink(
             Event::Started { seed, .. } => News::Started { seed },
             Event::Prefill { done, total } => News::Prefill { done, total },
             Event::Text { text, .. } => News::Text(text.to_owned()),
-            Event::Done { finish, usage, timings } => News::Done { finish, usage, timings },
+            Event::Done {
+                finish,
+                usage,
+                timings,
+            } => News::Done {
+                finish,
+                usage,
+                timings,
+            },
             Event::Failed(error) => News::Failed(error),
         })?;
-        if interrupt.pressed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if interrupt.pressed() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     })
 }
 
@@ -63,7 +84,10 @@ pub(crate) struct Growing {
 /// Where an answer stands after some news.
 #[derive(Debug)]
 pub(crate) enum Stage {
-    Prefill { done: usize, total: usize },
+    Prefill {
+        done: usize,
+        total: usize,
+    },
     /// This was added.
     Grown(Split),
     /// This was added last, and the answer is complete.
@@ -72,7 +96,13 @@ pub(crate) enum Stage {
 
 impl Growing {
     pub(crate) fn new(splitter: Thinking, limit: Option<usize>) -> Self {
-        Self { splitter, text: String::new(), thinking: String::new(), seed: 0, limit }
+        Self {
+            splitter,
+            text: String::new(),
+            thinking: String::new(),
+            seed: 0,
+            limit,
+        }
     }
 
     /// Takes in what the engine said.
@@ -90,13 +120,27 @@ impl Growing {
                 let split = self.splitter.push(&text);
                 Ok(Stage::Grown(self.add(split)))
             }
-            News::Done { finish, usage, timings } => {
+            News::Done {
+                finish,
+                usage,
+                timings,
+            } => {
                 let split = self.splitter.finish();
                 let split = self.add(split);
-                let (text, thinking) =
-                    (std::mem::take(&mut self.text), std::mem::take(&mut self.thinking));
+                let (text, thinking) = (
+                    std::mem::take(&mut self.text),
+                    std::mem::take(&mut self.thinking),
+                );
                 let (seed, limit) = (self.seed, self.limit);
-                let answer = Answer { text, thinking, seed, finish, usage, timings, limit };
+                let answer = Answer {
+                    text,
+                    thinking,
+                    seed,
+                    finish,
+                    usage,
+                    timings,
+                    limit,
+                };
                 Ok(Stage::Complete(split, answer))
             }
             News::Failed(error) => Err(error),

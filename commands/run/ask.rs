@@ -39,9 +39,14 @@ impl Ask {
     /// # Errors
     /// [`Error::Sampling`] where a flag means nothing.
     pub(crate) fn new(flags: &Run) -> Result<Self> {
-        flags.sampling.over(&mlxr::sample::Sampling::default()).check()?;
+        flags
+            .sampling
+            .over(&mlxr::sample::Sampling::default())
+            .check()?;
         let think = flags.think.map(Think::template_args).unwrap_or_default();
-        let think = think.into_iter().map(|(key, value)| (key.to_owned(), value));
+        let think = think
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value));
         Ok(Self {
             raw: flags.raw,
             system: flags.system.clone(),
@@ -68,7 +73,10 @@ impl Ask {
         };
         if self.raw {
             let Prompt::Text(text) = prompt else {
-                return refuse("messages", "they need the chat template, so they exclude --raw");
+                return refuse(
+                    "messages",
+                    "they need the chat template, so they exclude --raw",
+                );
             };
             request.tokens = model.tokenizer.encode(&text, Bos::Auto)?;
             return Ok((request, Thinking::off()));
@@ -86,7 +94,10 @@ impl Ask {
 
     /// The message that an answer of this text is.
     pub(crate) fn said(&self, text: &str) -> Message {
-        Message::new("assistant", format!("{}{text}", self.prefill.as_deref().unwrap_or_default()))
+        Message::new(
+            "assistant",
+            format!("{}{text}", self.prefill.as_deref().unwrap_or_default()),
+        )
     }
 
     fn messages(&self, prompt: Prompt) -> Result<Vec<Message>> {
@@ -104,7 +115,10 @@ impl Ask {
         }
         if let Some(prefill) = &self.prefill {
             if role(messages.last()) == Some("assistant") {
-                return refuse("prefill", "the last message is one of the assistant already");
+                return refuse(
+                    "prefill",
+                    "the last message is one of the assistant already",
+                );
             }
             messages.push(Message::new("assistant", prefill));
         }
@@ -162,17 +176,26 @@ impl Ask {
 }
 
 /// Takes a field out of a request; `null` is the same as nothing.
-fn field<T: DeserializeOwned>(row: &mut Map<String, Value>, name: &'static str) -> Result<Option<T>> {
-    row.remove(name).map_or(Ok(None), |content| value(name, content))
+fn field<T: DeserializeOwned>(
+    row: &mut Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<T>> {
+    row.remove(name)
+        .map_or(Ok(None), |content| value(name, content))
 }
 
 fn value<T: DeserializeOwned>(name: &'static str, content: Value) -> Result<Option<T>> {
-    serde_json::from_value(content)
-        .map_err(|error| Error::Request { field: name, problem: error.to_string() })
+    serde_json::from_value(content).map_err(|error| Error::Request {
+        field: name,
+        problem: error.to_string(),
+    })
 }
 
 fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T> {
-    Err(Error::Request { field, problem: problem.into() })
+    Err(Error::Request {
+        field,
+        problem: problem.into(),
+    })
 }
 
 fn role(message: Option<&Message>) -> Option<&str> {
@@ -191,25 +214,36 @@ mod tests {
     use crate::args::{Cli, Command};
 
     fn flags(words: &[&str]) -> Ask {
-        let Command::Run(run) =
-            Cli::try_parse_from([&["mlxr", "run"], words].concat()).unwrap().command;
+        let Command::Run(run) = Cli::try_parse_from([&["mlxr", "run"], words].concat())
+            .unwrap()
+            .command;
         Ask::new(&run).unwrap()
     }
 
     fn read(ask: &Ask, row: Value) -> Result<(Prompt, Ask)> {
-        let Value::Object(row) = row else { panic!("not an object") };
+        let Value::Object(row) = row else {
+            panic!("not an object")
+        };
         ask.read(row)
     }
 
     #[test]
     fn a_row_overrides_flags() {
-        let flags = flags(&["-t", "0.5", "--top-k", "7", "-n", "9", "--stop", "a", "-s", "S"]);
+        let flags = flags(&[
+            "-t", "0.5", "--top-k", "7", "-n", "9", "--stop", "a", "-s", "S",
+        ]);
         let row = json!({"prompt": "P", "temperature": 0.25, "stop": "b", "seed": null});
         let (prompt, ask) = read(&flags, row).unwrap();
         assert_eq!(prompt, Prompt::Text("P".into()));
         let sampling = ask.sampling.over(&Sampling::default());
-        assert_eq!((sampling.temperature, sampling.top_k, sampling.seed), (0.25, 7, None));
-        assert_eq!((ask.stop, ask.limit, ask.system), (vec!["b".into()], Some(9), Some("S".into())));
+        assert_eq!(
+            (sampling.temperature, sampling.top_k, sampling.seed),
+            (0.25, 7, None)
+        );
+        assert_eq!(
+            (ask.stop, ask.limit, ask.system),
+            (vec!["b".into()], Some(9), Some("S".into()))
+        );
     }
 
     #[test]
@@ -220,12 +254,18 @@ mod tests {
         };
         check(json!({}), "request: neither `prompt` nor `messages`");
         check(json!({"prompt": "a", "messages": []}), "messages: ");
-        check(json!({"prompt": "a", "top_n": 3}), "request: unknown field `top_n`");
+        check(
+            json!({"prompt": "a", "top_n": 3}),
+            "request: unknown field `top_n`",
+        );
         check(json!({"prompt": 3}), "prompt: invalid type");
         check(json!({"prompt": "a", "stop": 3}), "stop: invalid type");
         check(json!({"prompt": "a", "top_k": -1}), "top_k: invalid value");
         check(json!({"prompt": "a", "max_tokens": 0}), "max_tokens: ");
-        check(json!({"prompt": "a", "repeat_last_n": -2}), "repeat_last_n: ");
+        check(
+            json!({"prompt": "a", "repeat_last_n": -2}),
+            "repeat_last_n: ",
+        );
         check(json!({"messages": ["a"]}), "messages: invalid type");
     }
 
@@ -237,7 +277,9 @@ mod tests {
         assert_eq!(framed, wanted.map(|(role, text)| Message::new(role, text)));
 
         let own = vec![Message::new("system", "own"), Message::new("user", "U")];
-        let kept = flags(&["-s", "S"]).messages(Prompt::Messages(own.clone())).unwrap();
+        let kept = flags(&["-s", "S"])
+            .messages(Prompt::Messages(own.clone()))
+            .unwrap();
         assert_eq!(kept, own);
         let open = vec![Message::new("assistant", "A")];
         assert!(ask.messages(Prompt::Messages(open)).is_err());

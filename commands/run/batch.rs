@@ -16,8 +16,8 @@ use super::prompt::utf8;
 use super::record::{self, Record};
 use crate::interrupt::Interrupt;
 use crate::model::Model;
-use crate::ui::Exit;
 use crate::ui::report::Report;
+use crate::ui::{Exit, printer};
 
 /// Requests that are answered at the same time.
 const AT_ONCE: usize = 8;
@@ -134,7 +134,8 @@ impl Batch<'_> {
         }
         let (prompt, ask) = self.defaults.read(row)?;
         let (request, splitter) = ask.request(prompt, self.model)?;
-        self.live.insert(number, (id.clone(), Growing::new(splitter, request.limit)));
+        self.live
+            .insert(number, (id.clone(), Growing::new(splitter, request.limit)));
         let sender = self.sender.clone();
         let sink = answer::sink(self.interrupt.clone(), move |news| {
             let sent = sender.send(Happening::News(number, news));
@@ -144,7 +145,9 @@ impl Batch<'_> {
     }
 
     fn hear(&mut self, number: usize, news: News) {
-        let Some((id, answer)) = self.live.get_mut(&number) else { return };
+        let Some((id, answer)) = self.live.get_mut(&number) else {
+            return;
+        };
         match answer.hear(news) {
             Ok(Stage::Prefill { .. } | Stage::Grown(_)) => {}
             Ok(Stage::Complete(_, answer)) => {
@@ -180,8 +183,8 @@ impl Batch<'_> {
         while let Some(result) = self.results.remove(&self.next) {
             self.next += 1;
             let Some((row, exit)) = result else { continue };
-            self.output.printer.data(&row)?;
-            self.output.printer.flush()?;
+            printer::data(&row)?;
+            printer::flush()?;
             if self.exit == Exit::Success {
                 self.exit = exit;
             }
@@ -191,5 +194,8 @@ impl Batch<'_> {
 }
 
 fn not_a_request(error: &serde_json::Error) -> Error {
-    Error::Request { field: "request", problem: format!("not a JSON object: {error}") }
+    Error::Request {
+        field: "request",
+        problem: format!("not a JSON object: {error}"),
+    }
 }

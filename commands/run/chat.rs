@@ -16,7 +16,7 @@ use super::output::Output;
 use super::stream;
 use crate::interrupt::Interrupt;
 use crate::model::Model;
-use crate::ui::Exit;
+use crate::ui::{Exit, printer};
 
 const HELP: &str = "/clear forgets the conversation, /exit or Ctrl-D ends the chat; \
                     Ctrl-C stops an answer, the arrow keys bring back what was typed";
@@ -43,9 +43,11 @@ pub(crate) fn chat(
     output: &Output<'_>,
     history: Option<&Path>,
 ) -> Result<Exit> {
-    let printer = output.printer;
     let mut editor = editor(history).map_err(terminal)?;
-    printer.talk(format_args!("chat with {}; /help lists the commands", model.description.name));
+    output.printer.talk(format_args!(
+        "chat with {}; /help lists the commands",
+        model.description.name
+    ));
 
     let mut messages = Vec::new();
     loop {
@@ -57,11 +59,11 @@ pub(crate) fn chat(
         };
         match parse(&line) {
             Line::Nothing => {}
-            Line::Help => printer.say(HELP),
+            Line::Help => printer::say(HELP),
             Line::Clear => messages.clear(),
             Line::Exit => break,
             Line::UnknownCommand(name) => {
-                printer.say(format_args!("no command `{name}`; /help lists them"));
+                printer::say(format_args!("no command `{name}`; /help lists them"));
             }
             Line::Message(text) => {
                 messages.push(Message::new("user", text));
@@ -69,7 +71,7 @@ pub(crate) fn chat(
                 match stream(model, ask, prompt, interrupt, output) {
                     Ok((_, answer)) => messages.push(ask.said(&answer.text)),
                     Err(error) => {
-                        if printer.error(&error) == Exit::BrokenPipe {
+                        if output.printer.error(&error) == Exit::BrokenPipe {
                             return Ok(Exit::BrokenPipe);
                         }
                         messages.pop();
@@ -81,7 +83,9 @@ pub(crate) fn chat(
     if let Some(path) = history
         && let Err(error) = save(&mut editor, path)
     {
-        printer.talk(format_args!("could not write {}: {error}", path.display()));
+        output
+            .printer
+            .talk(format_args!("could not write {}: {error}", path.display()));
     }
     Ok(Exit::Success)
 }
@@ -93,7 +97,10 @@ fn parse(line: &str) -> Line<'_> {
         "/clear" => Line::Clear,
         "/exit" => Line::Exit,
         // A path at the beginning of a message is no command.
-        word if word.strip_prefix('/').is_some_and(|name| name.chars().all(char::is_alphabetic)) => {
+        word if word
+            .strip_prefix('/')
+            .is_some_and(|name| name.chars().all(char::is_alphabetic)) =>
+        {
             Line::UnknownCommand(word)
         }
         _ => Line::Message(line),
@@ -101,7 +108,10 @@ fn parse(line: &str) -> Line<'_> {
 }
 
 fn editor(history: Option<&Path>) -> EditorResult<Editor<(), DefaultHistory>> {
-    let config = Config::builder().auto_add_history(true).max_history_size(HISTORY_LINES)?.build();
+    let config = Config::builder()
+        .auto_add_history(true)
+        .max_history_size(HISTORY_LINES)?
+        .build();
     let mut editor = Editor::with_config(config)?;
     match history.map(|path| editor.load_history(path)) {
         Some(Err(ReadlineError::Io(error))) if error.kind() == io::ErrorKind::NotFound => {}

@@ -9,7 +9,8 @@ use super::record::{self, Record};
 use super::thinking::Split;
 use crate::args::Stats;
 use crate::model::Description;
-use crate::ui::{Exit, Printer};
+use crate::ui::Exit;
+use crate::ui::printer::{self, Printer};
 
 /// The form of what is written to stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,14 +38,17 @@ impl Output<'_> {
         match self.form {
             Form::Text => {
                 self.printer.thinking(&added.thinking);
-                self.printer.data(&added.answer)
+                printer::data(&added.answer)
             }
             Form::Json => Ok(()),
             Form::JsonLines => {
                 let pieces = [("reasoning", &added.thinking), ("delta", &added.answer)];
-                pieces.iter().filter(|(_, text)| !text.is_empty()).try_for_each(|(kind, text)| {
-                    self.printer.data(&record::line(&json!({ "type": kind, "text": text })))
-                })
+                pieces
+                    .iter()
+                    .filter(|(_, text)| !text.is_empty())
+                    .try_for_each(|(kind, text)| {
+                        printer::data(&record::line(&json!({ "type": kind, "text": text })))
+                    })
             }
         }
     }
@@ -53,41 +57,44 @@ impl Output<'_> {
     pub(crate) fn complete(&self, answer: &Answer) -> Result<Exit> {
         match self.form {
             Form::Text if answer.text.is_empty() || answer.text.ends_with('\n') => {}
-            Form::Text => self.printer.data("\n")?,
-            Form::Json => self.printer.data(&record::line(&Record::answer(self.model, answer)))?,
+            Form::Text => printer::data("\n")?,
+            Form::Json => printer::data(&record::line(&Record::answer(self.model, answer)))?,
             Form::JsonLines => {
-                self.printer.data(&record::line(&Record::figures(self.model, answer).done()))?;
+                printer::data(&record::line(&Record::figures(self.model, answer).done()))?;
             }
         }
-        self.printer.flush()?;
+        printer::flush()?;
         self.figures(answer);
         if answer.finish != Finish::Length {
             return Ok(Exit::Success);
         }
         let tokens = answer.usage.completion;
-        self.printer.talk(if answer.limit.is_some_and(|limit| tokens >= limit) {
-            format!("length: stopped at {tokens} tokens (use -n)")
-        } else {
-            format!("length: stopped at the end of the context after {tokens} tokens (use --ctx)")
-        });
+        self.printer
+            .talk(if answer.limit.is_some_and(|limit| tokens >= limit) {
+                format!("length: stopped at {tokens} tokens (use -n)")
+            } else {
+                format!(
+                    "length: stopped at the end of the context after {tokens} tokens (use --ctx)"
+                )
+            });
         Ok(Exit::Length)
     }
 
     /// Ends the line of an answer that failed after `text`, so that the error gets its own.
     pub(crate) fn broken_off(&self, text: &str) -> Result<()> {
         if self.form == Form::Text && !text.is_empty() && !text.ends_with('\n') {
-            self.printer.data("\n")?;
+            printer::data("\n")?;
         }
-        self.printer.flush()
+        printer::flush()
     }
 
     /// Writes counts and times where they were asked for.
     pub(crate) fn figures(&self, answer: &Answer) {
         match self.stats {
             Some(Stats::Json) => {
-                self.printer.figures(&record::line(&Record::figures(self.model, answer)));
+                printer::figures(&record::line(&Record::figures(self.model, answer)));
             }
-            Some(Stats::Text) => self.printer.say(record::summary(answer)),
+            Some(Stats::Text) => printer::say(record::summary(answer)),
             None => self.printer.detail(record::summary(answer)),
         }
     }

@@ -32,21 +32,35 @@ pub(crate) struct Situation {
 /// # Errors
 /// [`Error::EmptyPrompt`] where there is nothing at all, [`Error::InvalidUtf8`], or
 /// [`Error::Io`] from reading.
-pub(crate) fn source(words: &[OsString], situation: Situation, mut stdin: impl Read) -> Result<Source> {
+pub(crate) fn source(
+    words: &[OsString],
+    situation: Situation,
+    mut stdin: impl Read,
+) -> Result<Source> {
     let (forced, words) = match words {
         [first, rest @ ..] if first == "-" => (true, rest),
         words => (false, words),
     };
     if words.is_empty() && !forced {
         match situation {
-            Situation { stdin_terminal: true, may_chat: true, .. } => return Ok(Source::Chat),
-            Situation { stdin_terminal: false, lines: true, .. } => return Ok(Source::Lines),
+            Situation {
+                stdin_terminal: true,
+                may_chat: true,
+                ..
+            } => return Ok(Source::Chat),
+            Situation {
+                stdin_terminal: false,
+                lines: true,
+                ..
+            } => return Ok(Source::Lines),
             Situation { .. } => {}
         }
     }
     let mut bytes = Vec::new();
     if forced || !situation.stdin_terminal {
-        stdin.read_to_end(&mut bytes).map_err(Error::io("read", "standard input"))?;
+        stdin
+            .read_to_end(&mut bytes)
+            .map_err(Error::io("read", "standard input"))?;
     }
     let piped = utf8("standard input", bytes)?;
     let piped = piped.strip_suffix('\n').unwrap_or(&piped);
@@ -75,8 +89,16 @@ mod tests {
 
     use super::{Situation, Source, source};
 
-    const PIPE: Situation = Situation { stdin_terminal: false, may_chat: false, lines: false };
-    const TERMINAL: Situation = Situation { stdin_terminal: true, may_chat: true, lines: false };
+    const PIPE: Situation = Situation {
+        stdin_terminal: false,
+        may_chat: false,
+        lines: false,
+    };
+    const TERMINAL: Situation = Situation {
+        stdin_terminal: true,
+        may_chat: true,
+        lines: false,
+    };
 
     /// Fails the test when it is read.
     struct Untouchable;
@@ -123,13 +145,22 @@ mod tests {
         assert_eq!(source(&[], TERMINAL, Untouchable).unwrap(), Source::Chat);
         let forced = source(&words(&["-"]), TERMINAL, "typed\n".as_bytes()).unwrap();
         assert_eq!(forced, Source::Text("typed".into()));
-        let no_chat = Situation { may_chat: false, ..TERMINAL };
-        assert!(matches!(source(&[], no_chat, Untouchable), Err(Error::EmptyPrompt)));
+        let no_chat = Situation {
+            may_chat: false,
+            ..TERMINAL
+        };
+        assert!(matches!(
+            source(&[], no_chat, Untouchable),
+            Err(Error::EmptyPrompt)
+        ));
     }
 
     #[test]
     fn lines_are_requests_only_when_they_are_the_only_input() {
-        let lines = Situation { lines: true, ..PIPE };
+        let lines = Situation {
+            lines: true,
+            ..PIPE
+        };
         assert_eq!(source(&[], lines, Untouchable).unwrap(), Source::Lines);
         let forced = source(&words(&["-"]), lines, "a".as_bytes()).unwrap();
         assert_eq!(forced, Source::Text("a".into()));
@@ -140,6 +171,9 @@ mod tests {
     #[test]
     fn the_first_bad_byte_is_named() {
         let error = source(&[], PIPE, &b"caf\xc3\xa9 \xff"[..]).unwrap_err();
-        assert_eq!(error.to_string(), "standard input is not valid UTF-8 at byte 6");
+        assert_eq!(
+            error.to_string(),
+            "standard input is not valid UTF-8 at byte 6"
+        );
     }
 }

@@ -65,8 +65,18 @@ struct Engine<'a> {
 impl<'a> Record<'a> {
     /// The figures of `answer` without its text.
     pub(crate) fn figures(model: &'a Description, answer: &Answer) -> Self {
-        let Usage { prompt, cached, completion, .. } = answer.usage;
-        let Timings { queued, prompt: prompt_time, first_token, decode } = answer.timings;
+        let Usage {
+            prompt,
+            cached,
+            completion,
+            ..
+        } = answer.usage;
+        let Timings {
+            queued,
+            prompt: prompt_time,
+            first_token,
+            decode,
+        } = answer.timings;
         Self {
             kind: None,
             schema: SCHEMA,
@@ -93,7 +103,9 @@ impl<'a> Record<'a> {
                 prompt_tps: prompt_rate(answer).map(rounded),
                 decode_tps: decode_rate(answer).map(rounded),
             },
-            memory: Memory { weights: model.weights_bytes },
+            memory: Memory {
+                weights: model.weights_bytes,
+            },
             engine: Engine {
                 version: env!("CARGO_PKG_VERSION"),
                 libmlx: &model.mlx_version,
@@ -105,17 +117,27 @@ impl<'a> Record<'a> {
     /// All of `answer`.
     pub(crate) fn answer(model: &'a Description, answer: &'a Answer) -> Self {
         let reasoning = (!answer.thinking.is_empty()).then_some(answer.thinking.as_str());
-        Self { text: Some(&answer.text), reasoning, ..Self::figures(model, answer) }
+        Self {
+            text: Some(&answer.text),
+            reasoning,
+            ..Self::figures(model, answer)
+        }
     }
 
     /// As the last event of a stream.
     pub(crate) fn done(self) -> Self {
-        Self { kind: Some("done"), ..self }
+        Self {
+            kind: Some("done"),
+            ..self
+        }
     }
 
     /// As the result of one request among many.
     pub(crate) fn with_id(self, id: &'a Value) -> Self {
-        Self { id: Some(id), ..self }
+        Self {
+            id: Some(id),
+            ..self
+        }
     }
 }
 
@@ -127,8 +149,16 @@ pub(crate) fn line(value: &impl Serialize) -> String {
 
 /// The figures of `answer` for people.
 pub(crate) fn summary(answer: &Answer) -> String {
-    let Usage { prompt, cached, completion, .. } = answer.usage;
-    let rate = |rate: Option<f64>| rate.map(|rate| format!(" ({rate:.1}/s)")).unwrap_or_default();
+    let Usage {
+        prompt,
+        cached,
+        completion,
+        ..
+    } = answer.usage;
+    let rate = |rate: Option<f64>| {
+        rate.map(|rate| format!(" ({rate:.1}/s)"))
+            .unwrap_or_default()
+    };
     format!(
         "prompt {prompt} tokens, {cached} cached, {:.2} s{}; first token after {:.2} s; answer {completion} tokens, {:.2} s{}; seed {}",
         answer.timings.prompt.as_secs_f64(),
@@ -147,7 +177,10 @@ fn prompt_rate(answer: &Answer) -> Option<f64> {
 
 /// Tokens of the answer per second: those after the first, whose time belongs to the prompt.
 fn decode_rate(answer: &Answer) -> Option<f64> {
-    per_second(answer.usage.completion.saturating_sub(1), answer.timings.decode)
+    per_second(
+        answer.usage.completion.saturating_sub(1),
+        answer.timings.decode,
+    )
 }
 
 fn per_second(count: usize, time: Duration) -> Option<f64> {

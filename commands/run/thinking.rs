@@ -42,7 +42,11 @@ impl Thinking {
     }
 
     fn new(state: State, after_tag: bool) -> Self {
-        Self { state, held: String::new(), after_tag }
+        Self {
+            state,
+            held: String::new(),
+            after_tag,
+        }
     }
 
     /// What can be told after `text` has come.
@@ -62,8 +66,8 @@ impl Thinking {
         if self.state == State::Inside {
             self.skip_line_ends();
             if let Some(at) = self.held.find(CLOSE) {
-                split.thinking = self.held[..at].to_owned();
-                self.held.drain(..at + CLOSE.len());
+                split.thinking = self.held.drain(..at).collect();
+                self.held.drain(..CLOSE.len());
                 self.state = State::Answer;
                 self.after_tag = true;
             } else {
@@ -82,8 +86,14 @@ impl Thinking {
     pub(crate) fn finish(&mut self) -> Split {
         let held = std::mem::take(&mut self.held);
         match self.state {
-            State::Inside => Split { thinking: held, answer: String::new() },
-            State::Start | State::Answer => Split { thinking: String::new(), answer: held },
+            State::Inside => Split {
+                thinking: held,
+                answer: String::new(),
+            },
+            State::Start | State::Answer => Split {
+                thinking: String::new(),
+                answer: held,
+            },
         }
     }
 
@@ -98,7 +108,10 @@ impl Thinking {
 
 /// How many bytes at the end of `text` may be the beginning of the closing tag.
 fn unfinished(text: &str) -> usize {
-    (1..CLOSE.len()).rev().find(|&length| text.ends_with(&CLOSE[..length])).unwrap_or(0)
+    (1..CLOSE.len())
+        .rev()
+        .find(|&length| text.ends_with(&CLOSE[..length]))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -107,7 +120,7 @@ mod tests {
 
     /// Splits `text` at once and character by character; both must agree.
     fn split(mut whole: Thinking, mut pieces: Thinking, text: &str) -> (String, String) {
-        let mut add = |sum: &mut Split, more: Split| {
+        let add = |sum: &mut Split, more: Split| {
             sum.thinking += &more.thinking;
             sum.answer += &more.answer;
         };
@@ -129,9 +142,17 @@ mod tests {
     #[test]
     fn thinking_is_told_from_the_answer() {
         let check = |text: &str, thinking: &str, answer: &str| {
-            assert_eq!(after("user\n", text), (thinking.into(), answer.into()), "{text:?}");
+            assert_eq!(
+                after("user\n", text),
+                (thinking.into(), answer.into()),
+                "{text:?}"
+            );
         };
-        check("<think>\nHm </thin.\n</think>\n\nYes.\n", "Hm </thin.\n", "Yes.\n");
+        check(
+            "<think>\nHm </thin.\n</think>\n\nYes.\n",
+            "Hm </thin.\n",
+            "Yes.\n",
+        );
         check("\n<think>\n\n</think>\n\n  Yes", "", "  Yes");
         check("Yes. <think>no</think>", "", "Yes. <think>no</think>");
         check("<thin", "", "<thin");
@@ -142,12 +163,18 @@ mod tests {
 
     #[test]
     fn the_prompt_may_open_the_thinking() {
-        assert_eq!(after("<think>\n", "\nHm</think>Yes"), ("Hm".into(), "Yes".into()));
+        assert_eq!(
+            after("<think>\n", "\nHm</think>Yes"),
+            ("Hm".into(), "Yes".into())
+        );
     }
 
     #[test]
     fn off_changes_nothing() {
         let text = "<think>\na</think>\n\nb";
-        assert_eq!(split(Thinking::off(), Thinking::off(), text), (String::new(), text.into()));
+        assert_eq!(
+            split(Thinking::off(), Thinking::off(), text),
+            (String::new(), text.into())
+        );
     }
 }

@@ -46,13 +46,22 @@ impl Exit {
         match self {
             Self::Success => ("success", "finished by the model or at a stop string"),
             Self::Usage => ("usage", "the arguments or the input mean nothing"),
-            Self::Length => ("length", "stopped by the length limit (the text is printed)"),
+            Self::Length => (
+                "length",
+                "stopped by the length limit (the text is printed)",
+            ),
             Self::Context => ("context", "the prompt does not fit into the context"),
-            Self::Missing => ("missing", "a model, file or device is missing or out of reach"),
+            Self::Missing => (
+                "missing",
+                "a model, file or device is missing or out of reach",
+            ),
             Self::Corrupt => ("corrupt", "a model's files are damaged or not supported"),
             Self::Network => ("network", "the hub did not answer"),
             Self::Internal => ("internal", "internal error"),
-            Self::Interrupted => ("interrupted", "interrupted by Ctrl-C (what exists is printed)"),
+            Self::Interrupted => (
+                "interrupted",
+                "interrupted by Ctrl-C (what exists is printed)",
+            ),
             Self::BrokenPipe => ("pipe", "the reader of standard output went away"),
         }
     }

@@ -31,43 +31,22 @@ pub(crate) struct Printer {
 }
 
 impl Printer {
-    /// Writes to stdout, exactly `text`.
-    pub(crate) fn data(&self, text: &str) -> Result<()> {
-        let written = io::stdout().lock().write_all(text.as_bytes());
-        written.map_err(Error::io("write", STANDARD_OUTPUT))
-    }
-
-    /// Hands what [`Self::data`] wrote to the reader of stdout.
-    pub(crate) fn flush(&self) -> Result<()> {
-        io::stdout().lock().flush().map_err(Error::io("write", STANDARD_OUTPUT))
-    }
-
     /// One line on stderr, unless quiet.
-    pub(crate) fn talk(&self, line: impl Display) {
+    pub(crate) fn talk(self, line: impl Display) {
         if self.verbosity >= Verbosity::Normal {
-            self.say(line);
+            say(line);
         }
     }
 
     /// One line on stderr where more was asked for.
-    pub(crate) fn detail(&self, line: impl Display) {
+    pub(crate) fn detail(self, line: impl Display) {
         if self.verbosity >= Verbosity::Verbose {
-            self.say(line);
+            say(line);
         }
     }
 
-    /// One line on stderr that was asked for by name, quiet or not.
-    pub(crate) fn say(&self, line: impl Display) {
-        write_stderr(&format!("mlxr: {line}\n"));
-    }
-
-    /// Lines for programs on stderr that were asked for by name, quiet or not, exactly as given.
-    pub(crate) fn figures(&self, lines: &str) {
-        write_stderr(lines);
-    }
-
     /// A piece of a model's thinking, on stderr unless quiet, dim where colours are allowed.
-    pub(crate) fn thinking(&self, text: &str) {
+    pub(crate) fn thinking(self, text: &str) {
         if self.verbosity == Verbosity::Quiet || text.is_empty() {
         } else if self.colour {
             write_stderr(&format!("\x1b[2m{text}\x1b[0m"));
@@ -77,19 +56,52 @@ impl Printer {
     }
 
     /// Says what went wrong and what to do about it. A reader that went away is not worth a word.
-    pub(crate) fn error(&self, error: &Error) -> Exit {
-        let Report { exit, details, hint } = Report::of(error);
+    pub(crate) fn error(self, error: &Error) -> Exit {
+        let Report {
+            exit,
+            details,
+            hint,
+        } = Report::of(error);
         if exit != Exit::BrokenPipe {
-            let (red, cyan, end) =
-                if self.colour { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
-            self.say(format_args!("{red}error:{end} {error}"));
-            details.iter().for_each(|line| self.say(format_args!("  {line}")));
+            let (red, cyan, end) = if self.colour {
+                ("\x1b[1;31m", "\x1b[36m", "\x1b[0m")
+            } else {
+                ("", "", "")
+            };
+            say(format_args!("{red}error:{end} {error}"));
+            for line in details {
+                say(format_args!("  {line}"));
+            }
             if let Some(hint) = hint {
-                self.say(format_args!("{cyan}hint:{end} {hint}"));
+                say(format_args!("{cyan}hint:{end} {hint}"));
             }
         }
         exit
     }
+}
+
+/// Writes to stdout, exactly `text`.
+pub(crate) fn data(text: &str) -> Result<()> {
+    let written = io::stdout().lock().write_all(text.as_bytes());
+    written.map_err(Error::io("write", STANDARD_OUTPUT))
+}
+
+/// Hands what [`data`] wrote to the reader of stdout.
+pub(crate) fn flush() -> Result<()> {
+    io::stdout()
+        .lock()
+        .flush()
+        .map_err(Error::io("write", STANDARD_OUTPUT))
+}
+
+/// One line on stderr that was asked for by name, quiet or not.
+pub(crate) fn say(line: impl Display) {
+    write_stderr(&format!("mlxr: {line}\n"));
+}
+
+/// Lines for programs on stderr that were asked for by name, quiet or not, exactly as given.
+pub(crate) fn figures(lines: &str) {
+    write_stderr(lines);
 }
 
 /// Says what the arguments lack, or gives the help that was asked for.

@@ -38,22 +38,30 @@ impl Report {
             Error::Config { .. } | Error::Weights { .. } | Error::Tokenizer { .. } => {
                 (Exit::Corrupt, "remove the file and download it again")
             }
-            Error::TensorNames { .. } => {
-                (Exit::Corrupt, "the files belong to another architecture or are not complete")
-            }
-            Error::Template(_) => {
-                (Exit::Corrupt, "`--raw` sends the prompt as it is, without the chat template")
-            }
-            Error::InvalidUtf8 { .. } => {
-                (Exit::Usage, "convert the text first, for example with `iconv -t UTF-8`")
-            }
-            Error::EmptyPrompt => {
-                (Exit::Usage, "give the prompt as words or on standard input: mlxr run \"Tell me a story\"")
-            }
-            Error::Request { .. } => (Exit::Usage, "`mlxr run --help` lists the fields of a request"),
-            Error::ContextOverflow { .. } => {
-                (Exit::Context, "shorten the prompt, or raise `--ctx` if the model allows more")
-            }
+            Error::TensorNames { .. } => (
+                Exit::Corrupt,
+                "the files belong to another architecture or are not complete",
+            ),
+            Error::Template(_) => (
+                Exit::Corrupt,
+                "`--raw` sends the prompt as it is, without the chat template",
+            ),
+            Error::InvalidUtf8 { .. } => (
+                Exit::Usage,
+                "convert the text first, for example with `iconv -t UTF-8`",
+            ),
+            Error::EmptyPrompt => (
+                Exit::Usage,
+                "give the prompt as words or on standard input: mlxr run \"Tell me a story\"",
+            ),
+            Error::Request { .. } => (
+                Exit::Usage,
+                "`mlxr run --help` lists the fields of a request",
+            ),
+            Error::ContextOverflow { .. } => (
+                Exit::Context,
+                "shorten the prompt, or raise `--ctx` if the model allows more",
+            ),
             Error::Sampling { .. } => (Exit::Usage, "`mlxr run --help` lists what is accepted"),
             Error::Hub { .. } => (
                 Exit::Network,
@@ -63,19 +71,32 @@ impl Report {
                 Exit::Missing,
                 "check the name; a private or gated repository needs a token in HF_TOKEN",
             ),
-            Error::Offline { .. } => {
-                (Exit::Missing, "unset HF_HUB_OFFLINE and run again to download it")
-            }
-            Error::Mlx(_) => (Exit::Internal, "`-v` says which library and device are in use"),
-            Error::Device(..) => (Exit::Missing, "`--device auto` takes the best device there is"),
-            Error::NotFinite => {
-                (Exit::Corrupt, "the weights hold NaN or infinite values: download them again")
-            }
-            Error::EngineStopped(_) => {
-                (Exit::Internal, "this is a fault of mlxr: please report the command and this message")
-            }
+            Error::Offline { .. } => (
+                Exit::Missing,
+                "unset HF_HUB_OFFLINE and run again to download it",
+            ),
+            Error::Mlx(_) => (
+                Exit::Internal,
+                "`-v` says which library and device are in use",
+            ),
+            Error::Device(..) => (
+                Exit::Missing,
+                "`--device auto` takes the best device there is",
+            ),
+            Error::NotFinite => (
+                Exit::Corrupt,
+                "the weights hold NaN or infinite values: download them again",
+            ),
+            Error::EngineStopped(_) => (
+                Exit::Internal,
+                "this is a fault of mlxr: please report the command and this message",
+            ),
         };
-        Self { exit, details: Vec::new(), hint: Some(hint) }
+        Self {
+            exit,
+            details: Vec::new(),
+            hint: Some(hint),
+        }
     }
 
     fn of_io(path: &Path, kind: ErrorKind) -> Self {
@@ -94,14 +115,21 @@ impl Report {
             }
             _ => None,
         };
-        Self { exit, details: Vec::new(), hint }
+        Self {
+            exit,
+            details: Vec::new(),
+            hint,
+        }
     }
 
     fn of_library(tried: &[(String, String)]) -> Self {
         Self {
             exit: Exit::Missing,
-            details: tried.iter().map(|(place, why)| format!("tried {place}: {why}")).collect(),
-            hint: Some("`cargo build` makes the library ready; the README says how to name another one"),
+            details: tried
+                .iter()
+                .map(|(place, why)| format!("tried {place}: {why}"))
+                .collect(),
+            hint: Some("`cargo build` makes the library ready; MLXR_MLX_DIR names another one"),
         }
     }
 

@@ -64,6 +64,10 @@ impl Sampling {
     }
 
     /// Whether any penalty changes any logit.
+    #[expect(
+        clippy::float_cmp,
+        reason = "exactly the neutral values switch penalties off"
+    )]
     pub fn has_penalties(&self) -> bool {
         self.repeat_last_n != Some(0)
             && (self.repeat_penalty != 1.0

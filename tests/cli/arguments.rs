@@ -2,28 +2,60 @@
 
 use std::process::Stdio;
 
-use crate::support::{Sealed, Terminal, ended, mlxr};
+use crate::support::{Sealed, Terminal, ended, mlxr, spawn};
 
 #[test]
 fn help_is_data_and_lists_flags_and_exit_codes() {
     let help = mlxr(&["run", "--help"]).check(0, "");
     for flag in [
-        "-m", "-s", "--raw", "-n", "-t", "--top-k", "--top-p", "--min-p", "--repeat-penalty",
-        "--repeat-last-n", "--presence-penalty", "--frequency-penalty", "--seed", "--stop", "--ctx",
-        "--template-arg", "--think", "--prefill", "--json", "--jsonl", "--stats", "--device", "-q",
-        "-v", "MLXR_MODEL", "HF_HUB_OFFLINE", "NO_COLOR",
+        "-m",
+        "-s",
+        "--raw",
+        "-n",
+        "-t",
+        "--top-k",
+        "--top-p",
+        "--min-p",
+        "--repeat-penalty",
+        "--repeat-last-n",
+        "--presence-penalty",
+        "--frequency-penalty",
+        "--seed",
+        "--stop",
+        "--ctx",
+        "--template-arg",
+        "--think",
+        "--prefill",
+        "--json",
+        "--jsonl",
+        "--stats",
+        "--device",
+        "-q",
+        "-v",
+        "MLXR_MODEL",
+        "HF_HUB_OFFLINE",
+        "NO_COLOR",
     ] {
         assert!(help.contains(flag), "{flag} is not in the help");
     }
     for code in [0, 2, 3, 4, 6, 7, 9, 70, 130, 141] {
-        assert!(help.contains(&format!("\n{code:>5}  ")), "{code} is not in the help");
+        assert!(
+            help.contains(&format!("\n{code:>5}  ")),
+            "{code} is not in the help"
+        );
     }
-    assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    assert!(
+        help.lines().all(|line| line.chars().count() <= 100),
+        "{help}"
+    );
 }
 
 #[test]
 fn version_is_data() {
-    assert_eq!(mlxr(&["--version"]).check(0, ""), concat!("mlxr ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(
+        mlxr(&["--version"]).check(0, ""),
+        concat!("mlxr ", env!("CARGO_PKG_VERSION"), "\n")
+    );
 }
 
 #[test]
@@ -39,20 +71,38 @@ fn arguments_that_mean_nothing_are_refused() {
         mlxr(&[&["run"], arguments].concat()).fails(2, sentence);
     };
     check(&["--frobnicate", "a"], "unexpected argument '--frobnicate'");
-    check(&["--device", "tpu", "a"], "invalid value 'tpu' for '--device <DEVICE>'");
+    check(
+        &["--device", "tpu", "a"],
+        "invalid value 'tpu' for '--device <DEVICE>'",
+    );
     check(&["-n", "0", "a"], "must be at least 1");
     check(&["-n", "-1", "a"], "unexpected argument '-1'");
     check(&["--seed", "x", "a"], "invalid value 'x' for '--seed <N>'");
-    check(&["--stop", "", "a"], "a value is required for '--stop <TEXT>'");
+    check(
+        &["--stop", "", "a"],
+        "a value is required for '--stop <TEXT>'",
+    );
     check(&["--template-arg", "a", "b"], "not of the form KEY=VALUE");
     check(&["--think=maybe", "a"], "invalid value 'maybe'");
     check(&["--json", "--jsonl", "a"], "cannot be used with");
     check(&["--raw", "-s", "b", "a"], "cannot be used with");
     check(&["-q", "-v", "a"], "cannot be used with");
-    check(&["-t", "-1", "a"], "temperature: -1 is not between 0 and 100");
-    check(&["--top-p", "1.5", "a"], "top_p: 1.5 is not between 0 and 1");
-    check(&["--min-p", "nan", "a"], "min_p: NaN is not between 0 and 1");
-    check(&["--repeat-penalty", "0", "a"], "repeat_penalty: 0 is not above 0");
+    check(
+        &["-t", "-1", "a"],
+        "temperature: -1 is not between 0 and 100",
+    );
+    check(
+        &["--top-p", "1.5", "a"],
+        "top_p: 1.5 is not between 0 and 1",
+    );
+    check(
+        &["--min-p", "nan", "a"],
+        "min_p: NaN is not between 0 and 1",
+    );
+    check(
+        &["--repeat-penalty", "0", "a"],
+        "repeat_penalty: 0 is not above 0",
+    );
     check(&["--repeat-last-n", "-2", "a"], "-2 is not in");
 }
 
@@ -93,7 +143,7 @@ fn errors_are_coloured_on_a_terminal_unless_no_color_says_otherwise() {
 #[test]
 fn help_into_a_closed_pipe_is_no_panic() {
     let home = Sealed::new();
-    let mut child = home.command(&["run", "--help"]).spawn().unwrap();
+    let mut child = spawn(&mut home.command(&["run", "--help"]));
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(matches!(output.status.code(), Some(0 | 141)), "{output:?}");
@@ -105,7 +155,10 @@ fn help_into_a_closed_pipe_is_no_panic() {
 fn help_onto_a_full_disk_is_no_panic() {
     let home = Sealed::new();
     let mut command = home.command(&["run", "--help"]);
-    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
     let ended = ended(command.stdout(Stdio::from(full)));
     assert!(!ended.stderr.contains("panicked"), "{ended:?}");
 }

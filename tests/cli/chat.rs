@@ -30,7 +30,10 @@ fn turns_commands_and_history() {
     assert_eq!(terminal.end().0.code(), Some(0));
 
     let history = std::fs::read_to_string(home.path(".local/share/mlxr/history")).unwrap();
-    assert!(history.contains("Tell me a story about a whale\n/help\n"), "{history:?}");
+    assert!(
+        history.contains("Tell me a story about a whale\n/help\n"),
+        "{history:?}"
+    );
 
     // The next chat brings the last line back.
     let mut terminal = start(&home, &[]);

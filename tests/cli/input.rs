@@ -22,14 +22,16 @@ fn bytes_that_are_not_utf_8_are_named_by_their_offset() {
 
     let home = Sealed::new();
     let mut command = home.command(&["run", "ab"]);
-    ended(command.arg(OsStr::from_bytes(b"c\xe9"))).fails(2, "the prompt is not valid UTF-8 at byte 4");
+    ended(command.arg(OsStr::from_bytes(b"c\xe9")))
+        .fails(2, "the prompt is not valid UTF-8 at byte 4");
 }
 
 #[test]
 fn a_folder_as_standard_input_is_an_error() {
     let home = Sealed::new();
     let mut command = home.command(&["run"]);
-    ended(command.stdin(File::open(home.path(".")).unwrap())).fails(6, "could not read standard input");
+    ended(command.stdin(File::open(home.path(".")).unwrap()))
+        .fails(6, "could not read standard input");
 }
 
 #[test]

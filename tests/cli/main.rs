@@ -5,4 +5,5 @@ mod arguments;
 mod chat;
 mod input;
 mod requests;
+#[cfg(test)]
 mod support;

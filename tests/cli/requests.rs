@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{Sealed, interrupt, mlxr, mlxr_with};
+use crate::support::{Sealed, interrupt, mlxr, mlxr_with, spawn};
 
 #[test]
 fn results_and_failures_keep_the_order_of_the_requests() {
@@ -22,14 +22,31 @@ fn results_and_failures_keep_the_order_of_the_requests() {
     let ended = mlxr_with(input.join("\n"), &["run", "--jsonl"]);
     let rows = ended.rows();
     let ids = rows.iter().map(|row| row["id"].clone()).collect::<Vec<_>>();
-    let wanted =
-        [json!("long"), json!({"n": 2}), json!(4), json!(5), json!(6), json!(9), json!(10)];
+    let wanted = [
+        json!("long"),
+        json!({"n": 2}),
+        json!(4),
+        json!(5),
+        json!(6),
+        json!(9),
+        json!(10),
+    ];
     assert_eq!(ids[..], wanted, "{ended:?}");
 
-    let kinds = rows.iter().map(|row| row["error"]["kind"].as_str()).collect::<Vec<_>>();
+    let kinds = rows
+        .iter()
+        .map(|row| row["error"]["kind"].as_str())
+        .collect::<Vec<_>>();
     let usage = Some("usage");
-    assert_eq!(kinds[..6], [None, None, usage, usage, None, usage], "{ended:?}");
-    assert_eq!(rows[2]["error"]["message"], "request: unknown field `top_n`");
+    assert_eq!(
+        kinds[..6],
+        [None, None, usage, usage, None, usage],
+        "{ended:?}"
+    );
+    assert_eq!(
+        rows[2]["error"]["message"],
+        "request: unknown field `top_n`"
+    );
     assert_eq!(rows[1]["completion_tokens"], 2);
     assert_eq!(rows[4]["finish"], "length");
     assert!(rows[0]["text"].as_str().unwrap().len() > 20);
@@ -38,10 +55,8 @@ fn results_and_failures_keep_the_order_of_the_requests() {
 
 #[test]
 fn a_batch_gives_each_request_the_text_that_it_gets_alone() {
-    let seeds = 1..=12;
     let prompt = |seed: u64| format!("Tell me a story number {seed}");
-    let input: Vec<String> = seeds
-        .clone()
+    let input: Vec<String> = (1..=12)
         .map(|seed| json!({"prompt": prompt(seed), "seed": seed}).to_string())
         .collect();
     let ended = mlxr_with(input.join("\n"), &["run", "--jsonl", "-t", "1", "-n", "24"]);
@@ -49,9 +64,15 @@ fn a_batch_gives_each_request_the_text_that_it_gets_alone() {
     assert_eq!(rows.len(), 12, "{ended:?}");
     for seed in [1, 7, 12] {
         let number = seed.to_string();
-        let flags = ["run", "--json", "-q", "-t", "1", "-n", "24", "--seed", &number];
+        let flags = [
+            "run", "--json", "-q", "-t", "1", "-n", "24", "--seed", &number,
+        ];
         let alone = mlxr(&[&flags[..], &[&prompt(seed)]].concat()).rows();
-        assert_eq!(rows[seed as usize - 1]["text"], alone[0]["text"], "seed {seed}");
+        assert_eq!(
+            rows[seed as usize - 1]["text"],
+            alone[0]["text"],
+            "seed {seed}"
+        );
     }
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
@@ -62,7 +83,10 @@ fn the_context_limit_is_a_row() {
     let input = format!("{long}\n{{\"prompt\": \"a\", \"max_tokens\": 1}}");
     let ended = mlxr_with(input, &["run", "--jsonl", "--ctx", "32"]);
     let rows = ended.rows();
-    assert_eq!((&rows[0]["error"]["kind"], &rows[1]["finish"]), (&"context".into(), &"length".into()));
+    assert_eq!(
+        (&rows[0]["error"]["kind"], &rows[1]["finish"]),
+        (&"context".into(), &"length".into())
+    );
     ended.check(4, "");
 }
 
@@ -74,7 +98,7 @@ fn no_requests_are_no_error() {
 #[test]
 fn each_request_is_answered_before_the_next_is_there() {
     let home = Sealed::new();
-    let mut child = home.command(&["run", "--jsonl"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = spawn(home.command(&["run", "--jsonl"]).stdin(Stdio::piped()));
     let mut stdin = child.stdin.take().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     for id in 0..3 {
@@ -90,7 +114,7 @@ fn each_request_is_answered_before_the_next_is_there() {
 #[test]
 fn ctrl_c_ends_a_batch_with_what_there_is() {
     let home = Sealed::new();
-    let mut child = home.command(&["run", "--jsonl"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = spawn(home.command(&["run", "--jsonl"]).stdin(Stdio::piped()));
     let mut stdin = child.stdin.take().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     writeln!(stdin, r#"{{"prompt": "a", "max_tokens": 1}}"#).unwrap();
@@ -102,6 +126,9 @@ fn ctrl_c_ends_a_batch_with_what_there_is() {
     interrupt(&child);
     stdout.read_to_string(&mut printed).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{printed}");
-    let cancelled = printed.lines().filter(|line| line.contains(r#""finish":"cancelled""#)).count();
+    let cancelled = printed
+        .lines()
+        .filter(|line| line.contains(r#""finish":"cancelled""#))
+        .count();
     assert!(cancelled > 0, "{printed}");
 }

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::RwLock;
 
-use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::{OpenptyResult, Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -25,7 +27,9 @@ pub(crate) struct Ended {
 
 impl Sealed {
     pub(crate) fn new() -> Self {
-        Self { home: tempfile::tempdir().unwrap() }
+        Self {
+            home: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
@@ -57,19 +61,49 @@ pub(crate) fn mlxr(arguments: &[&str]) -> Ended {
 /// Runs the binary to its end with `input` piped into it.
 pub(crate) fn mlxr_with(input: impl AsRef<[u8]>, arguments: &[&str]) -> Ended {
     let home = Sealed::new();
-    let mut child = home.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = spawn(home.command(arguments).stdin(Stdio::piped()));
     // One that refuses its arguments does not read.
     drop(child.stdin.take().unwrap().write_all(input.as_ref()));
     Ended::of(child)
 }
 
 pub(crate) fn ended(command: &mut Command) -> Ended {
-    Ended::of(command.spawn().unwrap())
+    Ended::of(spawn(command))
 }
 
 /// Sends Ctrl-C's signal.
 pub(crate) fn interrupt(child: &Child) {
-    kill_process(Pid::from_child(child), Signal::INT).unwrap();
+    kill(
+        Pid::from_raw(child.id().try_into().unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
+}
+
+/// Held while a terminal is open that children would inherit.
+static INHERITABLE: RwLock<()> = RwLock::new(());
+
+/// Starts `command`. All children must be started here: one that inherits another's terminal
+/// keeps it open.
+pub(crate) fn spawn(command: &mut Command) -> Child {
+    let _guard = INHERITABLE.read().unwrap();
+    command.spawn().unwrap()
+}
+
+/// The two ends of a terminal, which children do not inherit.
+fn open_terminal() -> OpenptyResult {
+    let _guard = INHERITABLE.write().unwrap();
+    let size = Winsize {
+        ws_row: 40,
+        ws_col: 200,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let terminal = openpty(&size, None).unwrap();
+    for end in [&terminal.master, &terminal.slave] {
+        fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    }
+    terminal
 }
 
 impl Ended {
@@ -85,7 +119,12 @@ impl Ended {
     /// Asserts the exit code and what stderr says; gives back stdout.
     #[track_caller]
     pub(crate) fn check(self, code: i32, stderr: &str) -> String {
-        assert_eq!((self.code, self.stderr.as_str()), (Some(code), stderr), "{}", self.stdout);
+        assert_eq!(
+            (self.code, self.stderr.as_str()),
+            (Some(code), stderr),
+            "{}",
+            self.stdout
+        );
         self.stdout
     }
 
@@ -100,7 +139,10 @@ impl Ended {
 
     /// The lines of stdout as JSON.
     pub(crate) fn rows(&self) -> Vec<Value> {
-        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 }
 
@@ -115,15 +157,8 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts `command` with `streams` of 0 (stdin), 1 and 2 on the terminal.
     pub(crate) fn start(mut command: Command, streams: &[u8]) -> Self {
-        // Children of other tests must not keep it open, or its end would not be seen.
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let master = openpt(flags).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let size = Winsize { ws_row: 40, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&master, size).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let end = || File::options().read(true).write(true).open(&name).unwrap();
+        let OpenptyResult { master, slave } = open_terminal();
+        let end = || slave.try_clone().unwrap();
         for stream in streams {
             match stream {
                 0 => command.stdin(end()),
@@ -131,8 +166,12 @@ impl Terminal {
                 _ => command.stderr(end()),
             };
         }
-        let child = command.spawn().unwrap();
-        Self { master: File::from(master), child, seen: String::new() }
+        let child = spawn(&mut command);
+        Self {
+            master: File::from(master),
+            child,
+            seen: String::new(),
+        }
     }
 
     /// Sends Ctrl-C's signal.

@@ -1,1 +1,0 @@
-//! Model name or folder to local files.

@@ -1,0 +1,118 @@
+//! Arrays over bytes that stay where they are: a memory-mapped file, or data in the program.
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use mlx_rs::{Array, Dtype};
+
+use super::call;
+use crate::error::{Error, Result};
+
+/// A read-only mapped file.
+#[derive(Debug)]
+pub struct MappedFile(memmap2::Mmap);
+
+impl MappedFile {
+    /// Maps a whole file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the path.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        // SAFETY: as with every mapped model file, another process that truncates it while it is
+        // used can end this one; nothing is ever written through the mapping.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
+        Ok(Self(map))
+    }
+}
+
+/// Bytes that arrays may lie over: each array keeps them alive.
+#[derive(Debug, Clone)]
+pub enum Bytes {
+    /// A mapped file.
+    Mapped(Arc<MappedFile>),
+    /// Compiled into the program.
+    Static(&'static [u8]),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(file) => &file.0,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+/// An array over `bytes[range]`, in row-major order. The bytes are not copied where the device
+/// computes in the host's memory, the range is aligned for `dtype` and begins after the eighth
+/// byte; else they are.
+///
+/// The bytes may be read-only, and MLX writes results into inputs that nobody else holds: keep the
+/// array alive until whatever was computed from it has been evaluated.
+///
+/// # Errors
+/// [`Error::Mlx`] where the range is not that of the shape, or a dimension is out of range.
+pub fn array_over(
+    bytes: &Bytes,
+    range: std::ops::Range<usize>,
+    shape: &[usize],
+    dtype: Dtype,
+) -> Result<Array> {
+    let part = bytes
+        .get(range)
+        .ok_or_else(|| Error::Mlx("a tensor ends past its file".to_owned()))?;
+    let item = item_size(dtype);
+    let size = shape
+        .iter()
+        .try_fold(item, |size, &dimension| size.checked_mul(dimension));
+    if size != Some(part.len()) {
+        return Err(Error::Mlx(format!(
+            "{} bytes are not {shape:?} elements of {item} bytes",
+            part.len()
+        )));
+    }
+    let dimensions: Vec<i32> = shape
+        .iter()
+        .map(|&dimension| i32::try_from(dimension))
+        .collect::<Result<_, _>>()
+        .map_err(|_| Error::Mlx(format!("the shape {shape:?} is out of range")))?;
+    let pointer = part.as_ptr().cast_mut().cast::<c_void>();
+    let dtype = dtype.into();
+    // MLX cannot make an array without elements over foreign memory, and its CPU backend reads the
+    // eight bytes in front of the data.
+    let inside = pointer.addr() - bytes.as_ptr().addr() >= size_of::<usize>();
+    if part.is_empty() || !inside || pointer.addr() % item != 0 {
+        let rank = dimensions.len() as i32;
+        // SAFETY: the data holds exactly the shape's elements, and is copied here.
+        return Ok(unsafe {
+            Array::from_ptr(mlx_sys::mlx_array_new_data(
+                pointer,
+                dimensions.as_ptr(),
+                rank,
+                dtype,
+            ))
+        });
+    }
+    let keep = Box::into_raw(Box::new(bytes.clone())).cast::<c_void>();
+    // SAFETY: the data holds exactly the shape's elements, the bytes in front of it belong to the
+    // same mapping, and `keep` holds them until `release` drops it.
+    call::array(|out| unsafe {
+        let (shape, rank) = (dimensions.as_ptr(), dimensions.len());
+        mlx_sys::mlxr_array_over(out, pointer, shape, rank, dtype, keep, release)
+    })
+}
+
+unsafe extern "C" fn release(keep: *mut c_void) {
+    // SAFETY: the pointer is the box that `array_over` leaked, and MLX calls this once.
+    drop(unsafe { Box::from_raw(keep.cast::<Bytes>()) });
+}
+
+fn item_size(dtype: Dtype) -> usize {
+    // SAFETY: takes a number, returns a number.
+    unsafe { mlx_sys::mlx_dtype_size(dtype.into()) }
+}

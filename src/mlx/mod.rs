@@ -1,0 +1,51 @@
+//! The only room that names `mlx-sys`: which library and device compute, memory, arrays over mapped
+//! files, and the calls that `mlx-rs` does not offer. Knows nothing of models, caches or the engine.
+#![expect(unsafe_code, reason = "calls to MLX's C functions")]
+
+mod call;
+mod device;
+mod host;
+mod mapped;
+pub mod memory;
+mod quantized;
+mod slice;
+
+pub use device::{Device, DeviceChoice, library_version, open};
+pub use host::{Buffer, BufferMut, Element, host_op};
+pub use mapped::{Bytes, MappedFile, array_over};
+pub use mlx_rs::{Array, Dtype, fast, ops, transforms::async_eval, transforms::eval};
+pub use quantized::{Mode, Packing, dequantize, quantize, quantized_matmul};
+pub use slice::{slice, slice_update};
+
+use crate::error::Error;
+
+impl From<mlx_rs::error::Exception> for Error {
+    fn from(error: mlx_rs::error::Exception) -> Self {
+        Self::Mlx(without_place(error.what()))
+    }
+}
+
+/// The values of an array, evaluated and converted to float32, in row-major order.
+///
+/// # Errors
+/// What MLX says where the evaluation fails.
+pub fn to_vec(array: &Array) -> crate::Result<Vec<f32>> {
+    if array.size() == 0 {
+        return Ok(Vec::new());
+    }
+    let array = array.as_dtype(Dtype::Float32)?.contiguous()?;
+    array
+        .to_vec_exact()
+        .map_err(|error| Error::Mlx(error.to_string()))
+}
+
+/// MLX's messages end in the place of its source; users have no use for that.
+fn without_place(message: &str) -> String {
+    let end = message
+        .rfind(" at /")
+        .filter(|&at| message[at..].contains(".cpp:"));
+    message[..end.unwrap_or(message.len())].to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! The room against the real library on the CPU.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn cpu() {
+    open(DeviceChoice::Cpu, None).unwrap();
+}
+
+#[test]
+fn an_explicit_library_that_is_not_there_is_an_error_that_names_it() {
+    // Loading happens once in a process: nothing may have loaded before, as under nextest.
+    if library_version().is_some() {
+        return;
+    }
+    match open(DeviceChoice::Cpu, Some(Path::new("/nowhere/libmlxc.so"))) {
+        Err(Error::MlxLibrary { tried }) => assert_eq!(tried[0].0, "/nowhere/libmlxc.so"),
+        Ok(_) => assert!(library_version().is_some(), "another test loaded it"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn errors_come_back_as_errors_without_source_places() {
+    cpu();
+    let a = Array::from_slice(&[1f32, 2.0, 3.0], &[3]);
+    let b = Array::from_slice(&[1f32, 2.0], &[2]);
+    let error = Error::from(a.add(&b).unwrap_err()).to_string();
+    assert!(error.contains("cannot be broadcast"), "{error}");
+    assert!(!error.contains(".cpp"), "{error}");
+    let packing = Packing {
+        mode: Mode::Affine,
+        group_size: 7,
+        bits: 4,
+    };
+    let error = quantize(&a, packing).unwrap_err().to_string();
+    assert!(
+        error.starts_with("MLX: ") && !error.contains(".cpp"),
+        "{error}"
+    );
+}
+
+#[test]
+fn arrays_lie_over_a_mapped_file() {
+    cpu();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for value in [0f32, 0.0, 1.5, -2.0, 3.25] {
+        file.write_all(&value.to_le_bytes()).unwrap();
+    }
+    let bytes = Bytes::Mapped(Arc::new(MappedFile::open(file.path()).unwrap()));
+    let before = memory::usage().unwrap().active;
+    let array = array_over(&bytes, 8..20, &[3], Dtype::Float32).unwrap();
+    assert_eq!(
+        memory::usage().unwrap().active,
+        before,
+        "aligned: nothing is copied"
+    );
+    drop(bytes);
+    assert_eq!(to_vec(&array).unwrap(), [1.5, -2.0, 3.25]);
+}
+
+#[test]
+fn misaligned_and_empty_ranges_are_copied_and_lying_shapes_refused() {
+    cpu();
+    let bytes = Bytes::Static(&[9, 0, 0, 128, 63, 0, 0, 0, 64, 9, 9, 9]);
+    let array = array_over(&bytes, 1..9, &[2, 1], Dtype::Float32).unwrap();
+    assert_eq!(to_vec(&array).unwrap(), [1.0, 2.0]);
+    assert_eq!(
+        array_over(&bytes, 4..4, &[0, 5], Dtype::Float32)
+            .unwrap()
+            .shape(),
+        [0, 5]
+    );
+    assert!(array_over(&bytes, 0..8, &[3], Dtype::Float32).is_err());
+    assert!(array_over(&bytes, 8..16, &[2], Dtype::Float32).is_err());
+    assert!(array_over(&bytes, 0..8, &[usize::MAX, 2], Dtype::Float32).is_err());
+}
+
+#[test]
+fn a_host_function_is_a_node_of_the_graph() {
+    cpu();
+    let x = Array::from_slice(&[1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    let twice = |x: &Array| {
+        host_op(
+            "twice",
+            &[x],
+            &[(&[2, 2], Dtype::Float32)],
+            |inputs, outputs| {
+                let source = inputs[0].as_slice::<f32>().unwrap();
+                for (out, value) in outputs[0]
+                    .as_mut_slice::<f32>()
+                    .unwrap()
+                    .iter_mut()
+                    .zip(source)
+                {
+                    *out = value * 2.0;
+                }
+            },
+        )
+        .unwrap()
+        .remove(0)
+    };
+    let sum = twice(&twice(&x.transpose().unwrap())).add(&x).unwrap();
+    assert_eq!(to_vec(&sum).unwrap(), [5.0, 14.0, 11.0, 20.0]);
+}
+
+#[test]
+fn a_host_function_that_panics_gives_zeros() {
+    cpu();
+    let x = Array::from_slice(&[1f32, 2.0], &[2]);
+    let out = host_op("broken", &[&x], &[(&[2], Dtype::Float32)], |_, _| {
+        panic!("on purpose")
+    });
+    assert_eq!(to_vec(&out.unwrap()[0]).unwrap(), [0.0, 0.0]);
+}
+
+#[test]
+fn packed_weights_come_back_in_every_mode() {
+    cpu();
+    let weights: Vec<f32> = (0..4 * 64)
+        .map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0)
+        .collect();
+    let w = Array::from_slice(&weights, &[4, 64]);
+    let x = Array::from_slice(&weights[..64], &[1, 64]);
+    let affine = [2, 3, 4, 5, 6, 8].map(|bits| Packing {
+        mode: Mode::Affine,
+        group_size: 32,
+        bits,
+    });
+    let floats = [
+        (Mode::Mxfp4, 32, 4),
+        (Mode::Mxfp8, 32, 8),
+        (Mode::Nvfp4, 16, 4),
+    ]
+    .map(|(mode, group_size, bits)| Packing {
+        mode,
+        group_size,
+        bits,
+    });
+    for packing in affine.into_iter().chain(floats) {
+        let (packed, scales, biases) = quantize(&w, packing).unwrap();
+        assert_eq!(biases.is_some(), packing.mode == Mode::Affine);
+        let back = dequantize(&packed, &scales, biases.as_ref(), packing, Dtype::Float32).unwrap();
+        let product = quantized_matmul(&x, &packed, &scales, biases.as_ref(), packing).unwrap();
+        let expected = x.matmul(back.transpose().unwrap()).unwrap();
+        for (a, b) in to_vec(&product)
+            .unwrap()
+            .iter()
+            .zip(to_vec(&expected).unwrap())
+        {
+            assert!((a - b).abs() < 1e-3, "{packing:?}: {a} and {b}");
+        }
+        let worst = to_vec(&back)
+            .unwrap()
+            .iter()
+            .zip(&weights)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        let step = if packing.mode == Mode::Affine {
+            2.0 / f32::powi(2.0, packing.bits)
+        } else {
+            0.25
+        };
+        assert!(worst <= step, "{packing:?}: off by {worst}");
+    }
+}
+
+/// Python's `list(range(length))[start:stop]`, written as the language reference says it.
+fn python_slice(start: Option<i32>, stop: Option<i32>, length: i32) -> Vec<i32> {
+    let index = |value: i32| i64::from(value) + if value < 0 { i64::from(length) } else { 0 };
+    let (start, stop) = (
+        start.map_or(0, index),
+        stop.map_or(i64::from(length), index),
+    );
+    (0..length)
+        .filter(|&i| i64::from(i) >= start && i64::from(i) < stop)
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn slices_mean_what_they_mean_in_python(
+        length in 0..12i32,
+        start in proptest::option::of(prop_oneof![-15..15i32, Just(i32::MIN), Just(i32::MAX)]),
+        stop in proptest::option::of(prop_oneof![-15..15i32, Just(i32::MIN), Just(i32::MAX)]),
+    ) {
+        use std::ops::Bound;
+        cpu();
+        let values: Vec<i32> = (0..length).collect();
+        let array = Array::from_slice(&values, &[1, length]);
+        let range = (
+            start.map_or(Bound::Unbounded, Bound::Included),
+            stop.map_or(Bound::Unbounded, Bound::Excluded),
+        );
+        let expected = python_slice(start, stop, length);
+        let part = slice(&array, 1, range).unwrap();
+        prop_assert_eq!(part.shape(), &[1, expected.len() as i32]);
+        let found: Vec<i32> = to_vec(&part).unwrap().iter().map(|&value| value as i32).collect();
+        prop_assert_eq!(&found, &expected);
+        let update = mlx_rs::ops::zeros_like(&part).unwrap();
+        let updated = to_vec(&slice_update(&array, &update, 1, range).unwrap()).unwrap();
+        for (i, value) in updated.iter().enumerate() {
+            let zeroed = expected.contains(&(i as i32));
+            prop_assert_eq!(*value as i32, if zeroed { 0 } else { i as i32 });
+        }
+    }
+}
