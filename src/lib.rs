@@ -5,6 +5,7 @@
 //! `cache` layers built from `ops` on `mlx`, [`sample`] says how the next id is chosen, and the
 //! tokenizer's streaming decoder turns it back into text.
 
+pub mod config;
 pub mod engine;
 pub mod error;
 pub mod files;
@@ -13,5 +14,6 @@ pub mod mlx;
 pub mod progress;
 pub mod sample;
 pub mod tokenizer;
+pub mod weights;
 
 pub use error::{Error, Result};
