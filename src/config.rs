@@ -308,9 +308,9 @@ impl Config {
     fn number_in(&self, object: &Map<String, Value>, field: &str) -> Result<Option<f32>> {
         match object.get(field) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_f64().filter(|number| number.is_finite()) {
-                Some(number) => Ok(Some(number as f32)),
-                None => Err(self.problem(format!("`{field}` is {value}, not a number"))),
+            Some(value) => match value.as_f64().map(|number| number as f32) {
+                Some(number) if number.is_finite() => Ok(Some(number)),
+                _ => Err(self.problem(format!("`{field}` is {value}, not a number"))),
             },
         }
     }

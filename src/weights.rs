@@ -72,10 +72,15 @@ impl Weights {
     /// meaning stands in for it.
     ///
     /// # Errors
-    /// [`Error::Weights`] where the shape or the type is another.
+    /// [`Error::Weights`] where the shape or the type is another. [`Error::TensorNames`] where more
+    /// is missing than there is: a configuration may ask for a billion layers.
     pub fn take(&self, name: &str, shape: &[usize]) -> Result<Array> {
         let Some(tensor) = self.tensors.get(name) else {
-            self.missing.borrow_mut().insert(name.to_owned());
+            let mut missing = self.missing.borrow_mut();
+            missing.insert(name.to_owned());
+            if missing.len() > self.tensors.len() {
+                return Err(self.names_problem(&missing, Vec::new()));
+            }
             return Ok(Array::from_f32(0.0));
         };
         self.taken.borrow_mut().insert(name.to_owned());
@@ -103,7 +108,7 @@ impl Weights {
     /// # Errors
     /// [`Error::TensorNames`] with both lists.
     pub fn finish(&self, skipped: impl Fn(&str) -> bool) -> Result<()> {
-        let missing: Vec<String> = self.missing.borrow().iter().cloned().collect();
+        let missing = self.missing.borrow();
         let taken = self.taken.borrow();
         let unexpected: Vec<String> = self
             .tensors
@@ -114,11 +119,15 @@ impl Weights {
         if missing.is_empty() && unexpected.is_empty() {
             return Ok(());
         }
-        Err(Error::TensorNames {
+        Err(self.names_problem(&missing, unexpected))
+    }
+
+    fn names_problem(&self, missing: &BTreeSet<String>, unexpected: Vec<String>) -> Error {
+        Error::TensorNames {
             folder: self.files.label().to_path_buf(),
-            missing,
+            missing: missing.iter().cloned().collect(),
             unexpected,
-        })
+        }
     }
 
     fn add_shards(&mut self) -> Result<()> {

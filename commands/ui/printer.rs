@@ -68,9 +68,9 @@ impl Printer {
             } else {
                 ("", "", "")
             };
-            say(format_args!("{red}error:{end} {error}"));
+            say(format_args!("{red}error:{end} {}", one_line(error)));
             for line in details {
-                say(format_args!("  {line}"));
+                say(format_args!("  {}", one_line(line)));
             }
             if let Some(hint) = hint {
                 say(format_args!("{cyan}hint:{end} {hint}"));
@@ -78,6 +78,11 @@ impl Printer {
         }
         exit
     }
+}
+
+/// Text that may come from a model's files, without what would break the line or steer a terminal.
+fn one_line(text: impl Display) -> String {
+    text.to_string().replace(char::is_control, " ")
 }
 
 /// Writes to stdout, exactly `text`.

@@ -2,8 +2,11 @@
 
 mod answers;
 mod arguments;
+mod bad_input;
 mod chat;
 mod input;
+#[cfg(test)]
+mod made;
 mod requests;
 #[cfg(test)]
 mod support;
