@@ -157,6 +157,14 @@ pub enum Error {
     /// The device asked for is not there.
     #[error("no {0} device: {1}")]
     Device(&'static str, String),
+    /// The tokenizer knows a token that the model does not.
+    #[error("token {id} is not among the model's {vocabulary}: its tokenizer does not fit it")]
+    ForeignToken {
+        /// The token's id.
+        id: u32,
+        /// Ids that the model knows.
+        vocabulary: usize,
+    },
     /// The model gave logits that are not numbers.
     #[error("the model produced logits that are not finite numbers")]
     NotFinite,

@@ -67,14 +67,14 @@ impl Weights {
         self.tensors.contains_key(name)
     }
 
-    /// The tensor of this name, over the file's bytes where the device allows. Its shape must be
-    /// the one given. One that is missing is noted for [`Self::finish`], and an array without a
-    /// meaning stands in for it.
+    /// The tensor of this name, over the file's bytes where the device allows. It must have this
+    /// shape and one of these types. One that is missing is noted for [`Self::finish`], and an
+    /// array without a meaning stands in for it.
     ///
     /// # Errors
     /// [`Error::Weights`] where the shape or the type is another. [`Error::TensorNames`] where more
     /// is missing than there is: a configuration may ask for a billion layers.
-    pub fn take(&self, name: &str, shape: &[usize]) -> Result<Array> {
+    pub fn take(&self, name: &str, shape: &[usize], types: &[Dtype]) -> Result<Array> {
         let Some(tensor) = self.tensors.get(name) else {
             let mut missing = self.missing.borrow_mut();
             missing.insert(name.to_owned());
@@ -94,9 +94,10 @@ impl Weights {
                 tensor.shape
             )));
         }
-        let dtype = dtype_of(tensor.dtype).ok_or_else(|| {
+        let dtype = dtype_of(tensor.dtype).filter(|dtype| types.contains(dtype));
+        let dtype = dtype.ok_or_else(|| {
             refuse(format!(
-                "tensor {name} has type {:?}, which is not supported",
+                "tensor {name} has type {:?} where {types:?} is needed",
                 tensor.dtype
             ))
         })?;

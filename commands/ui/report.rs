@@ -42,6 +42,10 @@ impl Report {
                 Exit::Corrupt,
                 "the files belong to another architecture or are not complete",
             ),
+            Error::ForeignToken { .. } => (
+                Exit::Corrupt,
+                "take tokenizer.json from where the weights come from",
+            ),
             Error::Template(_) => (
                 Exit::Corrupt,
                 "`--raw` sends the prompt as it is, without the chat template",

@@ -73,7 +73,7 @@ impl Tokenizer {
         let bytes = files.require(TOKENIZER_FILE)?;
         let mut engine = tokenizers::Tokenizer::from_bytes(&bytes)
             .map_err(|error| refuse(diagnose(&bytes, &error.to_string())))?;
-        if engine.get_vocab_size(true) == 0 {
+        if engine.get_vocab_size(false) == 0 {
             return Err(refuse("the vocabulary is empty".to_owned()));
         }
         engine
