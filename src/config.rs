@@ -142,6 +142,20 @@ impl Config {
         }
     }
 
+    /// Width of an attention head: even, because rotary embedding turns pairs of numbers.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn head_width(&self, default: usize) -> Result<usize> {
+        let width = self.optional_size("head_dim")?.unwrap_or(default);
+        if width > 0 && width.is_multiple_of(2) {
+            return Ok(width);
+        }
+        Err(self.problem(format!(
+            "attention heads are {width} wide, which is not an even number above 0"
+        )))
+    }
+
     /// A number that may be absent or null.
     ///
     /// # Errors

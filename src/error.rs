@@ -1,5 +1,6 @@
 //! The one error type of the library: typed, sources kept, no advice (advice lives in `commands/ui`).
 
+use std::any::Any;
 use std::io;
 use std::path::PathBuf;
 
@@ -183,6 +184,13 @@ impl Error {
             source,
         }
     }
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("for an unknown reason")
 }
 
 /// How many names of one kind an error prints before it only counts.

@@ -1,9 +1,12 @@
 //! The one place that prints: data on stdout, talk on stderr. Knows no command.
 
+use std::any::Any;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::panic;
 
 use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+use mlxr::error::panic_text;
 use mlxr::{Error, Result};
 
 use super::exit::Exit;
@@ -55,20 +58,33 @@ impl Printer {
         }
     }
 
-    /// Says what went wrong and what to do about it. A reader that went away is not worth a word.
+    /// Says what went wrong and what to do about it.
     pub(crate) fn error(self, error: &Error) -> Exit {
+        self.report(error, Report::of(error))
+    }
+
+    /// Says that the program panicked.
+    pub(crate) fn fault(self, panic: &(dyn Any + Send)) -> Exit {
+        self.report(
+            format_args!("panic: {}", panic_text(panic)),
+            Report::of_fault(),
+        )
+    }
+
+    /// A reader that went away is not worth a word.
+    fn report(self, sentence: impl Display, report: Report) -> Exit {
         let Report {
             exit,
             details,
             hint,
-        } = Report::of(error);
+        } = report;
         if exit != Exit::BrokenPipe {
             let (red, cyan, end) = if self.colour {
                 ("\x1b[1;31m", "\x1b[36m", "\x1b[0m")
             } else {
                 ("", "", "")
             };
-            say(format_args!("{red}error:{end} {}", one_line(error)));
+            say(format_args!("{red}error:{end} {}", one_line(sentence)));
             for line in details {
                 say(format_args!("  {}", one_line(line)));
             }
@@ -77,6 +93,11 @@ impl Printer {
             }
         }
         exit
+    }
+
+    /// Panics are caught where they matter and told as errors; where they happened is a detail.
+    pub(crate) fn tell_panics(self) {
+        panic::set_hook(Box::new(move |info| self.detail(one_line(info))));
     }
 }
 

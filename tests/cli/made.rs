@@ -1,10 +1,12 @@
-//! A whole model of some hundred kilobytes, made here and damaged at will; knows no command.
+//! A whole model of some hundred kilobytes, made here, damaged at will and run; knows no damage.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+
+use crate::support::{Ended, Sealed, ended};
 
 /// Bytes, each a token, and the one that ends an answer.
 pub(crate) const VOCABULARY: usize = 257;
@@ -154,4 +156,39 @@ fn tokenizer() -> Value {
         "decoder": level,
         "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
     })
+}
+
+/// Runs with the model that `damage` leaves.
+pub(crate) fn run(damage: impl FnOnce(&mut Made), arguments: &[&str]) -> Ended {
+    let home = Sealed::new();
+    let mut made = Made::new();
+    damage(&mut made);
+    made.write(&home.path("made"));
+    let arguments = [&["run", "-m", "./made", "-t", "0", "-n", "3"], arguments].concat();
+    ended(&mut home.command(&arguments))
+}
+
+/// Asserts that a run with the model that `damage` leaves is refused, in a second at most of work.
+#[track_caller]
+pub(crate) fn refused(damage: impl FnOnce(&mut Made), code: i32, sentence: &str) {
+    run(damage, &["a"]).refused(code, sentence);
+}
+
+/// As [`refused`], after setting one field of `config.json`.
+#[track_caller]
+pub(crate) fn refused_config(field: &str, value: Value, code: i32, sentence: &str) {
+    refused(|made| made.config[field] = value, code, sentence);
+}
+
+/// As [`refused`], after giving one file another content.
+#[track_caller]
+pub(crate) fn refused_file(
+    file: &'static str,
+    content: impl Into<Vec<u8>>,
+    code: i32,
+    sentence: &str,
+) {
+    let content = content.into();
+    let damage = |made: &mut Made| drop(made.files.insert(file, Some(content)));
+    refused(damage, code, sentence);
 }

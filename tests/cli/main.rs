@@ -3,10 +3,12 @@
 mod answers;
 mod arguments;
 mod bad_input;
+mod bad_weights;
 mod chat;
 mod input;
 #[cfg(test)]
 mod made;
+mod manners;
 mod requests;
 #[cfg(test)]
 mod support;
