@@ -33,6 +33,13 @@ pub(crate) struct Printer {
     pub(crate) colour: bool,
 }
 
+/// What prints before the arguments are understood.
+const PLAIN: Printer = Printer {
+    verbosity: Verbosity::Normal,
+    live: false,
+    colour: false,
+};
+
 impl Printer {
     /// One line on stderr, unless quiet.
     pub(crate) fn talk(self, line: impl Display) {
@@ -135,10 +142,14 @@ pub(crate) fn refusal(refusal: &clap::Error) -> Exit {
     if refusal.use_stderr() && refusal.kind() != DisplayHelpOnMissingArgumentOrSubcommand {
         write_stderr("mlxr: ");
     }
-    match refusal.print() {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::BrokenPipe,
-        _ if refusal.use_stderr() => Exit::Usage,
-        _ => Exit::Success,
+    let printed = refusal.print();
+    if refusal.use_stderr() {
+        return Exit::Usage;
+    }
+    let printed = printed.map_err(Error::io("write", STANDARD_OUTPUT));
+    match printed.and_then(|()| flush()) {
+        Ok(()) => Exit::Success,
+        Err(error) => PLAIN.error(&error),
     }
 }
 

@@ -194,10 +194,8 @@ fn templates_that_fail_say_why_and_raw_does_without() {
     let none = |made: &mut Made| made.tokenizer_config = json!({});
     refused(none, 7, "chat template: the model has none");
     let damage = |made: &mut Made| {
-        drop(
-            made.files
-                .insert("chat_template.jinja", Some(b"ab\xff".into())),
-        )
+        let bytes = Some(b"ab\xff".into());
+        made.files.insert("chat_template.jinja", bytes);
     };
     refused(
         damage,
