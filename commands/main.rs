@@ -1,3 +1,33 @@
-//! The binary: parse, act, report.
+//! The binary: parse the arguments, read the settings, do the command, report how it ended.
 
-fn main() {}
+mod args;
+mod interrupt;
+mod model;
+mod run;
+mod settings;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::settings::Settings;
+use crate::ui::Printer;
+
+fn main() -> ExitCode {
+    let settings = Settings::read();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refusal) => return ui::printer::refusal(&refusal).into(),
+    };
+    let printer = Printer {
+        verbosity: cli.verbosity(),
+        live: settings.terminals.stderr && settings.terminal_is_capable,
+        colour: settings.terminals.stderr && settings.colour,
+    };
+    let outcome = match cli.command {
+        Command::Run(flags) => run::run(&flags, &settings, printer),
+    };
+    outcome.unwrap_or_else(|error| printer.error(&error)).into()
+}

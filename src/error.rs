@@ -9,9 +9,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that can go wrong in the library.
 ///
 /// `Display` is one sentence without a full stop that says what failed and on which file or
-/// field; what to do about it is added by whoever talks to the user.
+/// field; what to do about it is added by whoever talks to the user. Exhaustive on purpose: the
+/// tables of hints and exit codes must name every variant.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// A file could not be read, written, mapped or listed.
     #[error("could not {action} {path}: {source}", path = path.display())]

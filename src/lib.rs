@@ -5,13 +5,18 @@
 //! `cache` layers built from `ops` on `mlx`, [`sample`] says how the next id is chosen, and the
 //! tokenizer's streaming decoder turns it back into text.
 
+pub mod cache;
+pub mod config;
 pub mod engine;
 pub mod error;
 pub mod files;
 pub mod hub;
 pub mod mlx;
+pub mod models;
+pub mod ops;
 pub mod progress;
 pub mod sample;
 pub mod tokenizer;
+pub mod weights;
 
 pub use error::{Error, Result};

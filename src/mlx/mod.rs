@@ -2,6 +2,7 @@
 //! files, and the calls that `mlx-rs` does not offer. Knows nothing of models, caches or the engine.
 #![expect(unsafe_code, reason = "calls to MLX's C functions")]
 
+mod bits;
 mod call;
 mod device;
 mod host;
@@ -10,6 +11,7 @@ pub mod memory;
 mod quantized;
 mod slice;
 
+pub use bits::{bitwise_xor, right_shift};
 pub use device::{Device, DeviceChoice, library_version, open};
 pub use host::{Buffer, BufferMut, Element, host_op};
 pub use mapped::{Bytes, MappedFile, array_over};

@@ -125,6 +125,14 @@ fn rooms_name_only_what_they_may() {
 }
 
 #[test]
+fn the_table_of_rooms_names_no_room_that_is_gone() {
+    let (map, files) = (map(), shipped_files());
+    let is_gone = |place: &&str| !files.iter().any(|(path, _)| is_in(path, place));
+    let gone: Vec<&str> = map.places().filter(is_gone).collect();
+    assert!(gone.is_empty(), "{gone:?}");
+}
+
+#[test]
 fn names_stay_at_home() {
     let map = map();
     assert!(

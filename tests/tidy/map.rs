@@ -26,6 +26,11 @@ impl Map {
         rows.max_by_key(|(place, _)| place.len())
     }
 
+    /// Every place that has a row.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &str> {
+        self.rooms.iter().map(|(place, _)| place.as_str())
+    }
+
     /// Every name that has a home, and its home.
     pub(crate) fn homes(&self) -> &[(String, Vec<String>)] {
         &self.homes

@@ -1,0 +1,136 @@
+//! `mlxr run`: a prompt in, an answer out. Knows no other command.
+
+mod answer;
+mod ask;
+mod batch;
+mod chat;
+mod output;
+mod prompt;
+mod record;
+mod thinking;
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, channel};
+
+use mlxr::progress::{Progress, Unit};
+use mlxr::{Error, Result};
+
+use crate::args::Run;
+use crate::interrupt::Interrupt;
+use crate::model::{self, Model};
+use crate::settings::Settings;
+use crate::ui::Exit;
+use crate::ui::printer::{self, Printer};
+use crate::ui::progress::Drawn;
+use answer::{Answer, Growing, News, Stage};
+use ask::{Ask, Prompt};
+use output::{Form, Output};
+use prompt::{Situation, Source};
+
+/// The name that the bar has while the prompt is evaluated.
+const PREFILL: &str = "prompt";
+
+/// Answers what the arguments and standard input ask.
+pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<Exit> {
+    let form = match (flags.json, flags.jsonl) {
+        (true, _) => Form::Json,
+        (_, true) => Form::JsonLines,
+        (false, false) => Form::Text,
+    };
+    let terminals = settings.terminals;
+    let situation = Situation {
+        stdin_terminal: terminals.stdin,
+        may_chat: terminals.stdout && form == Form::Text && !flags.raw,
+        lines: form == Form::JsonLines,
+    };
+    let ask = Ask::new(flags)?;
+    let source = prompt::source(&flags.prompt, situation, io::stdin().lock())?;
+    let interrupt = Interrupt::listen().map_err(Error::io("listen to", "signals"))?;
+
+    let name = flags.model.as_deref().or(settings.model.as_deref());
+    let model = model::open(name, flags.device, settings, printer)?;
+    let output = Output {
+        printer,
+        form,
+        stats: flags.stats,
+        model: &model.description,
+    };
+    match source {
+        Source::Lines => batch::answer_lines(&model, &ask, &interrupt, &output),
+        Source::Chat => {
+            let history = settings.data.as_ref().map(|folder| folder.join("history"));
+            chat::chat(&model, &ask, &interrupt, &output, history.as_deref())
+        }
+        Source::Text(text) => {
+            stream(&model, &ask, Prompt::Text(text), &interrupt, &output).map(|(exit, _)| exit)
+        }
+    }
+}
+
+/// Asks, and writes the answer as it grows.
+fn stream(
+    model: &Model,
+    ask: &Ask,
+    prompt: Prompt,
+    interrupt: &Interrupt,
+    output: &Output<'_>,
+) -> Result<(Exit, Answer)> {
+    let (request, splitter) = ask.request(prompt, model)?;
+    let growing = Growing::new(splitter, request.limit);
+    let (sender, news) = channel();
+    let sink = answer::sink(interrupt.clone(), move |news| {
+        sender
+            .send(news)
+            .map_or(ControlFlow::Break(()), ControlFlow::Continue)
+    });
+    interrupt.begin();
+    let submitted = model.engine.submit(request, sink);
+    let ended = submitted.and_then(|()| listen(growing, &news, output));
+    let interrupted = interrupt.end();
+    let (exit, answer) = ended?;
+    Ok((if interrupted { Exit::Interrupted } else { exit }, answer))
+}
+
+fn listen(
+    mut growing: Growing,
+    news: &Receiver<News>,
+    output: &Output<'_>,
+) -> Result<(Exit, Answer)> {
+    let progress = Drawn::new(output.printer);
+    let mut prefilling = false;
+    loop {
+        let next = match news.try_recv() {
+            Ok(next) => next,
+            // Nothing is on its way, so there is time to hand on what was written.
+            Err(_) => printer::flush().and_then(|()| {
+                news.recv()
+                    .map_err(|_| Error::EngineStopped("it fell silent".to_owned()))
+            })?,
+        };
+        let stage = match growing.hear(next) {
+            Ok(stage) => stage,
+            Err(error) => {
+                output.broken_off(growing.text())?;
+                return Err(error);
+            }
+        };
+        match stage {
+            Stage::Prefill { done, total } => {
+                if !prefilling {
+                    progress.start(PREFILL, Some(total as u64), Unit::Tokens);
+                    prefilling = true;
+                }
+                progress.advance(PREFILL, done as u64);
+                if done == total {
+                    progress.finish(PREFILL);
+                }
+            }
+            Stage::Grown(added) => output.grown(&added)?,
+            Stage::Complete(added, answer) => {
+                output.grown(&added)?;
+                return Ok((output.complete(&answer)?, answer));
+            }
+        }
+    }
+}

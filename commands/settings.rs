@@ -1,0 +1,141 @@
+//! What the environment says, read here and nowhere else; flags beat it. Knows no command.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use mlxr::Result;
+use mlxr::hub::HubSettings;
+
+/// Everything that is read from outside the arguments.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// `MLXR_MODEL`: the model where no `-m` is given.
+    pub(crate) model: Option<String>,
+    /// `MLXR_MLX_DIR`: MLX's library, or a folder with it.
+    pub(crate) library: Option<PathBuf>,
+    /// Whether `NO_COLOR` and `TERM` allow colours.
+    pub(crate) colour: bool,
+    /// Whether terminals understand more than plain lines: `TERM` is not `dumb`.
+    pub(crate) terminal_is_capable: bool,
+    /// Where `mlxr` keeps what it remembers between runs.
+    pub(crate) data: Option<PathBuf>,
+    /// Which of the standard streams are terminals.
+    pub(crate) terminals: Terminals,
+}
+
+/// Which of the standard streams are terminals.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terminals {
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+impl Settings {
+    /// What is read, as a section of the help.
+    pub(crate) const HELP: &str = "Environment (flags beat it):
+  MLXR_MODEL                  the model where no -m is given
+  MLXR_MLX_DIR                a folder with MLX's library
+  HF_HOME, HF_HUB_CACHE       where downloaded models are kept
+  HF_TOKEN                    for private and gated repositories
+  HF_ENDPOINT                 another hub
+  HF_HUB_OFFLINE              1 forbids the network
+  NO_COLOR                    1 forbids colours
+  XDG_DATA_HOME               where the history of chats is kept, in mlxr/history";
+
+    /// Reads the environment of this process.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads it"
+    )]
+    pub(crate) fn read() -> Self {
+        let terminals = Terminals {
+            stdin: std::io::stdin().is_terminal(),
+            stdout: std::io::stdout().is_terminal(),
+            stderr: std::io::stderr().is_terminal(),
+        };
+        Self::from_variables(|name| env::var_os(name), terminals)
+    }
+
+    /// How the hub is to be used. Read only when a model has a name, as it may lead to a file.
+    ///
+    /// # Errors
+    /// Where the file with the token cannot be read.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads it"
+    )]
+    pub(crate) fn hub() -> Result<HubSettings> {
+        HubSettings::from_variables(|name| env::var(name).ok())
+    }
+
+    /// An empty variable counts as one that is not set.
+    fn from_variables(get: impl Fn(&str) -> Option<OsString>, terminals: Terminals) -> Self {
+        let get = |name: &str| get(name).filter(|value| !value.is_empty());
+        let folder = |name: &str| get(name).map(PathBuf::from);
+        let terminal_is_capable = get("TERM").is_none_or(|term| term != "dumb");
+        let data = folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share")));
+        Self {
+            library: folder("MLXR_MLX_DIR"),
+            model: get("MLXR_MODEL").map(|name| name.to_string_lossy().into_owned()),
+            colour: get("NO_COLOR").is_none() && terminal_is_capable,
+            terminal_is_capable,
+            data: data.map(|folder| folder.join("mlxr")),
+            terminals,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Settings, Terminals};
+
+    fn settings(variables: &[(&str, &str)]) -> Settings {
+        let terminals = Terminals {
+            stdin: false,
+            stdout: false,
+            stderr: true,
+        };
+        let get = |name: &str| {
+            variables
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.into())
+        };
+        Settings::from_variables(get, terminals)
+    }
+
+    #[test]
+    fn no_color_counts_only_when_it_is_not_empty() {
+        assert!(settings(&[]).colour);
+        assert!(settings(&[("NO_COLOR", "")]).colour);
+        assert!(!settings(&[("NO_COLOR", "0")]).colour);
+        assert!(!settings(&[("TERM", "dumb")]).colour);
+        assert!(settings(&[("TERM", "xterm")]).colour);
+    }
+
+    #[test]
+    fn the_data_folder_is_under_xdg_or_home() {
+        let data = |variables: &[(&str, &str)]| settings(variables).data;
+        assert_eq!(data(&[]), None);
+        assert_eq!(
+            data(&[("HOME", "/h")]).as_deref(),
+            Some(Path::new("/h/.local/share/mlxr"))
+        );
+        let both = data(&[("HOME", "/h"), ("XDG_DATA_HOME", "/d")]);
+        assert_eq!(both.as_deref(), Some(Path::new("/d/mlxr")));
+    }
+
+    #[test]
+    fn an_empty_model_is_none() {
+        assert_eq!(settings(&[("MLXR_MODEL", "")]).model, None);
+        assert_eq!(
+            settings(&[("MLXR_MODEL", "a/b")]).model.as_deref(),
+            Some("a/b")
+        );
+    }
+}

@@ -1,0 +1,122 @@
+//! The one place that prints: data on stdout, talk on stderr. Knows no command.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+use mlxr::{Error, Result};
+
+use super::exit::Exit;
+use super::report::{Report, STANDARD_OUTPUT};
+
+/// How much is said on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verbosity {
+    /// Errors alone.
+    Quiet,
+    /// What the user should know.
+    Normal,
+    /// Also which model, device and library, and how long things took.
+    Verbose,
+}
+
+/// Prints for people and programs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Printer {
+    pub(crate) verbosity: Verbosity,
+    /// Whether stderr is a terminal that understands more than plain lines.
+    pub(crate) live: bool,
+    /// Whether colours may be sent to stderr.
+    pub(crate) colour: bool,
+}
+
+impl Printer {
+    /// One line on stderr, unless quiet.
+    pub(crate) fn talk(self, line: impl Display) {
+        if self.verbosity >= Verbosity::Normal {
+            say(line);
+        }
+    }
+
+    /// One line on stderr where more was asked for.
+    pub(crate) fn detail(self, line: impl Display) {
+        if self.verbosity >= Verbosity::Verbose {
+            say(line);
+        }
+    }
+
+    /// A piece of a model's thinking, on stderr unless quiet, dim where colours are allowed.
+    pub(crate) fn thinking(self, text: &str) {
+        if self.verbosity == Verbosity::Quiet || text.is_empty() {
+        } else if self.colour {
+            write_stderr(&format!("\x1b[2m{text}\x1b[0m"));
+        } else {
+            write_stderr(text);
+        }
+    }
+
+    /// Says what went wrong and what to do about it. A reader that went away is not worth a word.
+    pub(crate) fn error(self, error: &Error) -> Exit {
+        let Report {
+            exit,
+            details,
+            hint,
+        } = Report::of(error);
+        if exit != Exit::BrokenPipe {
+            let (red, cyan, end) = if self.colour {
+                ("\x1b[1;31m", "\x1b[36m", "\x1b[0m")
+            } else {
+                ("", "", "")
+            };
+            say(format_args!("{red}error:{end} {error}"));
+            for line in details {
+                say(format_args!("  {line}"));
+            }
+            if let Some(hint) = hint {
+                say(format_args!("{cyan}hint:{end} {hint}"));
+            }
+        }
+        exit
+    }
+}
+
+/// Writes to stdout, exactly `text`.
+pub(crate) fn data(text: &str) -> Result<()> {
+    let written = io::stdout().lock().write_all(text.as_bytes());
+    written.map_err(Error::io("write", STANDARD_OUTPUT))
+}
+
+/// Hands what [`data`] wrote to the reader of stdout.
+pub(crate) fn flush() -> Result<()> {
+    io::stdout()
+        .lock()
+        .flush()
+        .map_err(Error::io("write", STANDARD_OUTPUT))
+}
+
+/// One line on stderr that was asked for by name, quiet or not.
+pub(crate) fn say(line: impl Display) {
+    write_stderr(&format!("mlxr: {line}\n"));
+}
+
+/// Lines for programs on stderr that were asked for by name, quiet or not, exactly as given.
+pub(crate) fn figures(lines: &str) {
+    write_stderr(lines);
+}
+
+/// Says what the arguments lack, or gives the help that was asked for.
+pub(crate) fn refusal(refusal: &clap::Error) -> Exit {
+    if refusal.use_stderr() && refusal.kind() != DisplayHelpOnMissingArgumentOrSubcommand {
+        write_stderr("mlxr: ");
+    }
+    match refusal.print() {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::BrokenPipe,
+        _ if refusal.use_stderr() => Exit::Usage,
+        _ => Exit::Success,
+    }
+}
+
+/// Writes to stderr. There is nobody left to tell if that fails.
+fn write_stderr(text: &str) {
+    drop(io::stderr().lock().write_all(text.as_bytes()));
+}

@@ -1,0 +1,143 @@
+//! What an error means to the user: the sentence, a hint, the exit code; how it came about is not known here.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use mlxr::Error;
+
+use super::exit::Exit;
+
+/// The path that stands for standard output in an [`Error::Io`].
+pub(crate) const STANDARD_OUTPUT: &str = "standard output";
+
+/// An error as it is shown.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) exit: Exit,
+    /// What was tried or is known, one line each.
+    pub(crate) details: Vec<String>,
+    /// What to do about it.
+    pub(crate) hint: Option<&'static str>,
+}
+
+impl Report {
+    /// The one table of errors. There is no catch-all arm: a new error must be given its row.
+    pub(crate) fn of(error: &Error) -> Self {
+        let (exit, hint) = match error {
+            Error::Io { path, source, .. } => return Self::of_io(path, source.kind()),
+            Error::MlxLibrary { tried } => return Self::of_library(tried),
+            Error::UnknownArchitecture { known, .. } => return Self::of_architecture(known),
+            Error::ModelNotFound { .. } => (
+                Exit::Missing,
+                "name a folder, a repository of the hub (`org/name`), or nothing for the built-in model",
+            ),
+            Error::MissingFile { .. } => (
+                Exit::Missing,
+                "a model folder holds config.json, tokenizer.json and *.safetensors, as Hugging Face saves them",
+            ),
+            Error::Config { .. } | Error::Weights { .. } | Error::Tokenizer { .. } => {
+                (Exit::Corrupt, "remove the file and download it again")
+            }
+            Error::TensorNames { .. } => (
+                Exit::Corrupt,
+                "the files belong to another architecture or are not complete",
+            ),
+            Error::Template(_) => (
+                Exit::Corrupt,
+                "`--raw` sends the prompt as it is, without the chat template",
+            ),
+            Error::InvalidUtf8 { .. } => (
+                Exit::Usage,
+                "convert the text first, for example with `iconv -t UTF-8`",
+            ),
+            Error::EmptyPrompt => (
+                Exit::Usage,
+                "give the prompt as words or on standard input: mlxr run \"Tell me a story\"",
+            ),
+            Error::Request { .. } => (
+                Exit::Usage,
+                "`mlxr run --help` lists the fields of a request",
+            ),
+            Error::ContextOverflow { .. } => (
+                Exit::Context,
+                "shorten the prompt, or raise `--ctx` if the model allows more",
+            ),
+            Error::Sampling { .. } => (Exit::Usage, "`mlxr run --help` lists what is accepted"),
+            Error::Hub { .. } => (
+                Exit::Network,
+                "check the connection and HF_ENDPOINT, and run again: a download goes on where it stopped",
+            ),
+            Error::HubRefused { .. } => (
+                Exit::Missing,
+                "check the name; a private or gated repository needs a token in HF_TOKEN",
+            ),
+            Error::Offline { .. } => (
+                Exit::Missing,
+                "unset HF_HUB_OFFLINE and run again to download it",
+            ),
+            Error::Mlx(_) => (
+                Exit::Internal,
+                "`-v` says which library and device are in use",
+            ),
+            Error::Device(..) => (
+                Exit::Missing,
+                "`--device auto` takes the best device there is",
+            ),
+            Error::NotFinite => (
+                Exit::Corrupt,
+                "the weights hold NaN or infinite values: download them again",
+            ),
+            Error::EngineStopped(_) => (
+                Exit::Internal,
+                "this is a fault of mlxr: please report the command and this message",
+            ),
+        };
+        Self {
+            exit,
+            details: Vec::new(),
+            hint: Some(hint),
+        }
+    }
+
+    fn of_io(path: &Path, kind: ErrorKind) -> Self {
+        let standard_output = path == Path::new(STANDARD_OUTPUT);
+        let exit = match kind {
+            ErrorKind::BrokenPipe if standard_output => Exit::BrokenPipe,
+            _ => Exit::Missing,
+        };
+        let hint = match kind {
+            _ if standard_output => None,
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                Some("free some space, or let HF_HOME name a folder on another disk")
+            }
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                Some("check the permissions, or let HF_HOME name a folder that you may write to")
+            }
+            _ => None,
+        };
+        Self {
+            exit,
+            details: Vec::new(),
+            hint,
+        }
+    }
+
+    fn of_library(tried: &[(String, String)]) -> Self {
+        Self {
+            exit: Exit::Missing,
+            details: tried
+                .iter()
+                .map(|(place, why)| format!("tried {place}: {why}"))
+                .collect(),
+            hint: Some("`cargo build` makes the library ready; MLXR_MLX_DIR names another one"),
+        }
+    }
+
+    fn of_architecture(known: &[&str]) -> Self {
+        Self {
+            exit: Exit::Corrupt,
+            details: vec![format!("known architectures: {}", known.join(", "))],
+            hint: None,
+        }
+    }
+}

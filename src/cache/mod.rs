@@ -1,0 +1,71 @@
+//! What attention keeps of a sequence, layer by layer. Knows no text and no model's name.
+
+mod kv;
+
+pub use kv::KvCache;
+
+use crate::error::Result;
+use crate::mlx::{Array, ops, slice};
+use crate::ops::attention::causal_attention;
+use crate::ops::batch::Batch;
+
+/// The state of one sequence: a cache for each layer, all of the same length.
+#[derive(Debug, Default)]
+pub struct SequenceCache {
+    layers: Vec<KvCache>,
+}
+
+impl SequenceCache {
+    /// An empty sequence of a model with so many layers.
+    pub fn new(layers: usize) -> Self {
+        Self {
+            layers: (0..layers).map(|_| KvCache::default()).collect(),
+        }
+    }
+
+    /// Tokens whose state is held.
+    pub fn length(&self) -> usize {
+        self.layers.first().map_or(0, KvCache::length)
+    }
+
+    /// Forgets everything after the first `length` tokens; says how many remain.
+    pub fn rewind(&mut self, length: usize) -> usize {
+        for layer in &mut self.layers {
+            layer.rewind(length);
+        }
+        self.length()
+    }
+
+    /// The arrays that hold the state: evaluated, they need no graph any more.
+    pub fn arrays(&self) -> impl Iterator<Item = &Array> {
+        self.layers.iter().flat_map(KvCache::arrays)
+    }
+}
+
+/// Attention of a whole batch: every segment appends its keys and values to its own sequence's
+/// cache of this layer and attends over it.
+///
+/// `queries` [T, H, D], `keys` and `values` [T, Hkv, D]; gives [T, H·D].
+///
+/// # Errors
+/// What MLX says.
+pub fn attend(
+    batch: &Batch,
+    caches: &mut [&mut SequenceCache],
+    layer: usize,
+    (queries, keys, values): (&Array, &Array, &Array),
+    scale: f32,
+) -> Result<Array> {
+    let mut outputs = Vec::with_capacity(batch.segments.len());
+    for segment in &batch.segments {
+        let rows = segment.row..segment.row + segment.length;
+        let part = |array: &Array| slice(array, 0, rows.clone());
+        let cache = &mut caches[segment.sequence].layers[layer];
+        let (keys, values) = cache.append(&part(keys)?, &part(values)?)?;
+        outputs.push(causal_attention(&part(queries)?, &keys, &values, scale)?);
+    }
+    match outputs.as_slice() {
+        [output] => Ok(output.clone()),
+        outputs => Ok(ops::concatenate(outputs, 0)?),
+    }
+}

@@ -1,0 +1,355 @@
+//! `config.json` and `generation_config.json`, typed: both forms of every field, errors by name.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::files::ModelFiles;
+use crate::sample::Sampling;
+
+/// A model's `config.json`. A field inside `text_config` goes before one of the same name outside.
+#[derive(Debug, Clone)]
+pub struct Config {
+    path: PathBuf,
+    fields: Map<String, Value>,
+}
+
+/// Rotary position embedding, from `rope_parameters` or from `rope_theta` and `rope_scaling`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RopeConfig {
+    /// Base of the geometric series of periods.
+    pub theta: f32,
+    /// How the periods are changed for long contexts.
+    pub scaling: RopeScaling,
+}
+
+/// How rotary periods are changed for contexts longer than those of the first training.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RopeScaling {
+    /// Not at all.
+    None,
+    /// Positions are divided by this.
+    Linear(f32),
+    /// Llama 3.1: long periods are multiplied, short ones kept, a ramp between.
+    Llama3 {
+        /// What long periods are multiplied with.
+        factor: f32,
+        /// Periods above `original_context / low_frequency_factor` are long.
+        low_frequency_factor: f32,
+        /// Periods below `original_context / high_frequency_factor` are short.
+        high_frequency_factor: f32,
+        /// Context of the first training, in tokens.
+        original_context: f32,
+    },
+}
+
+/// How the checkpoint's matrices are packed: mlx-lm's `quantization` field.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quantization {
+    default: PackingConfig,
+    /// By tensor prefix; `None` is a layer that is not packed.
+    overrides: HashMap<String, Option<PackingConfig>>,
+}
+
+/// How one matrix is packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackingConfig {
+    /// "affine", "mxfp4", "mxfp8" or "nvfp4".
+    pub mode: String,
+    /// Weights that share a scale.
+    pub group_size: usize,
+    /// Bits of one weight.
+    pub bits: usize,
+}
+
+impl Quantization {
+    /// How the matrix of this prefix is packed, if it is.
+    pub fn of(&self, prefix: &str) -> Option<&PackingConfig> {
+        match self.overrides.get(prefix) {
+            Some(packing) => packing.as_ref(),
+            None => Some(&self.default),
+        }
+    }
+}
+
+impl Config {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`], [`Error::Io`], or [`Error::Config`] where it is no JSON object.
+    pub fn read(files: &ModelFiles) -> Result<Self> {
+        let bytes = files.require("config.json")?;
+        Self::parse(files.path("config.json"), &bytes)
+    }
+
+    fn parse(path: PathBuf, bytes: &[u8]) -> Result<Self> {
+        let problem = |problem: String| Error::Config {
+            path: path.clone(),
+            problem,
+        };
+        let mut fields: Map<String, Value> =
+            serde_json::from_slice(bytes).map_err(|error| problem(error.to_string()))?;
+        match fields.remove("text_config") {
+            Some(Value::Object(text)) => fields.extend(text),
+            Some(_) => return Err(problem("`text_config` is not an object".to_owned())),
+            None => {}
+        }
+        Ok(Self { path, fields })
+    }
+
+    /// The file, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The architecture that the checkpoint names first.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where there is none.
+    pub fn architecture(&self) -> Result<&str> {
+        self.fields
+            .get("architectures")
+            .and_then(|names| names.as_array()?.first()?.as_str())
+            .ok_or_else(|| self.problem("`architectures` names no architecture".to_owned()))
+    }
+
+    /// A size that must be there and above 0.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field.
+    pub fn size(&self, field: &str) -> Result<usize> {
+        self.optional_size(field)?
+            .ok_or_else(|| self.problem(format!("`{field}` is missing")))
+    }
+
+    /// A size that may be absent or null, else above 0.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field.
+    pub fn optional_size(&self, field: &str) -> Result<Option<usize>> {
+        let Some(value) = self.fields.get(field).filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
+        // Sizes become MLX shapes, which are 32-bit.
+        let size = value
+            .as_u64()
+            .filter(|&size| size > 0 && i32::try_from(size).is_ok());
+        match size {
+            Some(size) => Ok(Some(size as usize)),
+            None => Err(self.problem(format!("`{field}` is {value}, not a size"))),
+        }
+    }
+
+    /// A number that may be absent or null.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field.
+    pub fn number_or(&self, field: &str, default: f32) -> Result<f32> {
+        self.number_in(&self.fields, field)?.map_or(Ok(default), Ok)
+    }
+
+    /// A yes or no that may be absent or null.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field.
+    pub fn flag_or(&self, field: &str, default: bool) -> Result<bool> {
+        match self.fields.get(field) {
+            None | Some(Value::Null) => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(self.problem(format!("`{field}` is {other}, not true or false"))),
+        }
+    }
+
+    /// Refuses a text field whose value is none of those that the code honours.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field and its value.
+    pub fn expect_one_of(&self, field: &str, known: &[&str]) -> Result<()> {
+        match self.fields.get(field) {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::String(value)) if known.contains(&value.as_str()) => Ok(()),
+            Some(other) => Err(self.problem(format!(
+                "`{field}` is {other}, and only {} is supported",
+                known.join(" or ")
+            ))),
+        }
+    }
+
+    /// Rotary embedding in either form.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field; a type that is not known is refused by name.
+    pub fn rope(&self, default_theta: f32) -> Result<RopeConfig> {
+        let empty = Map::new();
+        let object = |field: &str| match self.fields.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(object)),
+            Some(other) => Err(self.problem(format!("`{field}` is {other}, not an object"))),
+        };
+        let (name, parameters) = match (object("rope_parameters")?, object("rope_scaling")?) {
+            (Some(parameters), _) => ("rope_parameters", parameters),
+            (None, Some(scaling)) => ("rope_scaling", scaling),
+            (None, None) => ("rope_parameters", &empty),
+        };
+        let theta = match self.number_in(parameters, "rope_theta")? {
+            Some(theta) => theta,
+            None => self.number_or("rope_theta", default_theta)?,
+        };
+        let kind = parameters
+            .get("rope_type")
+            .or_else(|| parameters.get("type"));
+        let number = |field: &str| {
+            self.number_in(parameters, field)?
+                .filter(|number| *number > 0.0)
+                .ok_or_else(|| self.problem(format!("`{name}.{field}` is missing or not above 0")))
+        };
+        let scaling = match kind.map(|kind| kind.as_str().unwrap_or_default()) {
+            None | Some("default") => RopeScaling::None,
+            Some("linear") => RopeScaling::Linear(number("factor")?),
+            Some("llama3") => RopeScaling::Llama3 {
+                factor: number("factor")?,
+                low_frequency_factor: number("low_freq_factor")?,
+                high_frequency_factor: number("high_freq_factor")?,
+                original_context: number("original_max_position_embeddings")?,
+            },
+            Some(other) => {
+                return Err(self.problem(format!(
+                    "`{name}.rope_type` is `{other}`, which is not supported"
+                )));
+            }
+        };
+        if theta <= 0.0 {
+            return Err(self.problem(format!("`rope_theta` is {theta}, not above 0")));
+        }
+        Ok(RopeConfig { theta, scaling })
+    }
+
+    /// How matrices are packed, if they are.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field; methods other than MLX's are refused by name.
+    pub fn quantization(&self) -> Result<Option<Quantization>> {
+        let Some(value) = self
+            .fields
+            .get("quantization")
+            .filter(|value| !value.is_null())
+        else {
+            return match self
+                .fields
+                .get("quantization_config")
+                .and_then(|other| other.get("quant_method"))
+            {
+                Some(method) => {
+                    Err(self.problem(format!("`quant_method` {method} is not supported")))
+                }
+                None => Ok(None),
+            };
+        };
+        let object = value
+            .as_object()
+            .ok_or_else(|| self.problem("`quantization` is not an object".to_owned()))?;
+        let default = self.packing("quantization", object)?;
+        let mut overrides = HashMap::new();
+        for (prefix, value) in object {
+            match value {
+                Value::Object(packing) => {
+                    overrides.insert(prefix.clone(), Some(self.packing(prefix, packing)?));
+                }
+                Value::Bool(false) => {
+                    overrides.insert(prefix.clone(), None);
+                }
+                _ => {}
+            }
+        }
+        Ok(Some(Quantization { default, overrides }))
+    }
+
+    fn packing(&self, name: &str, object: &Map<String, Value>) -> Result<PackingConfig> {
+        let mode = object
+            .get("mode")
+            .map_or(Some("affine"), Value::as_str)
+            .unwrap_or_default();
+        let size = |field: &str| {
+            let value = object.get(field).and_then(Value::as_u64);
+            value
+                .filter(|size| (1..=1024).contains(size))
+                .map(|size| size as usize)
+                .ok_or_else(|| self.problem(format!("`{name}.{field}` is missing or not a size")))
+        };
+        let packing = PackingConfig {
+            mode: mode.to_owned(),
+            group_size: size("group_size")?,
+            bits: size("bits")?,
+        };
+        let PackingConfig {
+            group_size, bits, ..
+        } = packing;
+        let known = match mode {
+            "affine" => matches!(bits, 2..=6 | 8) && matches!(group_size, 32 | 64 | 128),
+            "mxfp4" => (bits, group_size) == (4, 32),
+            "mxfp8" => (bits, group_size) == (8, 32),
+            "nvfp4" => (bits, group_size) == (4, 16),
+            _ => {
+                return Err(
+                    self.problem(format!("`{name}.mode` is `{mode}`, which is not supported"))
+                );
+            }
+        };
+        if known {
+            return Ok(packing);
+        }
+        Err(self.problem(format!(
+            "`{name}` asks for {bits} bits in groups of {group_size}, which {mode} has not"
+        )))
+    }
+
+    fn number_in(&self, object: &Map<String, Value>, field: &str) -> Result<Option<f32>> {
+        match object.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_f64().filter(|number| number.is_finite()) {
+                Some(number) => Ok(Some(number as f32)),
+                None => Err(self.problem(format!("`{field}` is {value}, not a number"))),
+            },
+        }
+    }
+
+    /// An error about this file.
+    pub fn problem(&self, problem: String) -> Error {
+        Error::Config {
+            path: self.path.clone(),
+            problem,
+        }
+    }
+}
+
+/// How the model's makers sample: `generation_config.json` over [`Sampling::default`].
+///
+/// # Errors
+/// [`Error::Config`] where the file is no JSON object or a value means nothing.
+pub fn default_sampling(files: &ModelFiles) -> Result<Sampling> {
+    let mut sampling = Sampling::default();
+    let name = "generation_config.json";
+    let Some(bytes) = files.read(name)? else {
+        return Ok(sampling);
+    };
+    let config = Config::parse(files.path(name), &bytes)?;
+    sampling.temperature = config.number_or("temperature", sampling.temperature)?;
+    sampling.top_p = config.number_or("top_p", sampling.top_p)?;
+    sampling.min_p = config.number_or("min_p", sampling.min_p)?;
+    sampling.repeat_penalty = config.number_or("repetition_penalty", sampling.repeat_penalty)?;
+    if let Some(top_k) = config.fields.get("top_k").and_then(Value::as_u64) {
+        sampling.top_k = top_k as usize;
+    }
+    if !config.flag_or("do_sample", true)? {
+        sampling.temperature = 0.0;
+    }
+    sampling
+        .check()
+        .map_err(|error| config.problem(error.to_string()))?;
+    Ok(sampling)
+}
+
+#[cfg(test)]
+mod tests;

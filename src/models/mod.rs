@@ -1,0 +1,110 @@
+//! The architectures: one file each, one row each in [`ARCHITECTURES`].
+//!
+//! To add one: a file with `SPEC`, `Config`, `Attention`, `Mlp`, `Block` and the model, in that
+//! order and under those names, and its `SPEC` in the table. What many models share is in `ops`.
+
+mod llama;
+mod load;
+mod qwen3;
+
+use std::fmt;
+
+pub use load::{Loader, Precision};
+
+use crate::cache::SequenceCache;
+use crate::config;
+use crate::error::{Error, Result};
+use crate::files::ModelFiles;
+use crate::mlx::Array;
+use crate::ops::batch::Batch;
+use crate::progress::Progress;
+use crate::weights::Weights;
+
+/// One architecture: the names that checkpoints give it, and how it is loaded.
+#[derive(Clone, Copy)]
+pub struct Spec {
+    /// What `architectures` in `config.json` may say.
+    pub names: &'static [&'static str],
+    /// Makes the model from its configuration and weights.
+    pub load: fn(&config::Config, &Loader<'_>) -> Result<Box<dyn Model>>,
+}
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spec")
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every architecture.
+pub const ARCHITECTURES: &[Spec] = &[llama::SPEC, qwen3::SPEC];
+
+/// A loaded model: weights and the way through them. Sequences live in caches outside of it.
+pub trait Model {
+    /// Tokens that a sequence may hold.
+    fn context(&self) -> usize;
+
+    /// Rows of the vocabulary that logits are given for.
+    fn vocabulary(&self) -> usize;
+
+    /// An empty cache.
+    fn new_cache(&self) -> SequenceCache;
+
+    /// Runs a batch through all layers: hidden states after the last norm, [T, hidden]. Each
+    /// segment's cache grows by its tokens.
+    ///
+    /// # Errors
+    /// What MLX says; the caches of the batch are then not usable any more.
+    fn forward(&self, batch: &Batch, caches: &mut [&mut SequenceCache]) -> Result<Array>;
+
+    /// Logits [R, vocabulary] of chosen rows [R, hidden] of the hidden states.
+    ///
+    /// # Errors
+    /// What MLX says.
+    fn logits(&self, hidden: &Array) -> Result<Array>;
+}
+
+/// A model and what is worth telling of it.
+pub struct LoadedModel {
+    /// The model.
+    pub model: Box<dyn Model>,
+    /// The name that `config.json` gives the architecture.
+    pub architecture: String,
+    /// Size of the weights' files, in bytes.
+    pub weights_bytes: usize,
+}
+
+/// Loads a checkpoint: configuration, weights, and the architecture that it names.
+///
+/// # Errors
+/// [`Error::UnknownArchitecture`] with what is known, or whatever is wrong with the files.
+pub fn load(
+    files: &ModelFiles,
+    precision: Precision,
+    progress: &dyn Progress,
+) -> Result<LoadedModel> {
+    let config = config::Config::read(files)?;
+    let architecture = config.architecture()?.to_owned();
+    let spec = ARCHITECTURES
+        .iter()
+        .find(|spec| spec.names.contains(&architecture.as_str()));
+    let spec = spec.ok_or_else(|| Error::UnknownArchitecture {
+        path: config.path().to_path_buf(),
+        name: architecture.clone(),
+        known: ARCHITECTURES
+            .iter()
+            .flat_map(|spec| spec.names.iter().copied())
+            .collect(),
+    })?;
+    let quantization = config.quantization()?;
+    let weights = Weights::open(files)?;
+    let loader = Loader::new(&weights, quantization, precision, progress);
+    let model = (spec.load)(&config, &loader)?;
+    loader.finish()?;
+    Ok(LoadedModel {
+        model,
+        architecture,
+        weights_bytes: weights.bytes(),
+    })
+}

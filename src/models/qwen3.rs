@@ -1,0 +1,232 @@
+//! Qwen3, dense: Llama's shape with a norm on each query and key head.
+
+use super::{Loader, Model, Spec};
+use crate::cache::{SequenceCache, attend};
+use crate::config;
+use crate::error::Result;
+use crate::mlx::Array;
+use crate::ops::batch::Batch;
+use crate::ops::embedding::Embedding;
+use crate::ops::linear::Linear;
+use crate::ops::mlp::SwiGlu;
+use crate::ops::norm::RmsNorm;
+use crate::ops::rope::Rope;
+
+pub(super) const SPEC: Spec = Spec {
+    names: &["Qwen3ForCausalLM"],
+    load: |config, loader| Ok(Box::new(Qwen3::load(config, loader)?)),
+};
+
+struct Config {
+    hidden: usize,
+    layers: usize,
+    intermediate: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_width: usize,
+    vocabulary: usize,
+    context: usize,
+    epsilon: f32,
+    attention_bias: bool,
+    tied: bool,
+    rope: config::RopeConfig,
+}
+
+impl Config {
+    fn read(config: &config::Config) -> Result<Self> {
+        config.expect_one_of("hidden_act", &["silu"])?;
+        if config.flag_or("use_sliding_window", false)? {
+            return Err(
+                config.problem("`use_sliding_window` is true, which is not supported".to_owned())
+            );
+        }
+        let hidden = config.size("hidden_size")?;
+        let heads = config.size("num_attention_heads")?;
+        let kv_heads = config
+            .optional_size("num_key_value_heads")?
+            .unwrap_or(heads);
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(config.problem(format!(
+                "`num_key_value_heads` {kv_heads} does not divide {heads} heads"
+            )));
+        }
+        Ok(Self {
+            hidden,
+            layers: config.size("num_hidden_layers")?,
+            intermediate: config.size("intermediate_size")?,
+            heads,
+            kv_heads,
+            head_width: config.optional_size("head_dim")?.unwrap_or(128),
+            vocabulary: config.size("vocab_size")?,
+            context: config
+                .optional_size("max_position_embeddings")?
+                .unwrap_or(32_768),
+            epsilon: config.number_or("rms_norm_eps", 1e-6)?,
+            attention_bias: config.flag_or("attention_bias", false)?,
+            tied: config.flag_or("tie_word_embeddings", false)?,
+            rope: config.rope(1_000_000.0)?,
+        })
+    }
+}
+
+struct Attention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    query_norm: RmsNorm,
+    key_norm: RmsNorm,
+    rope: Rope,
+    head_width: i32,
+}
+
+impl Attention {
+    fn load(config: &Config, loader: &Loader<'_>, prefix: &str) -> Result<Self> {
+        let (hidden, width, bias) = (config.hidden, config.head_width, config.attention_bias);
+        let projection = |name: &str, heads: usize| {
+            loader.linear(&format!("{prefix}.{name}"), hidden, heads * width, bias)
+        };
+        Ok(Self {
+            query: projection("q_proj", config.heads)?,
+            key: projection("k_proj", config.kv_heads)?,
+            value: projection("v_proj", config.kv_heads)?,
+            output: loader.linear(
+                &format!("{prefix}.o_proj"),
+                config.heads * width,
+                hidden,
+                bias,
+            )?,
+            query_norm: loader.norm(&format!("{prefix}.q_norm"), width, config.epsilon)?,
+            key_norm: loader.norm(&format!("{prefix}.k_norm"), width, config.epsilon)?,
+            rope: Rope::new(width, &config.rope),
+            head_width: width as i32,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Array,
+        batch: &Batch,
+        caches: &mut [&mut SequenceCache],
+        layer: usize,
+    ) -> Result<Array> {
+        let heads = |x: Array| x.reshape(&[x.shape()[0], -1, self.head_width]);
+        let queries = self.query_norm.forward(&heads(self.query.forward(x)?)?)?;
+        let keys = self.key_norm.forward(&heads(self.key.forward(x)?)?)?;
+        let queries = self.rope.forward(&queries, &batch.positions)?;
+        let keys = self.rope.forward(&keys, &batch.positions)?;
+        let values = heads(self.value.forward(x)?)?;
+        let scale = (self.head_width as f32).powf(-0.5);
+        let attended = attend(batch, caches, layer, (&queries, &keys, &values), scale)?;
+        self.output.forward(&attended)
+    }
+}
+
+struct Mlp(SwiGlu);
+
+impl Mlp {
+    fn load(config: &Config, loader: &Loader<'_>, prefix: &str) -> Result<Self> {
+        let (hidden, inner) = (config.hidden, config.intermediate);
+        Ok(Self(SwiGlu {
+            gate: loader.linear(&format!("{prefix}.gate_proj"), hidden, inner, false)?,
+            up: loader.linear(&format!("{prefix}.up_proj"), hidden, inner, false)?,
+            down: loader.linear(&format!("{prefix}.down_proj"), inner, hidden, false)?,
+        }))
+    }
+}
+
+struct Block {
+    attention: Attention,
+    mlp: Mlp,
+    attention_norm: RmsNorm,
+    mlp_norm: RmsNorm,
+}
+
+impl Block {
+    fn load(config: &Config, loader: &Loader<'_>, prefix: &str) -> Result<Self> {
+        let norm =
+            |name: &str| loader.norm(&format!("{prefix}.{name}"), config.hidden, config.epsilon);
+        Ok(Self {
+            attention: Attention::load(config, loader, &format!("{prefix}.self_attn"))?,
+            mlp: Mlp::load(config, loader, &format!("{prefix}.mlp"))?,
+            attention_norm: norm("input_layernorm")?,
+            mlp_norm: norm("post_attention_layernorm")?,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Array,
+        batch: &Batch,
+        caches: &mut [&mut SequenceCache],
+        layer: usize,
+    ) -> Result<Array> {
+        let x = x.add(self.attention.forward(
+            &self.attention_norm.forward(x)?,
+            batch,
+            caches,
+            layer,
+        )?)?;
+        Ok(x.add(self.mlp.0.forward(&self.mlp_norm.forward(&x)?)?)?)
+    }
+}
+
+struct Qwen3 {
+    embedding: Embedding,
+    blocks: Vec<Block>,
+    norm: RmsNorm,
+    /// `None` where the embedding serves as the head.
+    head: Option<Linear>,
+    config: Config,
+}
+
+impl Qwen3 {
+    fn load(config: &config::Config, loader: &Loader<'_>) -> Result<Self> {
+        let config = Config::read(config)?;
+        let (vocabulary, hidden) = (config.vocabulary, config.hidden);
+        let head = if config.tied {
+            loader.skip("lm_head.");
+            None
+        } else {
+            Some(loader.linear("lm_head", hidden, vocabulary, false)?)
+        };
+        Ok(Self {
+            embedding: loader.embedding("model.embed_tokens", vocabulary, hidden)?,
+            blocks: (0..config.layers)
+                .map(|layer| Block::load(&config, loader, &format!("model.layers.{layer}")))
+                .collect::<Result<_>>()?,
+            norm: loader.norm("model.norm", hidden, config.epsilon)?,
+            head,
+            config,
+        })
+    }
+}
+
+impl Model for Qwen3 {
+    fn context(&self) -> usize {
+        self.config.context
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.config.vocabulary
+    }
+
+    fn new_cache(&self) -> SequenceCache {
+        SequenceCache::new(self.blocks.len())
+    }
+
+    fn forward(&self, batch: &Batch, caches: &mut [&mut SequenceCache]) -> Result<Array> {
+        let mut x = self.embedding.forward(&batch.tokens)?;
+        for (layer, block) in self.blocks.iter().enumerate() {
+            x = block.forward(&x, batch, caches, layer)?;
+        }
+        self.norm.forward(&x)
+    }
+
+    fn logits(&self, hidden: &Array) -> Result<Array> {
+        match &self.head {
+            Some(head) => head.forward(hidden),
+            None => self.embedding.as_linear(hidden),
+        }
+    }
+}

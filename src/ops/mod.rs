@@ -1,0 +1,16 @@
+//! What models are built from. Each op decides by device how it is computed; none knows a model, a
+//! cache's policy or the engine.
+//!
+//! Shapes: `T` tokens of all segments laid end to end, `H` heads, `D` head width.
+
+pub mod attention;
+pub mod batch;
+pub mod embedding;
+pub mod linear;
+pub mod mlp;
+pub mod norm;
+pub mod rope;
+pub mod sampling;
+
+#[cfg(test)]
+mod tests;

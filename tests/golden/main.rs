@@ -1,0 +1,275 @@
+//! Checkpoints with the reference's logits: `MLXR_GOLDEN_DIR` (default: ../shared/golden-models)
+//! holds folders with a model and `golden.safetensors`: `input_ids` [2, T], `logits` [2, T, V],
+//! `greedy` [2, n] (what the reference goes on with after each row of `input_ids`).
+//!
+//! `MLXR_TEST_DEVICE=gpu` runs on the GPU. Architectures that are not known yet are named and left out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mlxr::cache::SequenceCache;
+use mlxr::files::ModelFiles;
+use mlxr::mlx::{Array, Bytes, DeviceChoice, Dtype, MappedFile, array_over, ops, slice, to_vec};
+use mlxr::models::{self, LoadedModel, Precision};
+use mlxr::ops::batch::Batch;
+use mlxr::progress::Silent;
+
+/// How far logits may be from the reference's, in float32.
+const TOLERANCE: f32 = 2e-3;
+
+/// How far logits may be from our own, computed in another order.
+const REORDERED: f32 = 2e-4;
+
+struct Golden {
+    name: String,
+    loaded: LoadedModel,
+    /// [2][T]
+    input_ids: Vec<Vec<i32>>,
+    /// [2][T·V]
+    logits: Vec<Vec<f32>>,
+    /// [2][n]
+    greedy: Vec<Vec<i32>>,
+}
+
+#[test]
+fn whole_prompts_match_the_reference() {
+    for_each(|golden| {
+        let mut worst = 0f32;
+        for (ids, expected) in golden.input_ids.iter().zip(&golden.logits) {
+            let found = golden.forward(&[(0, 0, ids)], &mut [&mut golden.cache()]);
+            worst = worst.max(distance(&found, expected));
+        }
+        println!(
+            "{}: logits within {worst:.1e} of the reference",
+            golden.name
+        );
+        assert!(worst <= TOLERANCE, "{}: {worst}", golden.name);
+    });
+}
+
+#[test]
+fn greedy_continuations_are_the_reference_s() {
+    for_each(|golden| {
+        for (ids, expected) in golden.input_ids.iter().zip(&golden.greedy) {
+            let mut cache = golden.cache();
+            let mut found = Vec::new();
+            let mut next = ids.clone();
+            while found.len() < expected.len() {
+                let logits = golden.forward(&[(0, cache.length(), &next)], &mut [&mut cache]);
+                let row = &logits[logits.len() - golden.loaded.model.vocabulary()..];
+                let best = row
+                    .iter()
+                    .enumerate()
+                    .max_by(|a, b| a.1.total_cmp(b.1))
+                    .unwrap()
+                    .0;
+                next = vec![best as i32];
+                found.push(best as i32);
+            }
+            assert_eq!(&found, expected, "{}", golden.name);
+        }
+    });
+}
+
+#[test]
+fn steps_and_chunks_equal_the_whole() {
+    for_each(|golden| {
+        let ids = &golden.input_ids[0];
+        let whole = golden.forward(&[(0, 0, ids)], &mut [&mut golden.cache()]);
+        for chunk in [1, 3, 7] {
+            let mut cache = golden.cache();
+            let mut pieces = Vec::new();
+            for part in ids.chunks(chunk) {
+                pieces.extend(golden.forward(&[(0, cache.length(), part)], &mut [&mut cache]));
+            }
+            let off = distance(&pieces, &whole);
+            assert!(
+                off <= REORDERED,
+                "{} in chunks of {chunk}: {off}",
+                golden.name
+            );
+        }
+    });
+}
+
+#[test]
+fn segments_in_one_batch_equal_each_alone() {
+    for_each(|golden| {
+        let vocabulary = golden.loaded.model.vocabulary();
+        let (first, second) = (&golden.input_ids[0], &golden.input_ids[1]);
+        let alone = [
+            golden.forward(&[(0, 0, first)], &mut [&mut golden.cache()]),
+            golden.forward(&[(0, 0, second)], &mut [&mut golden.cache()]),
+        ];
+        // A decode step of one sequence beside a prefill chunk of the other, then the other way.
+        let (mut a, mut b) = (golden.cache(), golden.cache());
+        let cut = first.len() - 1;
+        golden.forward(&[(0, 0, &first[..cut])], &mut [&mut a]);
+        let half = second.len() / 2;
+        let mixed = golden.forward(
+            &[(0, cut, &first[cut..]), (1, 0, &second[..half])],
+            &mut [&mut a, &mut b],
+        );
+        let expected = [
+            &alone[0][cut * vocabulary..],
+            &alone[1][..half * vocabulary],
+        ]
+        .concat();
+        let off = distance(&mixed, &expected);
+        assert!(off <= REORDERED, "{}: {off}", golden.name);
+        let rest = golden.forward(&[(0, half, &second[half..])], &mut [&mut b]);
+        let off = distance(&rest, &alone[1][half * vocabulary..]);
+        assert!(off <= REORDERED, "{}: {off}", golden.name);
+    });
+}
+
+#[test]
+fn a_rewound_sequence_equals_a_fresh_one() {
+    for_each(|golden| {
+        let (first, second) = (&golden.input_ids[0], &golden.input_ids[1]);
+        let fresh = golden.forward(&[(0, 0, second)], &mut [&mut golden.cache()]);
+        let vocabulary = golden.loaded.model.vocabulary();
+        let kept = second.len() / 2;
+        let mut cache = golden.cache();
+        golden.forward(&[(0, 0, &second[..kept])], &mut [&mut cache]);
+        golden.forward(&[(0, kept, first)], &mut [&mut cache]);
+        let kept = cache.rewind(kept);
+        let again = golden.forward(&[(0, kept, &second[kept..])], &mut [&mut cache]);
+        let off = distance(&again, &fresh[kept * vocabulary..]);
+        assert!(off <= REORDERED, "{}: {off}", golden.name);
+    });
+}
+
+impl Golden {
+    fn cache(&self) -> SequenceCache {
+        self.loaded.model.new_cache()
+    }
+
+    /// Logits of every row, laid end to end.
+    fn forward(
+        &self,
+        pieces: &[(usize, usize, &[i32])],
+        caches: &mut [&mut SequenceCache],
+    ) -> Vec<f32> {
+        let pieces: Vec<(usize, usize, Array)> = pieces
+            .iter()
+            .map(|&(cache, position, ids)| {
+                (cache, position, Array::from_slice(ids, &[ids.len() as i32]))
+            })
+            .collect();
+        let batch = Batch::new(&pieces).unwrap();
+        let hidden = self.loaded.model.forward(&batch, caches).unwrap();
+        to_vec(&self.loaded.model.logits(&hidden).unwrap()).unwrap()
+    }
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |worst, off| {
+            // A NaN must not pass for "no difference".
+            if off.is_nan() {
+                f32::INFINITY
+            } else {
+                worst.max(off)
+            }
+        })
+}
+
+/// Runs a check over every checkpoint whose architecture is known.
+fn for_each(check: impl Fn(&Golden)) {
+    let folder = std::env::var_os("MLXR_GOLDEN_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden-models"),
+        PathBuf::from,
+    );
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        println!(
+            "skipped: there is no {} (set MLXR_GOLDEN_DIR)",
+            folder.display()
+        );
+        return;
+    };
+    let gpu = std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu");
+    let device = if gpu {
+        DeviceChoice::Gpu
+    } else {
+        DeviceChoice::Cpu
+    };
+    mlxr::mlx::open(device, None).unwrap();
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|folder| folder.join("golden.safetensors").exists());
+    folders.sort();
+    assert!(
+        !folders.is_empty(),
+        "{} holds no checkpoint",
+        folder.display()
+    );
+    let mut checked = 0;
+    for folder in folders {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        match models::load(
+            &ModelFiles::Folder(folder.clone()),
+            Precision::Float32,
+            &Silent,
+        ) {
+            Ok(loaded) => {
+                check(&read_golden(&folder, name, loaded));
+                checked += 1;
+            }
+            Err(mlxr::Error::UnknownArchitecture {
+                name: architecture, ..
+            }) => {
+                println!("left out: {name} ({architecture} is not known yet)");
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    assert!(
+        checked > 0,
+        "no checkpoint in {} is of a known architecture",
+        folder.display()
+    );
+}
+
+fn read_golden(folder: &Path, name: String, loaded: LoadedModel) -> Golden {
+    let file = Arc::new(MappedFile::open(&folder.join("golden.safetensors")).unwrap());
+    let bytes = Bytes::Mapped(file);
+    let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let tensors: BTreeMap<_, _> = metadata.tensors().into_iter().collect();
+    let rows = |name: &str| -> Vec<Array> {
+        let info = &tensors[name];
+        let dtype = match info.dtype {
+            safetensors::Dtype::F32 => Dtype::Float32,
+            safetensors::Dtype::I32 => Dtype::Int32,
+            safetensors::Dtype::I64 => Dtype::Int64,
+            other => panic!("{name} is {other:?}"),
+        };
+        let start = header + 8;
+        let range = start + info.data_offsets.0..start + info.data_offsets.1;
+        let array = array_over(&bytes, range, &info.shape, dtype).unwrap();
+        (0..2)
+            .map(|row| slice(&array, 0, row..row + 1).unwrap())
+            .collect()
+    };
+    let integers = |name: &str| -> Vec<Vec<i32>> {
+        let convert = |row: &Array| {
+            let row = row.as_dtype(Dtype::Int32).unwrap();
+            let row = ops::flatten(&row, None, None).unwrap();
+            row.contiguous().unwrap().to_vec_exact::<i32>().unwrap()
+        };
+        rows(name).iter().map(convert).collect()
+    };
+    Golden {
+        name,
+        loaded,
+        input_ids: integers("input_ids"),
+        logits: rows("logits")
+            .iter()
+            .map(|row| to_vec(row).unwrap())
+            .collect(),
+        greedy: integers("greedy"),
+    }
+}
