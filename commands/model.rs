@@ -1,16 +1,14 @@
 //! From the name of a model to an engine that answers. Knows no command.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::BinaryBytes;
 use mlxr::engine::Engine;
 use mlxr::files::ModelFiles;
-use mlxr::mlx::DeviceChoice;
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
-use mlxr::{Error, Result, hub};
+use mlxr::{LoadOptions, Loaded, Result, hub};
 
 use crate::args::Device;
 use crate::settings::Settings;
@@ -55,12 +53,30 @@ pub(crate) fn open(
         Some(name) => hub::resolve(name, &Settings::hub()?, &progress)?,
         None => BUILT_IN,
     };
-    let model = load(
-        &files,
-        device.into(),
-        settings.library.as_deref(),
-        &progress,
-    )?;
+    let options = LoadOptions {
+        device: device.into(),
+        library: settings.library.clone(),
+    };
+    let Loaded {
+        engine,
+        tokenizer,
+        sampling,
+        description,
+    } = mlxr::open(&files, &options, Arc::new(progress))?;
+    let model = Model {
+        engine,
+        tokenizer,
+        sampling,
+        description: Description {
+            name: name.unwrap_or("stories").to_owned(),
+            architecture: description.architecture,
+            context: description.context,
+            weights_bytes: description.weights_bytes as u64,
+            device: description.device.to_string(),
+            mlx_version: description.mlx_version,
+            load: description.load_time,
+        },
+    };
     let Description {
         name,
         architecture,
@@ -77,17 +93,4 @@ pub(crate) fn open(
     ));
     printer.detail(format_args!("MLX {mlx_version} on {device}"));
     Ok(model)
-}
-
-/// Reads the files and starts the engine. All that computes begins with this call.
-#[expect(unused_variables, reason = "nothing computes yet")]
-fn load(
-    files: &ModelFiles,
-    device: DeviceChoice,
-    library: Option<&Path>,
-    progress: &Drawn,
-) -> Result<Model> {
-    Err(Error::EngineStopped(
-        "this build cannot open a model".to_owned(),
-    ))
 }

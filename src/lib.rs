@@ -13,6 +13,7 @@ pub mod files;
 pub mod hub;
 pub mod mlx;
 pub mod models;
+mod open;
 pub mod ops;
 pub mod progress;
 pub mod sample;
@@ -20,3 +21,4 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use error::{Error, Result};
+pub use open::{LoadOptions, Loaded, ModelDescription, open};

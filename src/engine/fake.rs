@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::engine::request::Token;
 use crate::engine::stepper::{Input, Sampled, Slot, Stepper, Work};
 use crate::error::{Error, Result};
 use crate::sample::Sampling;
+
+/// What a rule gives for logits that are not finite numbers.
+pub(super) const NOT_FINITE: u32 = u32::MAX;
 
 /// The next token after all tokens of a sequence, for a seed.
 pub(super) type Rule = Box<dyn Fn(&[u32], u64) -> u32 + Send>;
@@ -122,8 +126,10 @@ impl Fake {
         self.slot(work.slot).sampled = Some((number, token));
         Some(Sampled {
             slot: work.slot,
-            token,
-            logprobs: None,
+            token: (token != NOT_FINITE).then_some(Token {
+                id: token,
+                logprobs: None,
+            }),
         })
     }
 }

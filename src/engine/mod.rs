@@ -1,6 +1,7 @@
 //! Requests in, events out: schedules sequences on the one thread that computes. Knows no MLX.
 
 mod answer;
+pub mod model_stepper;
 mod outlet;
 pub mod request;
 mod reuse;

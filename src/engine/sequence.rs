@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::engine::answer::{Answer, Piece};
 use crate::engine::outlet::Outlet;
 use crate::engine::request::{Event, Finish, Request, Timings, Token, Usage};
-use crate::engine::stepper::{Input, Sampled, Slot, Work};
+use crate::engine::stepper::{Input, Slot, Work};
 use crate::error::Error;
 use crate::tokenizer::Tokenizer;
 
@@ -149,10 +149,10 @@ impl Sequence {
     }
 
     /// A step is done in which it had a `part`, with the token sampled there.
-    pub(super) fn advance(&mut self, part: &Part, token: Option<Sampled>) -> ControlFlow<Finish> {
+    pub(super) fn advance(&mut self, part: &Part, token: Option<Token>) -> ControlFlow<Finish> {
         // Recorded before anyone is told: the next step has this token already, and a sink may end
         // the sequence here.
-        self.tokens.extend(token.as_ref().map(|token| token.token));
+        self.tokens.extend(token.as_ref().map(|token| token.id));
         if let Some(done) = part.prefilled {
             self.prefilled(done)?;
         }
@@ -172,12 +172,8 @@ impl Sequence {
     }
 
     /// A token is produced.
-    fn produced(&mut self, sampled: Sampled) -> ControlFlow<Finish> {
-        let Sampled {
-            token: id,
-            logprobs,
-            ..
-        } = sampled;
+    fn produced(&mut self, token: Token) -> ControlFlow<Finish> {
+        let id = token.id;
         if !self.ignore_eos && self.tokenizer.eos_ids().contains(&id) {
             let rest = self.answer.finish();
             if rest != Piece::default() {
@@ -191,7 +187,7 @@ impl Sequence {
         }
         self.timings.decode = since.saturating_sub(self.timings.first_token);
         self.usage.completion += 1;
-        self.answer.push(Token { id, logprobs });
+        self.answer.push(token);
         let last = self.usage.completion == self.limit;
         let piece = if last {
             self.answer.finish()

@@ -1,6 +1,6 @@
 //! What the engine asks of whoever computes: the one door between the engine and MLX.
 
-use crate::engine::request::Logprobs;
+use crate::engine::request::Token;
 use crate::error::Result;
 use crate::sample::Sampling;
 
@@ -33,10 +33,8 @@ pub struct Work {
 pub struct Sampled {
     /// For whom.
     pub slot: Slot,
-    /// The token.
-    pub token: u32,
-    /// Where the slot's sampling asked for them.
-    pub logprobs: Option<Logprobs>,
+    /// The token; `None` where the logits were not finite numbers, which ends that sequence alone.
+    pub token: Option<Token>,
 }
 
 /// Computes steps over several sequences. Lives on the engine's thread and is made there.
