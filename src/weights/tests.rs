@@ -77,7 +77,7 @@ fn damaged_files_are_refused_in_their_own_terms() {
     let lies = |header: Value| safetensors(&header, 8);
     let tensor = |dtype: &str, shape: Value, from: i64, to: i64| json!({"a": {"dtype": dtype, "shape": shape, "data_offsets": [from, to]}});
     for (bytes, word) in [
-        (Vec::new(), "empty"),
+        (Vec::new(), "has 0 bytes"),
         (vec![1, 2, 3], "has 3 bytes"),
         (
             whole[..whole.len() - 1].to_vec(),
