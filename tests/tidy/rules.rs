@@ -162,7 +162,7 @@ mod tests {
 | `std::env` | `commands/settings` |
 ";
 
-    fn check(found: Problems, wanted: &[&str]) {
+    fn check(found: &Problems, wanted: &[&str]) {
         assert_eq!(found.len(), wanted.len(), "{found:?}");
         for (found, wanted) in found.iter().zip(wanted) {
             assert!(found.contains(wanted), "{found}");
@@ -171,30 +171,30 @@ mod tests {
 
     #[test]
     fn a_long_file_is_caught() {
-        check(length("src/x.rs", &"\n".repeat(800)), &[]);
-        check(length("src/x.rs", &"\n".repeat(801)), &["801 lines"]);
+        check(&length("src/x.rs", &"\n".repeat(800)), &[]);
+        check(&length("src/x.rs", &"\n".repeat(801)), &["801 lines"]);
     }
 
     #[test]
     fn a_file_without_introduction_is_caught() {
-        check(introduction("src/x.rs", "//! What it is.\n"), &[]);
+        check(&introduction("src/x.rs", "//! What it is.\n"), &[]);
         check(
-            introduction("src/x.rs", "// What it is.\n//! Later.\n"),
+            &introduction("src/x.rs", "// What it is.\n//! Later.\n"),
             &["`//!`"],
         );
-        check(introduction("src/x.rs", ""), &["`//!`"]);
+        check(&introduction("src/x.rs", ""), &["`//!`"]);
     }
 
     #[test]
     fn unfinished_code_is_caught() {
         for word in UNFINISHED {
             check(
-                finished("src/x.rs", &format!("fn f() {{ {word} }}")),
+                &finished("src/x.rs", &format!("fn f() {{ {word} }}")),
                 &[word],
             );
         }
         check(
-            finished("src/x.rs", "fn f() { g() } // all there is to do"),
+            &finished("src/x.rs", "fn f() { g() } // all there is to do"),
             &[],
         );
     }
@@ -202,10 +202,10 @@ mod tests {
     #[test]
     fn a_place_of_one_machine_is_caught() {
         for place in FOREIGN_PLACES {
-            check(places("README.md", &format!("see {place}x")), &[place]);
+            check(&places("README.md", &format!("see {place}x")), &[place]);
         }
         check(
-            places(
+            &places(
                 "README.md",
                 "in /usr/lib and ~/.cache, network/x, the workspace",
             ),
@@ -215,14 +215,14 @@ mod tests {
 
     #[test]
     fn a_large_file_is_caught() {
-        check(size("x.bin", &vec![0; MOST_BYTES]), &[]);
-        check(size("x.bin", &vec![0; MOST_BYTES + 1]), &["bytes"]);
+        check(&size("x.bin", &vec![0; MOST_BYTES]), &[]);
+        check(&size("x.bin", &vec![0; MOST_BYTES + 1]), &["bytes"]);
     }
 
     #[test]
     fn a_room_that_names_more_than_it_may_is_caught() {
         let check =
-            |path, text, wanted: &[&str]| check(rooms(path, text, &Map::read(PAGE)), wanted);
+            |path, text, wanted: &[&str]| check(&rooms(path, text, &Map::read(PAGE)), wanted);
         let engine = "src/engine/mod.rs";
         check(
             engine,
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn a_name_away_from_home_is_caught() {
         let check =
-            |path, text, wanted: &[&str]| check(homes(path, text, &Map::read(PAGE)), wanted);
+            |path, text, wanted: &[&str]| check(&homes(path, text, &Map::read(PAGE)), wanted);
         check(
             "src/mlx/call.rs",
             "fn f() { unsafe { mlx_sys::mlx_array_new() } }",
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_model_that_names_another_is_caught() {
         let all = ["src/models/llama", "src/models/qwen3"];
-        let check = |path, text, wanted: &[&str]| check(models(path, text, &all), wanted);
+        let check = |path, text, wanted: &[&str]| check(&models(path, text, &all), wanted);
         check(
             "src/models/llama.rs",
             "use super::{Model, llama::Config}; use crate::ops::Linear;",
@@ -312,10 +312,10 @@ mod tests {
     #[test]
     fn a_test_that_is_never_run_is_caught() {
         let manifest = "[[test]]\nname = \"a\"\npath = \"tests/a/main.rs\"\n";
-        check(target("tests/a/main.rs", manifest), &[]);
-        check(target("tests/a/helper.rs", manifest), &[]);
-        check(target("tests/b.rs", manifest), &["no target"]);
-        check(target("benches/c/main.rs", manifest), &["no target"]);
-        check(target("src/main.rs", manifest), &[]);
+        check(&target("tests/a/main.rs", manifest), &[]);
+        check(&target("tests/a/helper.rs", manifest), &[]);
+        check(&target("tests/b.rs", manifest), &["no target"]);
+        check(&target("benches/c/main.rs", manifest), &["no target"]);
+        check(&target("src/main.rs", manifest), &[]);
     }
 }
