@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::mlx::{Array, Dtype, Mode, Packing, eval};
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::{Linear, Matrix};
+use crate::ops::mlp::SwiGlu;
 use crate::ops::norm::RmsNorm;
 use crate::progress::{Progress, Unit};
 use crate::weights::Weights;
@@ -110,6 +111,18 @@ impl<'a> Loader<'a> {
             .then(|| self.tensor(&format!("{prefix}.bias"), &[outputs]))
             .transpose()?;
         Ok(Linear { matrix, bias })
+    }
+
+    /// A gated feed-forward layer `prefix.{gate,up,down}_proj`.
+    ///
+    /// # Errors
+    /// As [`Self::linear`].
+    pub fn swiglu(&self, prefix: &str, hidden: usize, inner: usize, bias: bool) -> Result<SwiGlu> {
+        Ok(SwiGlu {
+            gate: self.linear(&format!("{prefix}.gate_proj"), hidden, inner, bias)?,
+            up: self.linear(&format!("{prefix}.up_proj"), hidden, inner, bias)?,
+            down: self.linear(&format!("{prefix}.down_proj"), inner, hidden, bias)?,
+        })
     }
 
     /// An embedding `prefix.weight` [rows, width].
