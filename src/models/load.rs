@@ -95,7 +95,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A linear layer `prefix.weight` [outputs, inputs], with `prefix.bias` if `bias`.
+    /// A linear layer `prefix.weight` `[outputs, inputs]`, with `prefix.bias` if `bias`.
     ///
     /// # Errors
     /// As [`Weights::take`], and [`Error::Weights`] where packed shapes cannot be.
@@ -125,7 +125,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// An embedding `prefix.weight` [rows, width].
+    /// An embedding `prefix.weight` `[rows, width]`.
     ///
     /// # Errors
     /// As [`Self::linear`].
@@ -157,7 +157,7 @@ impl<'a> Loader<'a> {
         let Some(packing) = packing.filter(|_| self.has(&scales)) else {
             return Ok(Matrix::Dense(self.tensor(&weight, &[outputs, inputs])?));
         };
-        let packing = self.packing(prefix, packing, inputs)?;
+        let packing = packing_of(prefix, packing, inputs)?;
         let (group, bits) = (packing.group_size as usize, packing.bits as usize);
         let groups = [outputs, inputs / group];
         let biases = (packing.mode == Mode::Affine)
@@ -169,32 +169,6 @@ impl<'a> Loader<'a> {
             biases,
             packing,
         })
-    }
-
-    fn packing(&self, prefix: &str, packing: &PackingConfig, inputs: usize) -> Result<Packing> {
-        let PackingConfig {
-            mode,
-            group_size,
-            bits,
-        } = packing;
-        let known = Mode::ALL.iter().find(|(name, _)| name == mode);
-        match known {
-            Some(&(_, mode))
-                if inputs.is_multiple_of(*group_size) && (inputs * bits).is_multiple_of(32) =>
-            {
-                Ok(Packing {
-                    mode,
-                    group_size: *group_size as i32,
-                    bits: *bits as i32,
-                })
-            }
-            _ => Err(Error::Config {
-                path: "config.json".into(),
-                problem: format!(
-                    "{prefix}: {inputs} inputs cannot be packed in {mode} groups of {group_size} with {bits} bits"
-                ),
-            }),
-        }
     }
 
     /// Evaluated at once: the array over the file must outlive what is computed from it.
@@ -214,5 +188,32 @@ impl std::fmt::Debug for Loader<'_> {
         f.debug_struct("Loader")
             .field("precision", &self.precision)
             .finish_non_exhaustive()
+    }
+}
+
+/// The packing of a matrix with so many inputs, where it can be.
+fn packing_of(prefix: &str, packing: &PackingConfig, inputs: usize) -> Result<Packing> {
+    let PackingConfig {
+        mode,
+        group_size,
+        bits,
+    } = packing;
+    let known = Mode::ALL.iter().find(|(name, _)| name == mode);
+    match known {
+        Some(&(_, mode))
+            if inputs.is_multiple_of(*group_size) && (inputs * bits).is_multiple_of(32) =>
+        {
+            Ok(Packing {
+                mode,
+                group_size: *group_size as i32,
+                bits: *bits as i32,
+            })
+        }
+        _ => Err(Error::Config {
+            path: "config.json".into(),
+            problem: format!(
+                "{prefix}: {inputs} inputs cannot be packed in {mode} groups of {group_size} with {bits} bits"
+            ),
+        }),
     }
 }

@@ -21,12 +21,12 @@ fn token(choice: &Choice) -> i32 {
     to_vec(&choice.token).unwrap()[0] as i32
 }
 
-fn greedy(logits: &[f32], sampling: Sampling, prompt: &[u32]) -> i32 {
+fn greedy(logits: &[f32], sampling: &Sampling, prompt: &[u32]) -> i32 {
     token(&pick(
         logits,
         &Sampling {
             temperature: 0.0,
-            ..sampling
+            ..sampling.clone()
         },
         0,
         0,
@@ -91,40 +91,36 @@ fn reference_distribution(scores: &[f32], sampling: &Sampling) -> Vec<(usize, f6
 fn the_worked_examples_of_the_reference_hold() {
     let logits = [1.0, 2.0, 3.0, 4.0];
     let off = Sampling::default();
-    assert_eq!(greedy(&logits, off.clone(), &[3, 3]), 3);
+    assert_eq!(greedy(&logits, &off, &[3, 3]), 3);
     let repeat = Sampling {
         repeat_penalty: 2.0,
         ..off.clone()
     };
-    assert_eq!(
-        greedy(&logits, repeat.clone(), &[3, 3]),
-        2,
-        "4 becomes 2, once"
-    );
-    assert_eq!(greedy(&[-1.0, -1.5], repeat, &[0]), 1, "-1 becomes -2");
+    assert_eq!(greedy(&logits, &repeat, &[3, 3]), 2, "4 becomes 2, once");
+    assert_eq!(greedy(&[-1.0, -1.5], &repeat, &[0]), 1, "-1 becomes -2");
     let presence = |presence_penalty| Sampling {
         presence_penalty,
         ..off.clone()
     };
     assert_eq!(
-        greedy(&logits, presence(0.5), &[3, 3]),
+        greedy(&logits, &presence(0.5), &[3, 3]),
         3,
         "3.5 stays above 3"
     );
-    assert_eq!(greedy(&logits, presence(1.5), &[3, 3]), 2);
+    assert_eq!(greedy(&logits, &presence(1.5), &[3, 3]), 2);
     let frequency = |frequency_penalty| Sampling {
         frequency_penalty,
         ..off.clone()
     };
-    assert_eq!(greedy(&logits, frequency(0.75), &[3, 3]), 2, "twice 0.75");
-    assert_eq!(greedy(&logits, frequency(0.75), &[3]), 3, "once 0.75");
+    assert_eq!(greedy(&logits, &frequency(0.75), &[3, 3]), 2, "twice 0.75");
+    assert_eq!(greedy(&logits, &frequency(0.75), &[3]), 3, "once 0.75");
     let none = Sampling {
         frequency_penalty: 9.0,
         repeat_last_n: Some(0),
         ..off
     };
     assert_eq!(
-        greedy(&logits, none, &[3]),
+        greedy(&logits, &none, &[3]),
         3,
         "a window of 0 switches penalties off"
     );
@@ -321,14 +317,14 @@ proptest! {
         let own = Sampling { logit_bias: vec![(0, 1.5)], ..sampling.clone() };
         let own = if own.has_penalties() { own } else { Sampling { repeat_last_n: Some(0), ..own } };
         let scores = reference_scores(&logits, &own, &history);
-        let best = greedy(&logits, sampling.clone(), &history) as usize;
+        let best = greedy(&logits, &sampling, &history) as usize;
         let top = scores.iter().copied().fold(f32::MIN, f32::max);
         prop_assert!(scores[best] >= top - 1e-4, "{best} has {}, the largest is {top}", scores[best]);
         // Rounding may move a token across a line: the reference with slightly wider lines decides.
         let wider = Sampling {
             top_p: (top_p + 1e-4).min(1.0),
             min_p: (min_p - 1e-4).max(0.0),
-            ..own.clone()
+            ..own
         };
         let drawn = token(&pick(&logits, &sampling, seed, 3, &history)) as usize;
         if top_k > 0 {
