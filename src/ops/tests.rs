@@ -314,7 +314,7 @@ proptest! {
             repeat_penalty: repeat, presence_penalty: presence, frequency_penalty: frequency,
             repeat_last_n: window, logit_bias: vec![(0, 1.5), (9999, 3.0)], ..Sampling::default()
         };
-        let own = Sampling { logit_bias: vec![(0, 1.5)], ..sampling.clone() };
+        let own = Sampling { logit_bias: vec![(0, 1.5)], ..sampling };
         let own = if own.has_penalties() { own } else { Sampling { repeat_last_n: Some(0), ..own } };
         let scores = reference_scores(&logits, &own, &history);
         let best = greedy(&logits, &sampling, &history) as usize;
