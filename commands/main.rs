@@ -1,6 +1,8 @@
 //! The binary: parse the arguments, read the settings, do the command, report how it ended.
 
 mod args;
+#[cfg(test)]
+mod generated;
 mod interrupt;
 mod model;
 mod run;

@@ -6,7 +6,7 @@ use crate::mlx::{Array, ops, slice, slice_update};
 /// Positions by which the buffers grow (reference: 256).
 const STEP: i32 = 256;
 
-/// Buffers [1, Hkv, capacity, D] whose first `length` positions hold the sequence.
+/// Buffers `[1, Hkv, capacity, D]` whose first `length` positions hold the sequence.
 #[derive(Debug, Default)]
 pub struct KvCache {
     buffers: Option<(Array, Array)>,
@@ -32,7 +32,7 @@ impl KvCache {
             .flat_map(|(keys, values)| [keys, values])
     }
 
-    /// Appends [L, Hkv, D] each; gives all keys and all values, [1, Hkv, length, D].
+    /// Appends `[L, Hkv, D]` each; gives all keys and all values, `[1, Hkv, length, D]`.
     ///
     /// # Errors
     /// What MLX says.
@@ -50,7 +50,7 @@ impl KvCache {
         Ok(views)
     }
 
-    /// `buffer` with `rows` [L, Hkv, D] written after the first `length` positions.
+    /// `buffer` with `rows` `[L, Hkv, D]` written after the first `length` positions.
     fn write(&self, buffer: Option<Array>, rows: &Array) -> Result<Array> {
         let rows = rows.transpose_axes(&[1, 0, 2])?.expand_dims(0)?;
         let &[_, heads, added, width] = rows.shape() else {

@@ -45,7 +45,7 @@ impl SequenceCache {
 /// Attention of a whole batch: every segment appends its keys and values to its own sequence's
 /// cache of this layer and attends over it.
 ///
-/// `queries` [T, H, D], `keys` and `values` [T, Hkv, D]; gives [T, H·D].
+/// `queries` `[T, H, D]`, `keys` and `values` `[T, Hkv, D]`; gives `[T, H·D]`.
 ///
 /// # Errors
 /// What MLX says.

@@ -103,7 +103,7 @@ impl ModelStepper {
             for (row, &index) in (0..).zip(&sampling) {
                 let live = &mut live[index];
                 let position = live.cache.length();
-                let row = slice(&logits, 0, row..row + 1)?;
+                let row = slice(&logits, 0, row..=row)?;
                 let choice = choose(&row, &live.sampling, live.seed, position, &mut live.history)?;
                 live.previous = Some(choice.token.clone());
                 choices.push((work[index].slot, choice));

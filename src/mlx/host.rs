@@ -125,6 +125,11 @@ pub fn host_op<F>(
 where
     F: Fn(&[Buffer<'_>], &mut [BufferMut<'_>]) + Send + Sync + 'static,
 {
+    if !mlx_sys::has_native_parts() {
+        return Err(Error::Mlx(
+            "this library cannot call back: it was not made by mlxr's build".to_owned(),
+        ));
+    }
     let name = CString::new(name).map_err(|_| Error::Mlx("a name with a zero byte".to_owned()))?;
     let inputs = inputs
         .iter()

@@ -84,9 +84,9 @@ pub fn array_over(
     let pointer = part.as_ptr().cast_mut().cast::<c_void>();
     let dtype = dtype.into();
     // MLX cannot make an array without elements over foreign memory, and its CPU backend reads the
-    // eight bytes in front of the data.
+    // eight bytes in front of the data. A library from elsewhere always copies on the CPU.
     let inside = pointer.addr() - bytes.as_ptr().addr() >= size_of::<usize>();
-    if part.is_empty() || !inside || pointer.addr() % item != 0 {
+    if part.is_empty() || !inside || !mlx_sys::has_native_parts() || pointer.addr() % item != 0 {
         let rank = dimensions.len() as i32;
         // SAFETY: the data holds exactly the shape's elements, and is copied here.
         return Ok(unsafe {

@@ -57,8 +57,8 @@ pub struct Packing {
     pub bits: i32,
 }
 
-/// `x @ dequantized(w)ᵀ`: `x` is [.., inputs], `w` [outputs, inputs·bits/32] as uint32, `scales` and
-/// `biases` [outputs, inputs/group]; the result is [.., outputs] in `x`'s type.
+/// `x @ dequantized(w)ᵀ`: `x` is `[.., inputs]`, `w` `[outputs, inputs·bits/32]` as uint32, `scales` and
+/// `biases` `[outputs, inputs/group]`; the result is `[.., outputs]` in `x`'s type.
 ///
 /// # Errors
 /// What MLX says of shapes and types.
@@ -86,7 +86,7 @@ pub fn quantized_matmul(
     })
 }
 
-/// The weights themselves, [.., inputs] in `dtype`, from packed rows.
+/// The weights themselves, `[.., inputs]` in `dtype`, from packed rows.
 ///
 /// # Errors
 /// What MLX says of shapes and types.
@@ -118,7 +118,7 @@ pub fn dequantize(
     })
 }
 
-/// Packs a matrix [outputs, inputs]: weights, scales and, in affine mode, biases.
+/// Packs a matrix `[outputs, inputs]`: weights, scales and, in affine mode, biases.
 ///
 /// # Errors
 /// What MLX says: the group size must divide the inputs.

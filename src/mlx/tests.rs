@@ -82,6 +82,22 @@ fn misaligned_and_empty_ranges_are_copied_and_lying_shapes_refused() {
 }
 
 #[test]
+fn memory_is_counted_and_its_bounds_are_kept() {
+    cpu();
+    let big = ops::zeros_dtype(&[1 << 20], Dtype::Float32).unwrap();
+    eval([&big]).unwrap();
+    let used = memory::usage().unwrap();
+    assert!(
+        used.active >= 4 << 20 && used.peak >= used.active,
+        "{used:?}"
+    );
+    let before = memory::limit_pool(123 << 20).unwrap();
+    assert_eq!(memory::limit_pool(before).unwrap(), 123 << 20);
+    let before = memory::limit_total(77 << 30).unwrap();
+    assert_eq!(memory::limit_total(before).unwrap(), 77 << 30);
+}
+
+#[test]
 fn a_host_function_is_a_node_of_the_graph() {
     cpu();
     let x = Array::from_slice(&[1f32, 2.0, 3.0, 4.0], &[2, 2]);

@@ -8,7 +8,7 @@ use crate::mlx::Array;
 use crate::ops::batch::Batch;
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::Linear;
-use crate::ops::mlp::SwiGlu;
+use crate::ops::mlp::SwiGlu as Mlp;
 use crate::ops::norm::RmsNorm;
 use crate::ops::rope::Rope;
 
@@ -29,12 +29,13 @@ struct Config {
     epsilon: f32,
     attention_bias: bool,
     mlp_bias: bool,
+    /// The embedding serves as the head.
     tied: bool,
     rope: config::RopeConfig,
 }
 
 impl Config {
-    fn read(config: &config::Config) -> Result<Self> {
+    fn read(config: &config::Config, has_head: bool) -> Result<Self> {
         config.expect_one_of("hidden_act", &["silu"])?;
         let hidden = config.size("hidden_size")?;
         let heads = config.size("num_attention_heads")?;
@@ -60,7 +61,7 @@ impl Config {
             epsilon: config.number_or("rms_norm_eps", 1e-5)?,
             attention_bias: config.flag_or("attention_bias", false)?,
             mlp_bias: config.flag_or("mlp_bias", false)?,
-            tied: config.flag_or("tie_word_embeddings", false)?,
+            tied: config.flag_or("tie_word_embeddings", !has_head)?,
             rope: config.rope(10_000.0)?,
         })
     }
@@ -117,19 +118,6 @@ impl Attention {
     }
 }
 
-struct Mlp(SwiGlu);
-
-impl Mlp {
-    fn load(config: &Config, loader: &Loader<'_>, prefix: &str) -> Result<Self> {
-        let (hidden, inner, bias) = (config.hidden, config.intermediate, config.mlp_bias);
-        Ok(Self(SwiGlu {
-            gate: loader.linear(&format!("{prefix}.gate_proj"), hidden, inner, bias)?,
-            up: loader.linear(&format!("{prefix}.up_proj"), hidden, inner, bias)?,
-            down: loader.linear(&format!("{prefix}.down_proj"), inner, hidden, bias)?,
-        }))
-    }
-}
-
 struct Block {
     attention: Attention,
     mlp: Mlp,
@@ -143,7 +131,12 @@ impl Block {
             |name: &str| loader.norm(&format!("{prefix}.{name}"), config.hidden, config.epsilon);
         Ok(Self {
             attention: Attention::load(config, loader, &format!("{prefix}.self_attn"))?,
-            mlp: Mlp::load(config, loader, &format!("{prefix}.mlp"))?,
+            mlp: loader.swiglu(
+                &format!("{prefix}.mlp"),
+                config.hidden,
+                config.intermediate,
+                config.mlp_bias,
+            )?,
             attention_norm: norm("input_layernorm")?,
             mlp_norm: norm("post_attention_layernorm")?,
         })
@@ -162,7 +155,7 @@ impl Block {
             caches,
             layer,
         )?)?;
-        Ok(x.add(self.mlp.0.forward(&self.mlp_norm.forward(&x)?)?)?)
+        Ok(x.add(self.mlp.forward(&self.mlp_norm.forward(&x)?)?)?)
     }
 }
 
@@ -177,7 +170,7 @@ struct Llama {
 
 impl Llama {
     fn load(config: &config::Config, loader: &Loader<'_>) -> Result<Self> {
-        let config = Config::read(config)?;
+        let config = Config::read(config, loader.has("lm_head.weight"))?;
         let (vocabulary, hidden) = (config.vocabulary, config.hidden);
         let head = if config.tied {
             loader.skip("lm_head.");

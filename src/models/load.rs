@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::mlx::{Array, Dtype, Mode, Packing, eval};
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::{Linear, Matrix};
+use crate::ops::mlp::SwiGlu;
 use crate::ops::norm::RmsNorm;
 use crate::progress::{Progress, Unit};
 use crate::weights::Weights;
@@ -97,7 +98,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A linear layer `prefix.weight` [outputs, inputs], with `prefix.bias` if `bias`.
+    /// A linear layer `prefix.weight` `[outputs, inputs]`, with `prefix.bias` if `bias`.
     ///
     /// # Errors
     /// As [`Weights::take`], and [`Error::Weights`] where packed shapes cannot be.
@@ -115,7 +116,19 @@ impl<'a> Loader<'a> {
         Ok(Linear { matrix, bias })
     }
 
-    /// An embedding `prefix.weight` [rows, width].
+    /// A gated feed-forward layer `prefix.{gate,up,down}_proj`.
+    ///
+    /// # Errors
+    /// As [`Self::linear`].
+    pub fn swiglu(&self, prefix: &str, hidden: usize, inner: usize, bias: bool) -> Result<SwiGlu> {
+        Ok(SwiGlu {
+            gate: self.linear(&format!("{prefix}.gate_proj"), hidden, inner, bias)?,
+            up: self.linear(&format!("{prefix}.up_proj"), hidden, inner, bias)?,
+            down: self.linear(&format!("{prefix}.down_proj"), inner, hidden, bias)?,
+        })
+    }
+
+    /// An embedding `prefix.weight` `[rows, width]`.
     ///
     /// # Errors
     /// As [`Self::linear`].
@@ -147,7 +160,7 @@ impl<'a> Loader<'a> {
         let Some(packing) = packing.filter(|_| self.has(&scales)) else {
             return Ok(Matrix::Dense(self.tensor(&weight, &[outputs, inputs])?));
         };
-        let packing = self.packing(prefix, packing, inputs)?;
+        let packing = packing_of(prefix, packing, inputs)?;
         let (group, bits) = (packing.group_size as usize, packing.bits as usize);
         let groups = [outputs, inputs / group];
         let words = [outputs, inputs * bits / 32];
@@ -163,32 +176,6 @@ impl<'a> Loader<'a> {
             biases,
             packing,
         })
-    }
-
-    fn packing(&self, prefix: &str, packing: &PackingConfig, inputs: usize) -> Result<Packing> {
-        let PackingConfig {
-            mode,
-            group_size,
-            bits,
-        } = packing;
-        let known = Mode::ALL.iter().find(|(name, _)| name == mode);
-        match known {
-            Some(&(_, mode))
-                if inputs.is_multiple_of(*group_size) && (inputs * bits).is_multiple_of(32) =>
-            {
-                Ok(Packing {
-                    mode,
-                    group_size: *group_size as i32,
-                    bits: *bits as i32,
-                })
-            }
-            _ => Err(Error::Config {
-                path: "config.json".into(),
-                problem: format!(
-                    "{prefix}: {inputs} inputs cannot be packed in {mode} groups of {group_size} with {bits} bits"
-                ),
-            }),
-        }
     }
 
     /// Evaluated at once: the array over the file must outlive what is computed from it.
@@ -208,5 +195,32 @@ impl std::fmt::Debug for Loader<'_> {
         f.debug_struct("Loader")
             .field("precision", &self.precision)
             .finish_non_exhaustive()
+    }
+}
+
+/// The packing of a matrix with so many inputs, where it can be.
+fn packing_of(prefix: &str, packing: &PackingConfig, inputs: usize) -> Result<Packing> {
+    let PackingConfig {
+        mode,
+        group_size,
+        bits,
+    } = packing;
+    let known = Mode::ALL.iter().find(|(name, _)| name == mode);
+    match known {
+        Some(&(_, mode))
+            if inputs.is_multiple_of(*group_size) && (inputs * bits).is_multiple_of(32) =>
+        {
+            Ok(Packing {
+                mode,
+                group_size: *group_size as i32,
+                bits: *bits as i32,
+            })
+        }
+        _ => Err(Error::Config {
+            path: "config.json".into(),
+            problem: format!(
+                "{prefix}: {inputs} inputs cannot be packed in {mode} groups of {group_size} with {bits} bits"
+            ),
+        }),
     }
 }

@@ -51,14 +51,14 @@ pub trait Model {
     /// An empty cache.
     fn new_cache(&self) -> SequenceCache;
 
-    /// Runs a batch through all layers: hidden states after the last norm, [T, hidden]. Each
+    /// Runs a batch through all layers: hidden states after the last norm, `[T, hidden]`. Each
     /// segment's cache grows by its tokens.
     ///
     /// # Errors
     /// What MLX says; the caches of the batch are then not usable any more.
     fn forward(&self, batch: &Batch, caches: &mut [&mut SequenceCache]) -> Result<Array>;
 
-    /// Logits [R, vocabulary] of chosen rows [R, hidden] of the hidden states.
+    /// Logits `[R, vocabulary]` of chosen rows `[R, hidden]` of the hidden states.
     ///
     /// # Errors
     /// What MLX says.

@@ -5,8 +5,8 @@ use crate::mlx::{Array, fast};
 
 /// Attends from the last rows of a sequence to all of it, causally.
 ///
-/// `queries` [L, H, D]; `keys` and `values` [1, Hkv, S, D] with S ≥ L, the last L of them being the
-/// queries' own; Hkv divides H. Gives [L, H·D].
+/// `queries` `[L, H, D]`; `keys` and `values` `[1, Hkv, S, D]` with S ≥ L, the last L of them being the
+/// queries' own; Hkv divides H. Gives `[L, H·D]`.
 ///
 /// # Errors
 /// What MLX says.

@@ -47,12 +47,11 @@ impl Batch {
             positions.extend(position..position + length);
             row += length;
         }
-        let tokens = match pieces {
-            [(_, _, tokens)] => tokens.clone(),
-            _ => {
-                let parts: Vec<&Array> = pieces.iter().map(|(_, _, tokens)| tokens).collect();
-                crate::mlx::ops::concatenate(&parts, 0)?
-            }
+        let tokens = if let [(_, _, tokens)] = pieces {
+            tokens.clone()
+        } else {
+            let parts: Vec<&Array> = pieces.iter().map(|(_, _, tokens)| tokens).collect();
+            crate::mlx::ops::concatenate(&parts, 0)?
         };
         Ok(Self {
             tokens,

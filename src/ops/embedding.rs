@@ -4,7 +4,7 @@ use super::linear::Matrix;
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, dequantize};
 
-/// A matrix [vocabulary, hidden] of which rows are looked up.
+/// A matrix `[vocabulary, hidden]` of which rows are looked up.
 #[derive(Debug, Clone)]
 pub struct Embedding {
     /// The rows, dense or packed.
@@ -14,7 +14,7 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// Ids [T] to rows [T, hidden]. Of packed rows only these are unpacked.
+    /// Ids `[T]` to rows `[T, hidden]`. Of packed rows only these are unpacked.
     ///
     /// # Errors
     /// What MLX says.
@@ -37,7 +37,7 @@ impl Embedding {
         }
     }
 
-    /// Hidden states [R, hidden] to logits [R, vocabulary]: the tied head.
+    /// Hidden states `[R, hidden]` to logits `[R, vocabulary]`: the tied head.
     ///
     /// # Errors
     /// What MLX says.

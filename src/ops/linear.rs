@@ -3,18 +3,18 @@
 use crate::error::Result;
 use crate::mlx::{Array, Packing, quantized_matmul};
 
-/// A matrix [outputs, inputs], dense or packed.
+/// A matrix `[outputs, inputs]`, dense or packed.
 #[derive(Debug, Clone)]
 pub enum Matrix {
     /// All elements.
     Dense(Array),
     /// Packed in groups along the inputs.
     Packed {
-        /// [outputs, inputs·bits/32], uint32.
+        /// `[outputs, inputs·bits/32]`, uint32.
         weight: Array,
-        /// [outputs, inputs/group].
+        /// `[outputs, inputs/group]`.
         scales: Array,
-        /// [outputs, inputs/group], in affine mode.
+        /// `[outputs, inputs/group]`, in affine mode.
         biases: Option<Array>,
         /// Mode, group size and bits.
         packing: Packing,
@@ -22,7 +22,7 @@ pub enum Matrix {
 }
 
 impl Matrix {
-    /// `x Wᵀ`: [.., inputs] to [.., outputs].
+    /// `x Wᵀ`: `[.., inputs]` to `[.., outputs]`.
     ///
     /// # Errors
     /// What MLX says.
@@ -44,12 +44,12 @@ impl Matrix {
 pub struct Linear {
     /// The weights.
     pub matrix: Matrix,
-    /// Added to the product, [outputs].
+    /// Added to the product, `[outputs]`.
     pub bias: Option<Array>,
 }
 
 impl Linear {
-    /// [.., inputs] to [.., outputs].
+    /// `[.., inputs]` to `[.., outputs]`.
     ///
     /// # Errors
     /// What MLX says.

@@ -7,16 +7,16 @@ use crate::mlx::{Array, ops};
 /// `down(silu(gate(x)) · up(x))` (Shazeer 2020, arXiv:2002.05202).
 #[derive(Debug, Clone)]
 pub struct SwiGlu {
-    /// [hidden] to [intermediate], through the gate.
+    /// `[hidden]` to `[intermediate]`, through the gate.
     pub gate: Linear,
-    /// [hidden] to [intermediate].
+    /// `[hidden]` to `[intermediate]`.
     pub up: Linear,
-    /// [intermediate] to [hidden].
+    /// `[intermediate]` to `[hidden]`.
     pub down: Linear,
 }
 
 impl SwiGlu {
-    /// [T, hidden] to the same.
+    /// `[T, hidden]` to the same.
     ///
     /// # Errors
     /// What MLX says.

@@ -7,14 +7,14 @@ use crate::mlx::{Array, fast};
 /// arXiv:1910.07467).
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
-    /// [width].
+    /// `[width]`.
     pub weight: Array,
     /// Keeps the root away from 0.
     pub epsilon: f32,
 }
 
 impl RmsNorm {
-    /// [.., width] to the same.
+    /// `[.., width]` to the same.
     ///
     /// # Errors
     /// What MLX says.

@@ -50,7 +50,7 @@ impl Rope {
         }
     }
 
-    /// Rotates `x` [T, H, D] by `positions` [T].
+    /// Rotates `x` `[T, H, D]` by `positions` `[T]`.
     ///
     /// # Errors
     /// What MLX says.

@@ -17,7 +17,7 @@ const COLDEST: f32 = 1e-5;
 /// What is chosen from one row, not yet evaluated.
 #[derive(Debug, Clone)]
 pub struct Choice {
-    /// The token, int32 [1]; -1 where the logits are not finite numbers.
+    /// The token, int32 `[1]`; -1 where the logits are not finite numbers.
     pub token: Array,
     /// Present where the sampling asks for it.
     pub logprobs: Option<ChoiceLogprobs>,
@@ -26,11 +26,11 @@ pub struct Choice {
 /// Log-probabilities from the raw logits.
 #[derive(Debug, Clone)]
 pub struct ChoiceLogprobs {
-    /// Of the token chosen, float32 [1].
+    /// Of the token chosen, float32 `[1]`.
     pub chosen: Array,
-    /// The likeliest tokens, int32 [n], in no order.
+    /// The likeliest tokens, int32 `[n]`, in no order.
     pub top_tokens: Array,
-    /// Theirs, float32 [n].
+    /// Theirs, float32 `[n]`.
     pub top: Array,
 }
 
@@ -55,7 +55,7 @@ impl History {
         Self { window, tokens }
     }
 
-    /// Notes a sampled token, int32 [1].
+    /// Notes a sampled token, int32 `[1]`.
     fn push(&mut self, token: &Array) -> Result<()> {
         if self.window == 0 {
             return Ok(());
@@ -70,7 +70,7 @@ impl History {
     }
 }
 
-/// Chooses the token that comes at `position` of a sequence, from its row of logits [1, V].
+/// Chooses the token that comes at `position` of a sequence, from its row of logits `[1, V]`.
 ///
 /// # Errors
 /// What MLX says.
@@ -198,7 +198,7 @@ fn gumbel(ids: &Array, seed: u64, position: usize) -> Result<Array> {
     Ok(uniform.log()?.negative()?.log()?.negative()?)
 }
 
-/// Two words that stand for (seed, position), by SplitMix64 (Steele et al. 2014).
+/// Two words that stand for (seed, position), by `SplitMix64` (Steele et al. 2014).
 fn keys(seed: u64, position: usize) -> (u32, u32) {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(position as u64 + 1));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,17 +1,14 @@
 //! Messages to text by the model's own template. Knows nothing of token ids.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::thread;
 
 use jiff::civil::DateTime;
-use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, ErrorKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::companions::Companions;
+use super::companions::{Companions, read_object};
+use super::program::Program;
 use super::python;
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
@@ -74,8 +71,8 @@ impl Chat {
     }
 }
 
-/// The name that errors give the template.
-const NAME: &str = "chat_template";
+/// The file that goes before the template in `tokenizer_config.json`.
+const OWN_FILE: &str = "chat_template.jinja";
 
 /// The variables that a chat itself fills.
 const RESERVED: [&str; 5] = [
@@ -85,17 +82,6 @@ const RESERVED: [&str; 5] = [
     "add_generation_prompt",
     "strftime_now",
 ];
-
-/// Steps that any template may take, before it counts as endless. One step also pays for 64 bytes
-/// of data, so this bounds memory as well.
-const FUEL: u64 = 4_000_000;
-
-/// Further steps for each byte of messages and tools.
-const FUEL_PER_BYTE: u64 = 16;
-
-/// Templates run on a stack of their own: values that they nest are dropped and written
-/// recursively, as deep as their fuel lets them nest. It is reserved, not used up.
-const STACK_BYTES: usize = 1 << 30;
 
 /// Marks where a message stops that is to be continued. The space at its end shows whether the
 /// template keeps white space there.
@@ -107,9 +93,9 @@ const LAST_ENDS: usize = 16;
 /// A chat template: a Jinja program that the model's makers wrote for Python's renderer.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    default: Environment<'static>,
+    default: Program,
     /// Used when there are tools.
-    tool_use: Option<Environment<'static>>,
+    tool_use: Option<Program>,
     special_tokens: Map<String, Value>,
 }
 
@@ -120,7 +106,7 @@ impl ChatTemplate {
     /// [`Error::Template`] where the source is not a template.
     pub fn new(source: &str, special_tokens: Map<String, Value>) -> Result<Self> {
         Ok(Self {
-            default: compile(source)?,
+            default: Program::compile(source)?,
             tool_use: None,
             special_tokens,
         })
@@ -132,22 +118,19 @@ impl ChatTemplate {
         files: &ModelFiles,
         companions: &Companions<'_>,
     ) -> Result<Option<Result<Self, String>>> {
-        let own_file =
-            files
-                .read("chat_template.jinja")?
-                .map(|bytes| match str::from_utf8(&bytes) {
-                    Ok(source) => Ok(Value::from(source)),
-                    Err(error) => Err(Error::InvalidUtf8 {
-                        what: files.path("chat_template.jinja").display().to_string(),
-                        offset: error.valid_up_to(),
-                    }),
-                });
-        let source = match own_file.transpose()? {
-            Some(source) => Some(source),
+        let source = match files.read(OWN_FILE)? {
+            Some(bytes) => match str::from_utf8(&bytes) {
+                Ok(source) => Some(Value::from(source)),
+                Err(error) => {
+                    let offset = error.valid_up_to();
+                    return Ok(Some(Err(format!(
+                        "{OWN_FILE} is not valid UTF-8 at byte {offset}"
+                    ))));
+                }
+            },
             None => match companions.tokenizer_config.get("chat_template") {
                 Some(source) => Some(source.clone()),
-                None => super::companions::read_object(files, "chat_template.json")?
-                    .remove("chat_template"),
+                None => read_object(files, "chat_template.json")?.remove("chat_template"),
             },
         };
         Ok(source.filter(|source| !source.is_null()).map(|source| {
@@ -173,8 +156,8 @@ impl ChatTemplate {
         let default = named("default")
             .ok_or_else(|| Error::Template("no template is named `default`".to_owned()))?;
         Ok(Self {
-            default: compile(default)?,
-            tool_use: named("tool_use").map(compile).transpose()?,
+            default: Program::compile(default)?,
+            tool_use: named("tool_use").map(Program::compile).transpose()?,
             special_tokens,
         })
     }
@@ -247,14 +230,11 @@ impl ChatTemplate {
     }
 
     fn render_messages(&self, chat: &Chat, messages: &[Message], answer: bool) -> Result<String> {
-        let mut environment = match &self.tool_use {
-            Some(tool_use) if !chat.tools.is_empty() => tool_use.clone(),
-            _ => self.default.clone(),
+        let program = match &self.tool_use {
+            Some(tool_use) if !chat.tools.is_empty() => tool_use,
+            _ => &self.default,
         };
         let messages: Vec<Value> = messages.iter().map(with_reasoning).collect();
-        let bytes = json_bytes(&messages) + json_bytes(&chat.tools) + json_bytes(&chat.documents);
-        environment.set_fuel(Some(FUEL + FUEL_PER_BYTE * bytes));
-
         let given = self.special_tokens.iter().chain(&chat.arguments);
         let mut variables: BTreeMap<&str, minijinja::Value> = given
             .map(|(name, value)| (name.as_str(), minijinja::Value::from(Serde(value))))
@@ -274,68 +254,20 @@ impl ChatTemplate {
                 minijinja::Value::from_function(move |format: &str| python::strftime(now, format)),
             ),
         ]);
-        let variables = minijinja::Value::from(variables);
-        on_deep_stack(move || {
-            let template = environment
-                .get_template(NAME)
-                .map_err(|error| refusal(&error))?;
-            template.render(variables).map_err(|error| refusal(&error))
-        })
+        program.run(minijinja::Value::from(variables), messages.len())
     }
-}
-
-fn compile(source: &str) -> Result<Environment<'static>> {
-    let mut environment = python::environment();
-    // Python's renderer writes neither the line break after a block tag nor the spaces before it.
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build();
-    environment.set_syntax(syntax.map_err(|error| refusal(&error))?);
-    let source = without_generation_tags(source);
-    on_deep_stack(move || {
-        environment
-            .add_template_owned(NAME, source)
-            .map_err(|error| refusal(&error))?;
-        Ok(environment)
-    })
-}
-
-/// Python's renderer knows `{% generation %}`, which marks what the model wrote and is a scope for
-/// variables. Only the scope matters here.
-fn without_generation_tags(source: &str) -> String {
-    let mut result = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(tag) = rest.find("{%") {
-        let (before, inside) = rest.split_at(tag + 2);
-        result.push_str(before);
-        let word = inside.trim_start_matches(['-', '+']).trim_start();
-        result.push_str(&inside[..inside.len() - word.len()]);
-        rest = word;
-        for (name, scope) in [("generation", "with"), ("endgeneration", "endwith")] {
-            if let Some(after) = word.strip_prefix(name)
-                && after
-                    .trim_start()
-                    .trim_start_matches(['-', '+'])
-                    .starts_with("%}")
-            {
-                result.push_str(scope);
-                rest = after;
-            }
-        }
-    }
-    result + rest
 }
 
 /// A message as transformers gives it to templates: thoughts under either of their names.
 fn with_reasoning(message: &Message) -> Value {
     const NAMES: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
     let mut message = message.0.clone();
-    let thoughts = NAMES.iter().filter_map(|name| message.get(*name));
-    let given = thoughts
-        .clone()
-        .find(|value| !value.is_null())
-        .or_else(|| thoughts.last());
+    let mut thoughts = NAMES
+        .iter()
+        .filter_map(|name| message.get(*name))
+        .peekable();
+    let first = thoughts.peek().copied();
+    let given = thoughts.find(|value| !value.is_null()).or(first);
     if let Some(given) = given.cloned() {
         message.insert("reasoning_content".to_owned(), given.clone());
         message.insert("thinking".to_owned(), given);
@@ -356,44 +288,4 @@ fn last_text(content: &mut Value) -> Option<&mut String> {
             }),
         _ => None,
     }
-}
-
-/// What is told about a template that failed: its own words where it raised the error itself.
-fn refusal(error: &minijinja::Error) -> Error {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(current) = cause {
-        if let Some(raised) = current.downcast_ref::<python::Raised>() {
-            return Error::Template(raised.to_string());
-        }
-        if let Some(inner) = current.downcast_ref::<minijinja::Error>()
-            && inner.kind() == ErrorKind::OutOfFuel
-        {
-            return Error::Template("it takes too many steps or too much memory".to_owned());
-        }
-        cause = current.source();
-    }
-    Error::Template(error.to_string())
-}
-
-fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let failed = |problem: &dyn Display| Error::Template(format!("could not run it: {problem}"));
-    thread::scope(|scope| {
-        let builder = thread::Builder::new()
-            .name(NAME.to_owned())
-            .stack_size(STACK_BYTES);
-        let thread = builder
-            .spawn_scoped(scope, work)
-            .map_err(|error| failed(&error))?;
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(failed(&"its thread panicked")))
-    })
-}
-
-/// How long values are as JSON.
-fn json_bytes(values: &[Value]) -> u64 {
-    values
-        .iter()
-        .map(|value| value.to_string().len() as u64)
-        .sum()
 }

@@ -41,9 +41,9 @@ impl<'a> Companions<'a> {
     /// `tokenizer_config.json` names, because that is the end of a turn where they differ.
     pub(super) fn eos_ids(&self, engine: &Tokenizer) -> Result<Vec<u32>> {
         let mut ids = self.configured_ids("eos_token_id")?;
-        ids.extend(self.named_id(&self.tokenizer_config, "eos_token", engine));
+        ids.extend(named_id(&self.tokenizer_config, "eos_token", engine));
         if ids.is_empty() {
-            ids.extend(self.named_id(&self.special_tokens_map, "eos_token", engine));
+            ids.extend(named_id(&self.special_tokens_map, "eos_token", engine));
         }
         let mut unique = Vec::with_capacity(ids.len());
         for id in ids {
@@ -58,8 +58,8 @@ impl<'a> Companions<'a> {
     pub(super) fn bos_id(&self, engine: &Tokenizer) -> Result<Option<u32>> {
         let configured = self.configured_ids("bos_token_id")?.first().copied();
         Ok(configured
-            .or_else(|| self.named_id(&self.tokenizer_config, "bos_token", engine))
-            .or_else(|| self.named_id(&self.special_tokens_map, "bos_token", engine)))
+            .or_else(|| named_id(&self.tokenizer_config, "bos_token", engine))
+            .or_else(|| named_id(&self.special_tokens_map, "bos_token", engine)))
     }
 
     /// The special tokens by the names that chat templates know them by, `bos_token` and such.
@@ -95,10 +95,11 @@ impl<'a> Companions<'a> {
         }
         Ok(Vec::new())
     }
+}
 
-    fn named_id(&self, file: &Map<String, Value>, name: &str, engine: &Tokenizer) -> Option<u32> {
-        engine.token_to_id(token_text(file.get(name)?)?)
-    }
+/// The id of the token that a file has under `name`.
+fn named_id(file: &Map<String, Value>, name: &str, engine: &Tokenizer) -> Option<u32> {
+    engine.token_to_id(token_text(file.get(name)?)?)
 }
 
 /// A special token is written as its text, or as an object around it.

@@ -3,6 +3,7 @@
 mod chat;
 mod companions;
 mod pieces;
+mod program;
 mod python;
 mod stream;
 #[cfg(test)]

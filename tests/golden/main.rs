@@ -3,6 +3,12 @@
 //! `greedy` [2, n] (what the reference goes on with after each row of `input_ids`).
 //!
 //! `MLXR_TEST_DEVICE=gpu` runs on the GPU. Architectures that are not known yet are named and left out.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test: it says what it skips, and is told where the checkpoints are"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -251,7 +257,7 @@ fn read_golden(folder: &Path, name: String, loaded: LoadedModel) -> Golden {
         let range = start + info.data_offsets.0..start + info.data_offsets.1;
         let array = array_over(&bytes, range, &info.shape, dtype).unwrap();
         (0..2)
-            .map(|row| slice(&array, 0, row..row + 1).unwrap())
+            .map(|row| slice(&array, 0, row..=row).unwrap())
             .collect()
     };
     let integers = |name: &str| -> Vec<Vec<i32>> {

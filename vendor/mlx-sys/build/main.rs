@@ -63,23 +63,22 @@ fn prepare() -> Result<PathBuf, String> {
     Ok(cache)
 }
 
-/// An installation that holds variant folders, or is one.
+/// An installation: a folder with the library, or with variant folders.
 fn existing_installation(folder: &Path) -> Result<PathBuf, String> {
-    let folder = folder
+    let problem = |problem: &str| format!("MLXR_MLX_DIR={}: {problem}", folder.display());
+    let whole = folder
         .canonicalize()
-        .map_err(|error| format!("MLXR_MLX_DIR={}: {error}", folder.display()))?;
-    let entries =
-        fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let is_variant = |name: &str| name.starts_with("mlx_");
+        .map_err(|error| problem(&error.to_string()))?;
+    let entries = fs::read_dir(&whole).map_err(|error| problem(&error.to_string()))?;
+    let is_library = |name: &str| name.starts_with("mlx_") || name.starts_with("libmlxc.");
     if entries
         .flatten()
-        .any(|entry| is_variant(&entry.file_name().to_string_lossy()))
+        .any(|entry| is_library(&entry.file_name().to_string_lossy()))
     {
-        return Ok(folder);
+        return Ok(whole);
     }
-    Err(format!(
-        "MLXR_MLX_DIR={}: it has no folder mlx_cpu, mlx_cuda_v13 or mlx_metal_v3",
-        folder.display()
+    Err(problem(
+        "it has neither libmlxc nor a folder mlx_cpu, mlx_cuda_v13 or mlx_metal_v3",
     ))
 }
 

@@ -57,9 +57,10 @@ fn platform(name: &str) -> &'static [&'static str] {
     }
 }
 
-/// Headers and build files are not needed at run time.
+/// MLX's own headers and build files are not needed at run time. Those of CUDA's libraries are: the
+/// backend compiles kernels when it first needs them.
 pub(crate) fn remove_what_only_compiling_needs(folder: &Path) -> Result<(), String> {
-    for name in ["mlx/include", "mlx/share"] {
+    for name in ["mlx/include/mlx", "mlx/share"] {
         let path = folder.join(name);
         if path.is_dir() {
             fs::remove_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;

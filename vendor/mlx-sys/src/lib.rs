@@ -195,6 +195,14 @@ optional_api! {
     ) -> c_int;
 }
 
+/// Whether the library in use was made here and has the functions `mlxr_*`; one that a system or a
+/// package manager brings has not.
+pub fn has_native_parts() -> bool {
+    // SAFETY: the symbols are looked for and not called.
+    let has = |name: &[u8]| unsafe { loader::symbol::<unsafe extern "C" fn()>(name) }.is_some();
+    has(b"mlxr_host_op\0") && has(b"mlxr_array_over\0")
+}
+
 /// Installs `handler` beside this crate's own, which keeps the message for [`take_error`].
 ///
 /// # Safety

@@ -49,11 +49,11 @@ static CURRENT: OnceLock<Current> = OnceLock::new();
 /// Where to look for the library.
 #[derive(Debug, Clone)]
 pub struct Search {
-    /// A library file, or a folder with one: then nothing else is tried.
+    /// A library file, or a folder with one or with variant folders: nothing else is tried.
     pub explicit: Option<PathBuf>,
     /// `Some(true)`: variants that compute on a GPU alone. `Some(false)`: the CPU's variant first.
     pub gpu: Option<bool>,
-    /// Folders with variant folders `mlx_*`, in order.
+    /// Folders with a library or with variant folders `mlx_*`, in order.
     pub roots: Vec<PathBuf>,
     /// What the variants are held against.
     pub machine: Machine,
@@ -98,24 +98,28 @@ impl Search {
     /// The places to try, in order: bare names or paths of library files.
     pub fn places(&self) -> Vec<PathBuf> {
         if let Some(path) = &self.explicit {
-            return vec![if path.is_dir() {
-                path.join(LIBRARY)
-            } else {
-                path.clone()
-            }];
+            let found = self.within(path);
+            // Where there is none, the error names what was looked for.
+            return match (found.is_empty(), path.is_dir()) {
+                (false, _) => found,
+                (true, true) => vec![path.join(LIBRARY)],
+                (true, false) => vec![path.clone()],
+            };
         }
         let mut places = vec![PathBuf::from(LIBRARY)];
         for root in &self.roots {
-            places.extend(
-                self.variants(root)
-                    .into_iter()
-                    .map(|variant| variant.join(LIBRARY)),
-            );
+            places.extend(self.within(root));
         }
         places
     }
 
-    /// The variant folders of `root` that this machine can run, best first.
+    /// The library of a folder itself, then those of its variant folders.
+    fn within(&self, folder: &Path) -> Vec<PathBuf> {
+        let own = Some(folder.join(LIBRARY)).filter(|own| own.exists());
+        own.into_iter().chain(self.variants(folder)).collect()
+    }
+
+    /// The libraries of those variant folders of `root` that this machine can run, best first.
     fn variants(&self, root: &Path) -> Vec<PathBuf> {
         let mut variants: Vec<PathBuf> = std::fs::read_dir(root)
             .into_iter()
@@ -129,6 +133,9 @@ impl Search {
             variants.sort_by_key(|path| name_of(path) != "mlx_cpu");
         }
         variants
+            .into_iter()
+            .map(|variant| variant.join(LIBRARY))
+            .collect()
     }
 
     fn fits(&self, name: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Each step of the search, on folders made for it.
 
 use std::fs;
+use std::slice;
 
 use super::*;
 
@@ -65,10 +66,24 @@ fn an_explicit_setting_is_the_only_place() {
     let root = root_with(&["mlx_cpu"]);
     let mut search = search(root.path(), LINUX, None);
     search.explicit = Some(root.path().to_path_buf());
+    let variant = root.path().join("mlx_cpu").join(LIBRARY);
     assert_eq!(
         search.places(),
-        [root.path().join(LIBRARY)],
-        "a folder: the library in it"
+        slice::from_ref(&variant),
+        "a folder of variants"
+    );
+    fs::write(root.path().join(LIBRARY), "").unwrap();
+    assert_eq!(
+        search.places(),
+        [root.path().join(LIBRARY), variant],
+        "its own goes first"
+    );
+    let empty = tempfile::tempdir().unwrap();
+    search.explicit = Some(empty.path().to_path_buf());
+    assert_eq!(
+        search.places(),
+        [empty.path().join(LIBRARY)],
+        "a folder without any is named"
     );
     let file = root.path().join("libother.so");
     search.explicit = Some(file.clone());

@@ -1,0 +1,66 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_mlxr_global_optspecs
+    string join \n q/quiet v/verbose h/help V/version
+end
+
+function __fish_mlxr_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_mlxr_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_mlxr_using_subcommand
+    set -l cmd (__fish_mlxr_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c mlxr -n "__fish_mlxr_needs_command" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_needs_command" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_needs_command" -s h -l help -d 'Print help'
+complete -c mlxr -n "__fish_mlxr_needs_command" -s V -l version -d 'Print version'
+complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
+complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
+cpu\t''
+gpu\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s c -l ctx -d 'Tokens of prompt and answer together [default: what the model allows]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s s -l system -d 'System message' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l prefill -d 'Begin the answer with TEXT (it is not printed again)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l think -d 'Let the model think, or not [default: the model\'s]' -r -f -a "on\t''
+off\t''
+low\t''
+medium\t''
+high\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l template-arg -d 'Variable for the chat template; VALUE is JSON or else text (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s n -l max-tokens -d 'Tokens to produce at most [default: to the end of the context]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l stop -d 'Text that ends the answer; it is not printed (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s t -l temp -d '0 always takes the likeliest token [default: 0.8]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l top-k -d 'Choose among the K likeliest tokens; 0 is all [default: 40]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l top-p -d 'Choose among the likeliest tokens that together have this probability [default: 0.9]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l min-p -d 'Drop tokens less likely than this share of the likeliest [default: 0]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l repeat-penalty -d 'Divide the logits of tokens seen before; 1 is off [default: 1]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l repeat-last-n -d 'Tokens that the three penalties look back at; 0 is none, -1 all [default: 64]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l presence-penalty -d 'Subtract from the logits of tokens seen before [default: 0]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l frequency-penalty -d 'Subtract from the logits of tokens once for each time seen before [default: 0]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l seed -d 'Same seed, same text [default: a fresh one]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l stats -d 'Print counts and times on stderr' -r -f -a "text\t''
+json\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l raw -d 'Send the prompt as it is, without chat template, and print all that the model produces'
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l json -d 'Print one JSON object when the answer is complete'
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l jsonl -d 'Print one JSON object per line: the events of an answer, or the results of many requests'
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run help" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
