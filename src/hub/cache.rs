@@ -1,9 +1,15 @@
-//! The layout of the Hugging Face cache: blobs, snapshots, refs, locks; knows no network.
+//! The Hugging Face cache: blobs, snapshots, refs, locks; knows no network.
+//!
+//! `hf-hub` says where a repository's folder and snapshots are; it does not write here, because its
+//! downloads append a whole answer to a partial file where a server ignores the range asked for,
+//! and its refs are not written in one step.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+
+use hf_hub::{CacheRepo, Repo};
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -15,14 +21,17 @@ use super::name::{Repository, is_commit};
 /// `blobs/<etag>` holds each file once, `snapshots/<commit>/<file>` links to it, and
 /// `refs/<revision>` holds the commit that a branch or tag meant when it was fetched.
 pub(super) struct Cache {
+    layout: CacheRepo,
     repository: PathBuf,
     locks: PathBuf,
 }
 
 impl Cache {
     pub(super) fn new(cache: &Path, repository: &Repository) -> Self {
-        let folder = format!("models--{}", repository.id.replace('/', "--"));
+        let repo = Repo::model(repository.id.clone());
+        let folder = repo.folder_name();
         Self {
+            layout: hf_hub::Cache::new(cache.to_path_buf()).repo(repo),
             locks: cache.join(".locks").join(&folder),
             repository: cache.join(folder),
         }
@@ -43,7 +52,7 @@ impl Cache {
 
     /// The folder of a commit's files; it need not exist.
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
-        self.repository.join("snapshots").join(commit)
+        self.layout.pointer_path(commit)
     }
 
     /// Where the content with this etag is once it is whole.
