@@ -9,6 +9,7 @@ mod run;
 mod settings;
 mod ui;
 
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -28,8 +29,14 @@ fn main() -> ExitCode {
         live: settings.terminals.stderr && settings.terminal_is_capable,
         colour: settings.terminals.stderr && settings.colour,
     };
-    let outcome = match cli.command {
+    printer.tell_panics();
+    let outcome = catch_unwind(|| match cli.command {
         Command::Run(flags) => run::run(&flags, &settings, printer),
-    };
-    outcome.unwrap_or_else(|error| printer.error(&error)).into()
+    });
+    match outcome {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(error)) => printer.error(&error),
+        Err(panic) => printer.fault(&*panic),
+    }
+    .into()
 }

@@ -15,8 +15,27 @@ use crate::settings::Settings;
 use crate::ui::Printer;
 use crate::ui::progress::Drawn;
 
+/// A file of the model that needs no name, compiled in.
+macro_rules! story_file {
+    ($name:literal) => {
+        (
+            $name,
+            include_bytes!(concat!("../vendor/stories/", $name)).as_slice(),
+        )
+    };
+}
+
 /// The model that needs no name.
-const BUILT_IN: ModelFiles = ModelFiles::Embedded("stories", &[]);
+const BUILT_IN: ModelFiles = ModelFiles::Embedded(
+    "stories",
+    &[
+        story_file!("config.json"),
+        story_file!("generation_config.json"),
+        story_file!("tokenizer.json"),
+        story_file!("tokenizer_config.json"),
+        story_file!("model.safetensors"),
+    ],
+);
 
 /// A model that is loaded and ready.
 pub(crate) struct Model {

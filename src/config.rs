@@ -142,6 +142,20 @@ impl Config {
         }
     }
 
+    /// Width of an attention head: even, because rotary embedding turns pairs of numbers.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn head_width(&self, default: usize) -> Result<usize> {
+        let width = self.optional_size("head_dim")?.unwrap_or(default);
+        if width > 0 && width.is_multiple_of(2) {
+            return Ok(width);
+        }
+        Err(self.problem(format!(
+            "attention heads are {width} wide, which is not an even number above 0"
+        )))
+    }
+
     /// A number that may be absent or null.
     ///
     /// # Errors
@@ -308,9 +322,9 @@ impl Config {
     fn number_in(&self, object: &Map<String, Value>, field: &str) -> Result<Option<f32>> {
         match object.get(field) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_f64().filter(|number| number.is_finite()) {
-                Some(number) => Ok(Some(number as f32)),
-                None => Err(self.problem(format!("`{field}` is {value}, not a number"))),
+            Some(value) => match value.as_f64().map(|number| number as f32) {
+                Some(number) if number.is_finite() => Ok(Some(number)),
+                _ => Err(self.problem(format!("`{field}` is {value}, not a number"))),
             },
         }
     }

@@ -1,5 +1,6 @@
 //! The one error type of the library: typed, sources kept, no advice (advice lives in `commands/ui`).
 
+use std::any::Any;
 use std::io;
 use std::path::PathBuf;
 
@@ -157,6 +158,14 @@ pub enum Error {
     /// The device asked for is not there.
     #[error("no {0} device: {1}")]
     Device(&'static str, String),
+    /// The tokenizer knows a token that the model does not.
+    #[error("token {id} is not among the model's {vocabulary}: its tokenizer does not fit it")]
+    ForeignToken {
+        /// The token's id.
+        id: u32,
+        /// Ids that the model knows.
+        vocabulary: usize,
+    },
     /// The model gave logits that are not numbers.
     #[error("the model produced logits that are not finite numbers")]
     NotFinite,
@@ -175,6 +184,13 @@ impl Error {
             source,
         }
     }
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("for an unknown reason")
 }
 
 /// How many names of one kind an error prints before it only counts.

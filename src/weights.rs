@@ -67,15 +67,20 @@ impl Weights {
         self.tensors.contains_key(name)
     }
 
-    /// The tensor of this name, over the file's bytes where the device allows. Its shape must be
-    /// the one given. One that is missing is noted for [`Self::finish`], and an array without a
-    /// meaning stands in for it.
+    /// The tensor of this name, over the file's bytes where the device allows. It must have this
+    /// shape and one of these types. One that is missing is noted for [`Self::finish`], and an
+    /// array without a meaning stands in for it.
     ///
     /// # Errors
-    /// [`Error::Weights`] where the shape or the type is another.
-    pub fn take(&self, name: &str, shape: &[usize]) -> Result<Array> {
+    /// [`Error::Weights`] where the shape or the type is another. [`Error::TensorNames`] where more
+    /// is missing than there is: a configuration may ask for a billion layers.
+    pub fn take(&self, name: &str, shape: &[usize], types: &[Dtype]) -> Result<Array> {
         let Some(tensor) = self.tensors.get(name) else {
-            self.missing.borrow_mut().insert(name.to_owned());
+            let mut missing = self.missing.borrow_mut();
+            missing.insert(name.to_owned());
+            if missing.len() > self.tensors.len() {
+                return Err(self.names_problem(&missing, Vec::new()));
+            }
             return Ok(Array::from_f32(0.0));
         };
         self.taken.borrow_mut().insert(name.to_owned());
@@ -89,9 +94,10 @@ impl Weights {
                 tensor.shape
             )));
         }
-        let dtype = dtype_of(tensor.dtype).ok_or_else(|| {
+        let dtype = dtype_of(tensor.dtype).filter(|dtype| types.contains(dtype));
+        let dtype = dtype.ok_or_else(|| {
             refuse(format!(
-                "tensor {name} has type {:?}, which is not supported",
+                "tensor {name} has type {:?} where {types:?} is needed",
                 tensor.dtype
             ))
         })?;
@@ -103,7 +109,7 @@ impl Weights {
     /// # Errors
     /// [`Error::TensorNames`] with both lists.
     pub fn finish(&self, skipped: impl Fn(&str) -> bool) -> Result<()> {
-        let missing: Vec<String> = self.missing.borrow().iter().cloned().collect();
+        let missing = self.missing.borrow();
         let taken = self.taken.borrow();
         let unexpected: Vec<String> = self
             .tensors
@@ -114,11 +120,15 @@ impl Weights {
         if missing.is_empty() && unexpected.is_empty() {
             return Ok(());
         }
-        Err(Error::TensorNames {
+        Err(self.names_problem(&missing, unexpected))
+    }
+
+    fn names_problem(&self, missing: &BTreeSet<String>, unexpected: Vec<String>) -> Error {
+        Error::TensorNames {
             folder: self.files.label().to_path_buf(),
-            missing,
+            missing: missing.iter().cloned().collect(),
             unexpected,
-        })
+        }
     }
 
     fn add_shards(&mut self) -> Result<()> {

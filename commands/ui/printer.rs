@@ -1,9 +1,12 @@
 //! The one place that prints: data on stdout, talk on stderr. Knows no command.
 
+use std::any::Any;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::panic;
 
 use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+use mlxr::error::panic_text;
 use mlxr::{Error, Result};
 
 use super::exit::Exit;
@@ -30,6 +33,13 @@ pub(crate) struct Printer {
     pub(crate) colour: bool,
 }
 
+/// What prints before the arguments are understood.
+const PLAIN: Printer = Printer {
+    verbosity: Verbosity::Normal,
+    live: false,
+    colour: false,
+};
+
 impl Printer {
     /// One line on stderr, unless quiet.
     pub(crate) fn talk(self, line: impl Display) {
@@ -55,22 +65,35 @@ impl Printer {
         }
     }
 
-    /// Says what went wrong and what to do about it. A reader that went away is not worth a word.
+    /// Says what went wrong and what to do about it.
     pub(crate) fn error(self, error: &Error) -> Exit {
+        self.report(error, Report::of(error))
+    }
+
+    /// Says that the program panicked.
+    pub(crate) fn fault(self, panic: &(dyn Any + Send)) -> Exit {
+        self.report(
+            format_args!("panic: {}", panic_text(panic)),
+            Report::of_fault(),
+        )
+    }
+
+    /// A reader that went away is not worth a word.
+    fn report(self, sentence: impl Display, report: Report) -> Exit {
         let Report {
             exit,
             details,
             hint,
-        } = Report::of(error);
+        } = report;
         if exit != Exit::BrokenPipe {
             let (red, cyan, end) = if self.colour {
                 ("\x1b[1;31m", "\x1b[36m", "\x1b[0m")
             } else {
                 ("", "", "")
             };
-            say(format_args!("{red}error:{end} {error}"));
+            say(format_args!("{red}error:{end} {}", one_line(sentence)));
             for line in details {
-                say(format_args!("  {line}"));
+                say(format_args!("  {}", one_line(line)));
             }
             if let Some(hint) = hint {
                 say(format_args!("{cyan}hint:{end} {hint}"));
@@ -78,6 +101,16 @@ impl Printer {
         }
         exit
     }
+
+    /// Panics are caught where they matter and told as errors; where they happened is a detail.
+    pub(crate) fn tell_panics(self) {
+        panic::set_hook(Box::new(move |info| self.detail(one_line(info))));
+    }
+}
+
+/// Text that may come from a model's files, without what would break the line or steer a terminal.
+fn one_line(text: impl Display) -> String {
+    text.to_string().replace(char::is_control, " ")
 }
 
 /// Writes to stdout, exactly `text`.
@@ -109,10 +142,14 @@ pub(crate) fn refusal(refusal: &clap::Error) -> Exit {
     if refusal.use_stderr() && refusal.kind() != DisplayHelpOnMissingArgumentOrSubcommand {
         write_stderr("mlxr: ");
     }
-    match refusal.print() {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::BrokenPipe,
-        _ if refusal.use_stderr() => Exit::Usage,
-        _ => Exit::Success,
+    let printed = refusal.print();
+    if refusal.use_stderr() {
+        return Exit::Usage;
+    }
+    let printed = printed.map_err(Error::io("write", STANDARD_OUTPUT));
+    match printed.and_then(|()| flush()) {
+        Ok(()) => Exit::Success,
+        Err(error) => PLAIN.error(&error),
     }
 }
 

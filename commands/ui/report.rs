@@ -42,6 +42,10 @@ impl Report {
                 Exit::Corrupt,
                 "the files belong to another architecture or are not complete",
             ),
+            Error::ForeignToken { .. } => (
+                Exit::Corrupt,
+                "take tokenizer.json from where the weights come from",
+            ),
             Error::Template(_) => (
                 Exit::Corrupt,
                 "`--raw` sends the prompt as it is, without the chat template",
@@ -87,15 +91,21 @@ impl Report {
                 Exit::Corrupt,
                 "the weights hold NaN or infinite values: download them again",
             ),
-            Error::EngineStopped(_) => (
-                Exit::Internal,
-                "this is a fault of mlxr: please report the command and this message",
-            ),
+            Error::EngineStopped(_) => return Self::of_fault(),
         };
         Self {
             exit,
             details: Vec::new(),
             hint: Some(hint),
+        }
+    }
+
+    /// Of what only a mistake in the program can cause.
+    pub(crate) fn of_fault() -> Self {
+        Self {
+            exit: Exit::Internal,
+            details: Vec::new(),
+            hint: Some("this is a fault of mlxr: please report the command and this message"),
         }
     }
 
@@ -110,7 +120,9 @@ impl Report {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                 Some("free some space, or let HF_HOME name a folder on another disk")
             }
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::NotADirectory => {
                 Some("check the permissions, or let HF_HOME name a folder that you may write to")
             }
             _ => None,

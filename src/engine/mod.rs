@@ -15,7 +15,6 @@ mod fake;
 #[cfg(test)]
 mod tests;
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
 use std::sync::{Arc, OnceLock};
@@ -27,7 +26,7 @@ use crate::engine::request::{Event, Request, Sink};
 use crate::engine::schedule::Scheduler;
 use crate::engine::sequence::Submission;
 use crate::engine::stepper::Stepper;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::tokenizer::Tokenizer;
 
 /// A handle on the thread that computes. Clones are cheap and share it. When the last one is
@@ -148,7 +147,7 @@ fn live<S: Stepper>(
         Err(error) => drop(made.send(Err(error))),
     }));
     let why = life.map_or_else(
-        |panic| message(&*panic),
+        |panic| format!("its thread panicked: {}", panic_text(&*panic)),
         |()| "its last handle is gone".to_owned(),
     );
     let why = ended.get_or_init(|| why);
@@ -180,13 +179,4 @@ fn run<S: Stepper>(scheduler: &mut Scheduler<S>, receiver: &Receiver<Submission>
         }
         scheduler.turn();
     }
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!(
-        "its thread panicked: {}",
-        text.unwrap_or("for an unknown reason")
-    )
 }

@@ -169,13 +169,8 @@ impl Stepper for ModelStepper {
         prompt: &[u32],
     ) -> Result<()> {
         let vocabulary = self.model.vocabulary();
-        if let Some(id) = prompt.iter().find(|&&id| id as usize >= vocabulary) {
-            return Err(Error::Request {
-                field: "tokens",
-                problem: format!(
-                    "token {id} is not among the model's {vocabulary}: its tokenizer does not fit it"
-                ),
-            });
+        if let Some(&id) = prompt.iter().find(|&&id| id as usize >= vocabulary) {
+            return Err(Error::ForeignToken { id, vocabulary });
         }
         let live = self.live(slot)?;
         live.history = History::new(sampling, prompt);

@@ -53,7 +53,7 @@ impl Config {
             intermediate: config.size("intermediate_size")?,
             heads,
             kv_heads,
-            head_width: config.optional_size("head_dim")?.unwrap_or(hidden / heads),
+            head_width: config.head_width(hidden / heads)?,
             vocabulary: config.size("vocab_size")?,
             context: config
                 .optional_size("max_position_embeddings")?

@@ -30,6 +30,9 @@ pub struct Loader<'a> {
     skipped: RefCell<Vec<String>>,
 }
 
+/// The types that a checkpoint may hold numbers in.
+const FLOATS: &[Dtype] = &[Dtype::Float32, Dtype::Float16, Dtype::Bfloat16];
+
 const LOADING: &str = "loading weights";
 
 impl<'a> Loader<'a> {
@@ -81,7 +84,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// As [`Weights::take`].
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Array> {
-        self.converted(self.weights.take(name, shape)?)
+        self.converted(self.weights.take(name, shape, FLOATS)?)
     }
 
     /// An RMS norm `prefix.weight` of this width.
@@ -160,12 +163,16 @@ impl<'a> Loader<'a> {
         let packing = packing_of(prefix, packing, inputs)?;
         let (group, bits) = (packing.group_size as usize, packing.bits as usize);
         let groups = [outputs, inputs / group];
-        let biases = (packing.mode == Mode::Affine)
-            .then(|| self.tensor(&format!("{prefix}.biases"), &groups))
-            .transpose()?;
+        let words = [outputs, inputs * bits / 32];
+        let (scales, biases) = if packing.mode == Mode::Affine {
+            let biases = self.tensor(&format!("{prefix}.biases"), &groups)?;
+            (self.tensor(&scales, &groups)?, Some(biases))
+        } else {
+            (self.weights.take(&scales, &groups, &[Dtype::Uint8])?, None)
+        };
         Ok(Matrix::Packed {
-            weight: self.weights.take(&weight, &[outputs, inputs * bits / 32])?,
-            scales: self.tensor(&scales, &groups)?,
+            weight: self.weights.take(&weight, &words, &[Dtype::Uint32])?,
+            scales,
             biases,
             packing,
         })

@@ -57,7 +57,7 @@ impl Config {
             intermediate: config.size("intermediate_size")?,
             heads,
             kv_heads,
-            head_width: config.optional_size("head_dim")?.unwrap_or(128),
+            head_width: config.head_width(128)?,
             vocabulary: config.size("vocab_size")?,
             context: config
                 .optional_size("max_position_embeddings")?

@@ -10,6 +10,10 @@ use crate::error::Result;
 use crate::mlx::{Array, Dtype, bitwise_xor, ops, right_shift, slice};
 use crate::sample::Sampling;
 
+/// Below this temperature the largest is taken: dividing by it leaves nothing else, and by still
+/// less leaves no numbers.
+const COLDEST: f32 = 1e-5;
+
 /// What is chosen from one row, not yet evaluated.
 #[derive(Debug, Clone)]
 pub struct Choice {
@@ -81,7 +85,7 @@ pub fn choose(
     // One NaN or infinity anywhere makes this sum no number.
     let total = raw.logsumexp(true)?;
     let scores = penalized(&biased(&raw, sampling)?, sampling, history)?;
-    let token = if sampling.temperature == 0.0 {
+    let token = if sampling.temperature < COLDEST {
         ops::indexing::argmax(&scores, true)?.as_dtype(Dtype::Int32)?
     } else {
         draw(&scores, sampling, seed, position)?

@@ -165,18 +165,19 @@ impl ChatTemplate {
     /// The text of a chat.
     ///
     /// # Errors
-    /// [`Error::Template`] where the template raises an error, fails or does not end; where an
-    /// argument has the name of a variable that the chat fills itself; where the last message
-    /// cannot be continued as asked.
+    /// [`Error::Template`] where the template raises an error, fails or does not end, or where the
+    /// last message cannot be continued as asked; [`Error::Request`] where an argument has the name
+    /// of a variable that the chat fills itself.
     pub fn render(&self, chat: &Chat) -> Result<String> {
         if let Some(name) = chat
             .arguments
             .keys()
             .find(|name| RESERVED.contains(&name.as_str()))
         {
-            return Err(Error::Template(format!(
-                "`{name}` is not an argument of templates"
-            )));
+            return Err(Error::Request {
+                field: "template argument",
+                problem: format!("`{name}` is filled by the chat itself"),
+            });
         }
         match chat.ending {
             Ending::Answer => self.render_messages(chat, &chat.messages, true),

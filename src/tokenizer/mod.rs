@@ -9,12 +9,13 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use serde_json::Value;
 use tokenizers::PostProcessorWrapper;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::files::ModelFiles;
 use companions::Companions;
 use pieces::Pieces;
@@ -72,9 +73,9 @@ impl Tokenizer {
         };
 
         let bytes = files.require(TOKENIZER_FILE)?;
-        let mut engine = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|error| refuse(diagnose(&bytes, &error.to_string())))?;
-        if engine.get_vocab_size(true) == 0 {
+        let mut engine = caught(|| tokenizers::Tokenizer::from_bytes(&bytes))
+            .map_err(|problem| refuse(diagnose(&bytes, &problem)))?;
+        if engine.get_vocab_size(false) == 0 {
             return Err(refuse("the vocabulary is empty".to_owned()));
         }
         engine
@@ -114,10 +115,8 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] where the vocabulary cannot express the text.
     pub fn encode(&self, text: &str, bos: Bos) -> Result<Vec<u32>> {
-        let encoding = self
-            .engine
-            .encode_fast(text, false)
-            .map_err(|error| self.refuse(&error))?;
+        let encoding = caught(|| self.engine.encode_fast(text, false))
+            .map_err(|problem| self.refuse(problem))?;
         let ids = encoding.get_ids();
         if bos == Bos::Never || ids.starts_with(&self.prefix) {
             return Ok(ids.to_vec());
@@ -132,10 +131,8 @@ impl Tokenizer {
     pub fn encode_chat(&self, chat: &Chat) -> Result<Prompt> {
         let template = self.chat_template()?;
         let text = template.render(chat)?;
-        let encoding = self
-            .engine
-            .encode(text.as_str(), false)
-            .map_err(|error| self.refuse(&error))?;
+        let encoding = caught(|| self.engine.encode(text.as_str(), false))
+            .map_err(|problem| self.refuse(problem))?;
         let offsets = encoding.get_offsets();
 
         let mut joints: Vec<usize> = template
@@ -207,20 +204,27 @@ impl Tokenizer {
         }
     }
 
-    fn refuse(&self, problem: &dyn ToString) -> Error {
+    fn refuse(&self, problem: String) -> Error {
         Error::Tokenizer {
             path: self.path.clone(),
-            problem: problem.to_string(),
+            problem,
         }
+    }
+}
+
+/// Calls the tokenizers' library, which panics where a pattern gives up on a text and on some
+/// damaged files.
+fn caught<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => Err(panic_text(&*panic).to_owned()),
     }
 }
 
 /// What the tokenizer's own post-processor puts before a text.
 fn added_before_text(engine: &tokenizers::Tokenizer) -> Result<Vec<u32>, String> {
     let encode = |special| {
-        let encoding = engine
-            .encode_fast("a", special)
-            .map_err(|error| error.to_string())?;
+        let encoding = caught(|| engine.encode_fast("a", special))?;
         Ok::<_, String>(encoding.get_ids().to_vec())
     };
     let (plain, whole) = (encode(false)?, encode(true)?);

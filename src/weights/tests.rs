@@ -42,10 +42,13 @@ fn a_single_file_gives_its_tensors_once_their_shape_is_right() {
     let (_folder, files) = folder(&[(SINGLE, safetensors(&two_floats("a"), 8))]);
     let weights = Weights::open(&files).unwrap();
     assert_eq!(
-        to_vec(&weights.take("a", &[2]).unwrap()).unwrap(),
+        to_vec(&weights.take("a", &[2], &[Dtype::Float32]).unwrap()).unwrap(),
         [0.0, 0.0]
     );
-    let error = weights.take("a", &[1, 2]).unwrap_err().to_string();
+    let error = weights
+        .take("a", &[1, 2], &[Dtype::Float32])
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("tensor a has shape [2], and config.json makes it [1, 2]"),
         "{error}"
@@ -54,11 +57,23 @@ fn a_single_file_gives_its_tensors_once_their_shape_is_right() {
 }
 
 #[test]
+fn more_missing_than_there_is_ends_the_search() {
+    open(DeviceChoice::Cpu, None).unwrap();
+    let (_folder, files) = folder(&[(SINGLE, safetensors(&two_floats("a"), 8))]);
+    let weights = Weights::open(&files).unwrap();
+    let take = |name| weights.take(name, &[2], &[Dtype::Float32]).map(drop);
+    take("x").unwrap();
+    take("x").unwrap();
+    let error = take("y").unwrap_err().to_string();
+    assert!(error.contains("2 missing tensors (x, y)"), "{error}");
+}
+
+#[test]
 fn missing_and_unexpected_names_are_both_listed() {
     open(DeviceChoice::Cpu, None).unwrap();
     let (_folder, files) = folder(&[(SINGLE, safetensors(&two_floats("extra"), 8))]);
     let weights = Weights::open(&files).unwrap();
-    weights.take("wanted", &[2]).unwrap();
+    weights.take("wanted", &[2], &[Dtype::Float32]).unwrap();
     let error = weights.finish(|_| false).unwrap_err().to_string();
     assert!(
         error.contains("1 missing tensors (wanted), 1 unexpected tensors (extra)"),
@@ -119,10 +134,19 @@ fn a_type_that_mlx_has_not_is_named() {
     let (_folder, files) = folder(&[(SINGLE, safetensors(&header, 8))]);
     let error = Weights::open(&files)
         .unwrap()
-        .take("a", &[8])
+        .take("a", &[8], &[Dtype::Float32])
         .unwrap_err()
         .to_string();
     assert!(error.contains("F8_E4M3"), "{error}");
+}
+
+#[test]
+fn a_type_that_does_not_serve_is_named() {
+    let (_folder, files) = folder(&[(SINGLE, safetensors(&two_floats("a"), 8))]);
+    let weights = Weights::open(&files).unwrap();
+    let error = weights.take("a", &[2], &[Dtype::Uint32]).unwrap_err();
+    let wanted = "tensor a has type F32 where [Uint32] is needed";
+    assert!(error.to_string().ends_with(wanted), "{error}");
 }
 
 #[test]
@@ -135,8 +159,8 @@ fn shards_are_read_through_the_index() {
         ("2.safetensors", safetensors(&two_floats("b"), 8)),
     ]);
     let weights = Weights::open(&files).unwrap();
-    weights.take("a", &[2]).unwrap();
-    weights.take("b", &[2]).unwrap();
+    weights.take("a", &[2], &[Dtype::Float32]).unwrap();
+    weights.take("b", &[2], &[Dtype::Float32]).unwrap();
     weights.finish(|_| false).unwrap();
 }
 

@@ -2,8 +2,15 @@
 
 mod answers;
 mod arguments;
+mod bad_input;
+#[cfg(test)]
+mod bad_weights;
 mod chat;
 mod input;
+#[cfg(test)]
+mod made;
+#[cfg(test)]
+mod manners;
 mod requests;
 #[cfg(test)]
 mod support;

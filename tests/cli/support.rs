@@ -137,6 +137,23 @@ impl Ended {
         assert!(self.stderr.contains(sentence), "{self:?}");
     }
 
+    /// As [`Self::fails`], and stderr is one sentence, indented details and a hint or less.
+    #[track_caller]
+    pub(crate) fn refused(&self, code: i32, sentence: &str) {
+        self.fails(code, sentence);
+        let mut lines = self.stderr.lines();
+        let error = lines.next().unwrap_or_default();
+        assert!(
+            error.contains(sentence) && !error.ends_with('.'),
+            "{self:?}"
+        );
+        let rest = lines.map(|line| line.strip_prefix("mlxr: ").unwrap_or_default());
+        let mut rest = rest.skip_while(|line| line.starts_with("  "));
+        assert!(rest.all(|line| line.starts_with("hint: ")), "{self:?}");
+        let control = |c: char| c.is_control() && c != '\n';
+        assert!(!self.stderr.contains(control), "{self:?}");
+    }
+
     /// The lines of stdout as JSON.
     pub(crate) fn rows(&self) -> Vec<Value> {
         self.stdout
