@@ -197,11 +197,9 @@ fn templates_that_fail_say_why_and_raw_does_without() {
         let bytes = Some(b"ab\xff".into());
         made.files.insert("chat_template.jinja", bytes);
     };
-    refused(
-        damage,
-        2,
-        "chat_template.jinja is not valid UTF-8 at byte 2",
-    );
+    let sentence = "chat_template.jinja is not valid UTF-8 at byte 2";
+    refused(damage, 7, sentence);
+    assert_eq!(run(damage, &["-q", "--raw", "a"]).code, Some(3));
 }
 
 #[test]
