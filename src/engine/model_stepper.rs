@@ -6,7 +6,7 @@ use crate::cache::SequenceCache;
 use crate::engine::request::{Logprobs, Token};
 use crate::engine::stepper::{Input, Sampled, Slot, Stepper, Work};
 use crate::error::{Error, Result};
-use crate::mlx::{Array, Device, async_eval, eval, memory, slice, to_vec};
+use crate::mlx::{Array, Device, async_eval, eval, memory, slice, synchronize, to_vec};
 use crate::models::Model;
 use crate::ops::batch::Batch;
 use crate::ops::sampling::{Choice, History, choose};
@@ -224,6 +224,15 @@ impl Stepper for ModelStepper {
 
     fn close(&mut self, slot: Slot) {
         self.live.remove(&slot);
+    }
+}
+
+impl Drop for ModelStepper {
+    /// The last step of an ended sequence is often still under way, one ahead. MLX's streams belong
+    /// to the engine's thread and its allocator to the process: neither may end before the work.
+    fn drop(&mut self) {
+        // An error of work that nobody waits for concerns nobody.
+        drop(synchronize());
     }
 }
 

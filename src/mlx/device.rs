@@ -5,7 +5,7 @@ use std::path::Path;
 
 use mlx_sys::Search;
 
-use super::call::{check, value};
+use super::call::{check, stream, value};
 use crate::error::{Error, Result};
 
 /// The device asked for.
@@ -79,6 +79,15 @@ pub fn open(choice: DeviceChoice, library: Option<&Path>) -> Result<Device> {
 /// The version of the MLX library in use.
 pub fn library_version() -> Option<&'static str> {
     mlx_sys::loaded().map(|loaded| loaded.version.as_str())
+}
+
+/// Waits until everything that this thread has queued is done.
+///
+/// # Errors
+/// What MLX says of the work.
+pub fn synchronize() -> Result<()> {
+    // SAFETY: the handle is valid for the call.
+    check(unsafe { mlx_sys::mlx_synchronize(stream().as_ptr()) })
 }
 
 fn gpu_count() -> Result<i32> {

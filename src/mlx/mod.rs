@@ -12,7 +12,7 @@ mod quantized;
 mod slice;
 
 pub use bits::{bitwise_xor, right_shift};
-pub use device::{Device, DeviceChoice, library_version, open};
+pub use device::{Device, DeviceChoice, library_version, open, synchronize};
 pub use host::{Buffer, BufferMut, Element, host_op};
 pub use mapped::{Bytes, MappedFile, array_over};
 pub use mlx_rs::{Array, Dtype, fast, ops, transforms::async_eval, transforms::eval};
