@@ -9,6 +9,10 @@ use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::sample::Sampling;
 
+/// No model has wider attention heads (the widest known have 576); tables of this width are made
+/// before any weight is seen.
+const WIDEST_HEAD: usize = 65_536;
+
 /// A model's `config.json`. A field inside `text_config` goes before one of the same name outside.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -148,12 +152,24 @@ impl Config {
     /// [`Error::Config`].
     pub fn head_width(&self, default: usize) -> Result<usize> {
         let width = self.optional_size("head_dim")?.unwrap_or(default);
-        if width > 0 && width.is_multiple_of(2) {
+        if (2..=WIDEST_HEAD).contains(&width) && width.is_multiple_of(2) {
             return Ok(width);
         }
         Err(self.problem(format!(
-            "attention heads are {width} wide, which is not an even number above 0"
+            "attention heads are {width} wide, which is not an even number from 2 to {WIDEST_HEAD}"
         )))
+    }
+
+    /// What keeps the root of a norm away from 0: a number that is not negative.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field.
+    pub fn epsilon(&self, field: &str, default: f32) -> Result<f32> {
+        let epsilon = self.number_or(field, default)?;
+        if epsilon < 0.0 {
+            return Err(self.problem(format!("`{field}` is {epsilon}, which is negative")));
+        }
+        Ok(epsilon)
     }
 
     /// A number that may be absent or null.

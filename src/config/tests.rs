@@ -76,6 +76,27 @@ fn what_means_nothing_is_refused_by_name() {
 }
 
 #[test]
+fn widths_and_epsilons_that_cannot_be_are_refused() {
+    for width in [1, 7, 2_000_000_000] {
+        let error = config(&json!({"head_dim": width}))
+            .head_width(64)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(&format!("{width} wide")), "{error}");
+    }
+    assert_eq!(config(&json!({})).head_width(64).unwrap(), 64);
+    let config = config(&json!({"rms_norm_eps": -1e-5}));
+    let error = config
+        .epsilon("rms_norm_eps", 1e-6)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`rms_norm_eps`") && error.contains("negative"),
+        "{error}"
+    );
+}
+
+#[test]
 fn quantization_has_a_default_and_overrides() {
     let config = config(&json!({"quantization": {"group_size": 64, "bits": 4,
         "model.embed_tokens": {"group_size": 32, "bits": 8}, "lm_head": false}}));

@@ -58,7 +58,7 @@ impl Config {
             context: config
                 .optional_size("max_position_embeddings")?
                 .unwrap_or(2048),
-            epsilon: config.number_or("rms_norm_eps", 1e-5)?,
+            epsilon: config.epsilon("rms_norm_eps", 1e-5)?,
             attention_bias: config.flag_or("attention_bias", false)?,
             mlp_bias: config.flag_or("mlp_bias", false)?,
             tied: config.flag_or("tie_word_embeddings", !has_head)?,

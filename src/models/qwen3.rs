@@ -62,7 +62,7 @@ impl Config {
             context: config
                 .optional_size("max_position_embeddings")?
                 .unwrap_or(32_768),
-            epsilon: config.number_or("rms_norm_eps", 1e-6)?,
+            epsilon: config.epsilon("rms_norm_eps", 1e-6)?,
             attention_bias: config.flag_or("attention_bias", false)?,
             tied: config.flag_or("tie_word_embeddings", !has_head)?,
             rope: config.rope(1_000_000.0)?,
