@@ -141,7 +141,9 @@ impl Report {
                 .iter()
                 .map(|(place, why)| format!("tried {place}: {why}"))
                 .collect(),
-            hint: Some("`cargo build` makes the library ready; MLXR_MLX_DIR names another one"),
+            hint: Some(
+                "`cargo build` makes the library ready (for an NVIDIA GPU with `--features cuda13`); MLXR_MLX_DIR names another one",
+            ),
         }
     }
 

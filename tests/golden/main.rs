@@ -2,7 +2,8 @@
 //! holds folders with a model and `golden.safetensors`: `input_ids` [2, T], `logits` [2, T, V],
 //! `greedy` [2, n] (what the reference goes on with after each row of `input_ids`).
 //!
-//! `MLXR_TEST_DEVICE=gpu` runs on the GPU. Architectures that are not known yet are named and left out.
+//! `MLXR_TEST_DEVICE=gpu` runs on the GPU; an NVIDIA GPU rounds float32 products to TF32 unless
+//! `MLX_ENABLE_TF32=0` is set. Architectures that are not known yet are named and left out.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
