@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::mem;
 use std::path::Path;
 
 use mlxr::tokenizer::Message;
 use mlxr::{Error, Result};
 use rustyline::config::Config;
 use rustyline::error::ReadlineError;
-use rustyline::history::DefaultHistory;
+use rustyline::history::{DefaultHistory, History};
 use rustyline::{Editor, Result as EditorResult};
 
 use super::ask::{Ask, Prompt};
@@ -43,7 +44,7 @@ pub(crate) fn chat(
     output: &Output<'_>,
     history: Option<&Path>,
 ) -> Result<Exit> {
-    let mut editor = editor(history).map_err(terminal)?;
+    let mut lines = Lines::new(history).map_err(terminal)?;
     output.printer.talk(format_args!(
         "chat with {}; /help lists the commands",
         model.description.name
@@ -51,7 +52,7 @@ pub(crate) fn chat(
 
     let mut messages = Vec::new();
     loop {
-        let line = match editor.readline(">>> ") {
+        let line = match lines.read() {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => break,
@@ -81,7 +82,7 @@ pub(crate) fn chat(
         }
     }
     if let Some(path) = history
-        && let Err(error) = save(&mut editor, path)
+        && let Err(error) = lines.save(path)
     {
         output
             .printer
@@ -107,25 +108,47 @@ fn parse(line: &str) -> Line<'_> {
     }
 }
 
-fn editor(history: Option<&Path>) -> EditorResult<Editor<(), DefaultHistory>> {
-    let config = Config::builder()
-        .auto_add_history(true)
-        .max_history_size(HISTORY_LINES)?
-        .build();
-    let mut editor = Editor::with_config(config)?;
-    match history.map(|path| editor.load_history(path)) {
-        Some(Err(ReadlineError::Io(error))) if error.kind() == io::ErrorKind::NotFound => {}
-        Some(loaded) => loaded?,
-        None => {}
-    }
-    Ok(editor)
+/// What the user types, and has typed.
+struct Lines {
+    config: Config,
+    history: DefaultHistory,
 }
 
-fn save(editor: &mut Editor<(), DefaultHistory>, path: &Path) -> EditorResult<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+impl Lines {
+    /// With the lines of earlier chats.
+    fn new(history: Option<&Path>) -> EditorResult<Self> {
+        let config = Config::builder()
+            .auto_add_history(true)
+            .max_history_size(HISTORY_LINES)?
+            .build();
+        let mut lines = Self {
+            history: DefaultHistory::with_config(&config),
+            config,
+        };
+        match history.map(|path| lines.history.load(path)) {
+            Some(Err(ReadlineError::Io(error))) if error.kind() == io::ErrorKind::NotFound => {}
+            Some(loaded) => loaded?,
+            None => {}
+        }
+        Ok(lines)
     }
-    editor.save_history(path)
+
+    /// The next line. The editor takes Ctrl-C for itself for as long as it lives, so it lives no
+    /// longer than this.
+    fn read(&mut self) -> EditorResult<String> {
+        let history = mem::take(&mut self.history);
+        let mut editor = Editor::<(), _>::with_history(self.config.clone(), history)?;
+        let line = editor.readline(">>> ");
+        self.history = mem::take(editor.history_mut());
+        line
+    }
+
+    fn save(&mut self, path: &Path) -> EditorResult<()> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        self.history.save(path)
+    }
 }
 
 fn terminal(error: ReadlineError) -> Error {
