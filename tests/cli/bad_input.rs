@@ -220,7 +220,9 @@ fn a_prompt_that_is_too_long_is_counted() {
 fn a_gpu_that_is_not_there_is_an_error() {
     if std::path::Path::new("/dev/nvidiactl").exists() {
         // Past the capture that hides what passing tests print.
-        std::io::stderr().write_all(b"skipped: this machine has a GPU\n").unwrap();
+        std::io::stderr()
+            .write_all(b"skipped: this machine has a GPU\n")
+            .unwrap();
         return;
     }
     run(|_| (), &["--device", "gpu", "a"]).refused(6, "no GPU device: ");
