@@ -1,5 +1,7 @@
 //! The arguments as they are typed; what they lead to is not known here.
 
+mod bench;
+
 use std::ffi::OsString;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -11,6 +13,7 @@ use serde_json::Value;
 use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::Verbosity;
+pub(crate) use bench::{Bench, BenchCommand, BenchStart, Form, Limit};
 
 /// Run language models on Apple's MLX: Metal, CUDA and plain CPUs
 #[derive(Debug, Parser)]
@@ -52,6 +55,7 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<Run>),
+    Bench(Box<Bench>),
 }
 
 /// Answer a prompt, a file of prompts, or chat
@@ -75,12 +79,8 @@ pub(crate) struct Run {
     /// Words of the prompt; `-` as the first reads standard input even from a terminal
     pub(crate) prompt: Vec<OsString>,
 
-    /// Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]
-    #[arg(short, long, help_heading = "Model")]
-    pub(crate) model: Option<String>,
-    /// Where to compute; `auto` is the GPU where there is one
-    #[arg(long, value_enum, default_value_t, help_heading = "Model")]
-    pub(crate) device: Device,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     /// Tokens of prompt and answer together [default: what the model allows]
     #[arg(short, long, value_name = "N", value_parser = at_least_one, help_heading = "Model")]
     pub(crate) ctx: Option<usize>,
@@ -149,6 +149,24 @@ pub(crate) struct Run {
         help_heading = "Output",
     )]
     pub(crate) stats: Option<Stats>,
+}
+
+/// Which model, and how it is computed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ModelArgs {
+    /// Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]
+    #[arg(short, long)]
+    pub(crate) model: Option<String>,
+    /// Where to compute; `auto` is the GPU where there is one
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) device: Device,
+    /// Threads that compute on the CPU [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+    /// Compute in float32 on the CPU, instead of rounding to 8 bits what meets packed weights
+    #[arg(long)]
+    pub(crate) cpu_exact: bool,
 }
 
 /// What the user says about how tokens are chosen: as flags, or as fields of a request.
@@ -324,7 +342,9 @@ mod tests {
     #[test]
     fn think_takes_its_level_only_after_an_equals_sign() {
         let think = |words: &[&str]| {
-            let Command::Run(run) = Cli::try_parse_from(words).unwrap().command;
+            let Command::Run(run) = Cli::try_parse_from(words).unwrap().command else {
+                panic!("another command")
+            };
             (run.think, run.prompt)
         };
         assert_eq!(

@@ -1,6 +1,7 @@
 //! The binary: parse the arguments, read the settings, do the command, report how it ended.
 
 mod args;
+mod bench;
 #[cfg(test)]
 mod generated;
 mod interrupt;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     printer.tell_panics();
     let outcome = catch_unwind(|| match cli.command {
         Command::Run(flags) => run::run(&flags, &settings, printer),
+        Command::Bench(args) => bench::run(&args, &settings, printer),
     });
     match outcome {
         Ok(Ok(exit)) => exit,

@@ -1,16 +1,16 @@
 //! From the name of a model to an engine that answers. Knows no command.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use indicatif::BinaryBytes;
 use mlxr::engine::Engine;
 use mlxr::files::ModelFiles;
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
-use mlxr::{LoadOptions, Loaded, Result, hub};
+use mlxr::{LoadOptions, LoadParts, Loaded, Result, hub};
 
-use crate::args::Device;
+use crate::args::ModelArgs;
 use crate::settings::Settings;
 use crate::ui::Printer;
 use crate::ui::progress::Drawn;
@@ -58,24 +58,45 @@ pub(crate) struct Description {
     pub(crate) mlx_version: String,
     /// How long it took to load.
     pub(crate) load: Duration,
+    /// When the program began, by the clock on the wall.
+    pub(crate) started_at: SystemTime,
+    /// When loading began, since the program did.
+    pub(crate) load_begin: Duration,
+    /// What the parts of it took.
+    pub(crate) load_parts: LoadParts,
 }
 
-/// Finds, fetches and loads the model called `name`, or the built-in one.
-pub(crate) fn open(
-    name: Option<&str>,
-    device: Device,
+/// Finds and fetches the model that is asked for, or takes the built-in one; and its name.
+pub(crate) fn files(
+    args: &ModelArgs,
     settings: &Settings,
-    printer: Printer,
-) -> Result<Model> {
-    let progress = Drawn::new(printer);
-    let files = match name {
-        Some(name) => hub::resolve(name, &Settings::hub()?, &progress)?,
-        None => BUILT_IN,
-    };
-    let options = LoadOptions {
-        device: device.into(),
+    progress: &Drawn,
+) -> Result<(String, ModelFiles)> {
+    match args.model.as_deref().or(settings.model.as_deref()) {
+        Some(name) => {
+            let files = hub::resolve(name, &Settings::hub()?, progress)?;
+            Ok((name.to_owned(), files))
+        }
+        None => Ok(("stories".to_owned(), BUILT_IN)),
+    }
+}
+
+/// How the arguments say that a model is to be opened.
+pub(crate) fn options(args: &ModelArgs, settings: &Settings) -> LoadOptions {
+    LoadOptions {
+        device: args.device.into(),
         library: settings.library.clone(),
-    };
+        threads: args.threads,
+        exact: args.cpu_exact,
+    }
+}
+
+/// Finds, fetches and loads the model that is asked for, or the built-in one.
+pub(crate) fn open(args: &ModelArgs, settings: &Settings, printer: Printer) -> Result<Model> {
+    let progress = Drawn::new(printer);
+    let (name, files) = files(args, settings, &progress)?;
+    let options = options(args, settings);
+    let begin = settings.started.elapsed();
     let Loaded {
         engine,
         tokenizer,
@@ -87,13 +108,16 @@ pub(crate) fn open(
         tokenizer,
         sampling,
         description: Description {
-            name: name.unwrap_or("stories").to_owned(),
+            name,
             architecture: description.architecture,
             context: description.context,
             weights_bytes: description.weights_bytes as u64,
             device: description.device.to_string(),
             mlx_version: description.mlx_version,
             load: description.load_time,
+            started_at: settings.started_at,
+            load_begin: begin,
+            load_parts: description.load_parts,
         },
     };
     let Description {
@@ -104,6 +128,7 @@ pub(crate) fn open(
         device,
         mlx_version,
         load,
+        ..
     } = &model.description;
     printer.detail(format_args!(
         "model {name} ({architecture}, {context} tokens of context, {} of weights), loaded in {:.2} s",

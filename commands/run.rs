@@ -48,8 +48,7 @@ pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<
     let source = prompt::source(&flags.prompt, situation, io::stdin().lock())?;
     let interrupt = Interrupt::listen().map_err(Error::io("listen to", "signals"))?;
 
-    let name = flags.model.as_deref().or(settings.model.as_deref());
-    let model = model::open(name, flags.device, settings, printer)?;
+    let model = model::open(&flags.model, settings, printer)?;
     let output = Output {
         printer,
         form,

@@ -4,13 +4,18 @@ use std::env;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::{Instant, SystemTime};
 
-use mlxr::Result;
 use mlxr::hub::HubSettings;
+use mlxr::{Error, Result};
 
 /// Everything that is read from outside the arguments.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    /// When the program began to run.
+    pub(crate) started: Instant,
+    /// The same by the clock on the wall.
+    pub(crate) started_at: SystemTime,
     /// `MLXR_MODEL`: the model where no `-m` is given.
     pub(crate) model: Option<String>,
     /// `MLXR_MLX_DIR`: MLX's library, or a folder with it.
@@ -71,6 +76,14 @@ impl Settings {
         HubSettings::from_variables(|name| env::var(name).ok())
     }
 
+    /// The file that this program is.
+    ///
+    /// # Errors
+    /// Where the system does not say.
+    pub(crate) fn program() -> Result<PathBuf> {
+        env::current_exe().map_err(Error::io("find", "the running program"))
+    }
+
     /// An empty variable counts as one that is not set.
     fn from_variables(get: impl Fn(&str) -> Option<OsString>, terminals: Terminals) -> Self {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
@@ -78,6 +91,8 @@ impl Settings {
         let terminal_is_capable = get("TERM").is_none_or(|term| term != "dumb");
         let data = folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share")));
         Self {
+            started: Instant::now(),
+            started_at: SystemTime::now(),
             library: folder("MLXR_MLX_DIR"),
             model: get("MLXR_MODEL").map(|name| name.to_string_lossy().into_owned()),
             colour: get("NO_COLOR").is_none() && terminal_is_capable,

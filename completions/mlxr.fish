@@ -29,11 +29,13 @@ complete -c mlxr -n "__fish_mlxr_needs_command" -s v -l verbose -d 'Say which mo
 complete -c mlxr -n "__fish_mlxr_needs_command" -s h -l help -d 'Print help'
 complete -c mlxr -n "__fish_mlxr_needs_command" -s V -l version -d 'Print version'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
+complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "bench" -d 'Measure how fast a model computes'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
 cpu\t''
 gpu\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s c -l ctx -d 'Tokens of prompt and answer together [default: what the model allows]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s s -l system -d 'System message' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l prefill -d 'Begin the answer with TEXT (it is not printed again)' -r
@@ -56,11 +58,64 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l frequency-penalty -d '
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l seed -d 'Same seed, same text [default: a fresh one]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l stats -d 'Print counts and times on stderr' -r -f -a "text\t''
 json\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l cpu-exact -d 'Compute in float32 on the CPU, instead of rounding to 8 bits what meets packed weights'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l raw -d 'Send the prompt as it is, without chat template, and print all that the model produces'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l json -d 'Print one JSON object when the answer is complete'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l jsonl -d 'Print one JSON object per line: the events of an answer, or the results of many requests'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run help" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
+cpu\t''
+gpu\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l random -d 'Measure the shape of a known model with made-up weights' -r -f -a "qwen3-0.6b\t''
+qwen3-1.7b\t''
+qwen3-4b\t''
+qwen3-8b\t''
+llama-3.2-1b\t''
+llama-3.2-3b\t''
+llama-3.1-8b\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l quant -d 'How made-up matrices are packed: affine<BITS>g<GROUP>, mxfp4, mxfp8, nvfp4, or none (bf16)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s p -l prompt -d 'Tokens of prompts' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s n -l generate -d 'Tokens to generate' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l pg -d 'A prompt of P tokens, then N generated ones, timed together (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s d -l depth -d 'Tokens that are there before each test' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s b -l concurrency -d 'Sequences that are computed together' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s r -l repetitions -d 'Times that each test is timed' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l delay -d 'Wait before each test, for the machine to cool down' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s o -l output -d 'Form of the results [default: a table on a terminal, else md]' -r -f -a "md\t''
+csv\t''
+json\t''
+jsonl\t''
+sql\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l baseline -d 'Compare with the results that an earlier run wrote with `-o json`' -r -F
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l fail-if -d 'End with code 1 if the median rate of a test falls so far below the baseline\'s: pp<-5%, tg<-3%, \'tg128 @ d2048<-3%\' (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l cpu-exact -d 'Compute in float32 on the CPU, instead of rounding to 8 bits what meets packed weights'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -f -a "start" -d 'Measure from the start of the program to its first token'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
+cpu\t''
+gpu\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s r -l repetitions -d 'Times that the program is started' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s o -l output -d 'Form of the results [default: a table on a terminal, else md]' -r -f -a "md\t''
+csv\t''
+json\t''
+jsonl\t''
+sql\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -l cpu-exact -d 'Compute in float32 on the CPU, instead of rounding to 8 bits what meets packed weights'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from help" -f -a "start" -d 'Measure from the start of the program to its first token'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench help" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench help" -f -a "bench" -d 'Measure how fast a model computes'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "start" -d 'Measure from the start of the program to its first token'

@@ -1,5 +1,7 @@
 //! `config.json` and `generation_config.json`, typed: both forms of every field, errors by name.
 
+mod packing;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,8 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::sample::Sampling;
+
+pub use packing::{PackingConfig, Quantization};
 
 /// No model has wider attention heads (the widest known have 576); tables of this width are made
 /// before any weight is seen.
@@ -49,35 +53,6 @@ pub enum RopeScaling {
     },
 }
 
-/// How the checkpoint's matrices are packed: mlx-lm's `quantization` field.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Quantization {
-    default: PackingConfig,
-    /// By tensor prefix; `None` is a layer that is not packed.
-    overrides: HashMap<String, Option<PackingConfig>>,
-}
-
-/// How one matrix is packed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackingConfig {
-    /// "affine", "mxfp4", "mxfp8" or "nvfp4".
-    pub mode: String,
-    /// Weights that share a scale.
-    pub group_size: usize,
-    /// Bits of one weight.
-    pub bits: usize,
-}
-
-impl Quantization {
-    /// How the matrix of this prefix is packed, if it is.
-    pub fn of(&self, prefix: &str) -> Option<&PackingConfig> {
-        match self.overrides.get(prefix) {
-            Some(packing) => packing.as_ref(),
-            None => Some(&self.default),
-        }
-    }
-}
-
 impl Config {
     /// Reads `config.json`.
     ///
@@ -86,6 +61,14 @@ impl Config {
     pub fn read(files: &ModelFiles) -> Result<Self> {
         let bytes = files.require("config.json")?;
         Self::parse(files.path("config.json"), &bytes)
+    }
+
+    /// One that is made up; `label` stands for its path in messages.
+    pub fn of(label: &str, fields: Map<String, Value>) -> Self {
+        Self {
+            path: label.into(),
+            fields,
+        }
     }
 
     fn parse(path: PathBuf, bytes: &[u8]) -> Result<Self> {
@@ -293,7 +276,7 @@ impl Config {
                 _ => {}
             }
         }
-        Ok(Some(Quantization { default, overrides }))
+        Ok(Some(Quantization::new(default, overrides)))
     }
 
     fn packing(&self, name: &str, object: &Map<String, Value>) -> Result<PackingConfig> {
@@ -313,26 +296,10 @@ impl Config {
             group_size: size("group_size")?,
             bits: size("bits")?,
         };
-        let PackingConfig {
-            group_size, bits, ..
-        } = packing;
-        let known = match mode {
-            "affine" => matches!(bits, 2..=6 | 8) && matches!(group_size, 32 | 64 | 128),
-            "mxfp4" => (bits, group_size) == (4, 32),
-            "mxfp8" => (bits, group_size) == (8, 32),
-            "nvfp4" => (bits, group_size) == (4, 16),
-            _ => {
-                return Err(
-                    self.problem(format!("`{name}.mode` is `{mode}`, which is not supported"))
-                );
-            }
-        };
-        if known {
-            return Ok(packing);
+        match packing.check() {
+            Ok(()) => Ok(packing),
+            Err(problem) => Err(self.problem(format!("`{name}`: {problem}"))),
         }
-        Err(self.problem(format!(
-            "`{name}` asks for {bits} bits in groups of {group_size}, which {mode} has not"
-        )))
     }
 
     fn number_in(&self, object: &Map<String, Value>, field: &str) -> Result<Option<f32>> {

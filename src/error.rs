@@ -122,6 +122,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A measurement that was asked for cannot be made or compared.
+    #[error("{test}: {problem}")]
+    Benchmark {
+        /// Its name, or the option that asks for it.
+        test: String,
+        /// Why not.
+        problem: String,
+    },
     /// The hub could not be reached or answered with an error.
     #[error("{repo}: {problem}")]
     Hub {

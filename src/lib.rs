@@ -5,12 +5,14 @@
 //! `cache` layers built from `ops` on `mlx`, [`sample`] says how the next id is chosen, and the
 //! tokenizer's streaming decoder turns it back into text.
 
+pub mod bandwidth;
 pub mod cache;
 pub mod config;
 pub mod engine;
 pub mod error;
 pub mod files;
 pub mod hub;
+pub mod kernels;
 pub mod mlx;
 pub mod models;
 mod open;
@@ -21,4 +23,4 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use error::{Error, Result};
-pub use open::{LoadOptions, Loaded, ModelDescription, open};
+pub use open::{LoadOptions, LoadParts, Loaded, ModelDescription, Span, open, open_stepper};

@@ -1,5 +1,6 @@
 //! From a model's files to an engine that answers: where the rooms are put together.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -9,8 +10,9 @@ use crate::engine::Engine;
 use crate::engine::model_stepper::ModelStepper;
 use crate::error::Result;
 use crate::files::ModelFiles;
+use crate::kernels::pool;
 use crate::mlx::{self, Device, DeviceChoice};
-use crate::models::{self, Precision};
+use crate::models::{self, Precision, Source};
 use crate::progress::Progress;
 use crate::sample::Sampling;
 use crate::tokenizer::Tokenizer;
@@ -22,6 +24,11 @@ pub struct LoadOptions {
     pub device: DeviceChoice,
     /// MLX's library: a file or a folder with one; `None` searches the usual places.
     pub library: Option<PathBuf>,
+    /// Threads that compute on the CPU; `None` is one for each core.
+    pub threads: Option<usize>,
+    /// Whether the CPU computes in float32 throughout, instead of rounding to 8 bits what is
+    /// multiplied with packed weights.
+    pub exact: bool,
 }
 
 /// A model that is loaded and ready.
@@ -43,14 +50,44 @@ pub struct ModelDescription {
     pub architecture: String,
     /// Tokens that a sequence may hold.
     pub context: usize,
+    /// Rows of the vocabulary that the model gives logits for.
+    pub vocabulary: usize,
     /// Size of the weights' files, in bytes.
     pub weights_bytes: usize,
+    /// Of the weights, the bytes that are read to compute one token.
+    pub read_bytes: usize,
+    /// Numbers in the weights, however they are packed.
+    pub parameters: usize,
+    /// How matrices are packed, `affine4g64`, `mxfp4` …, or the type of dense ones, `bf16` ….
+    pub quantization: String,
     /// What computes.
     pub device: Device,
     /// The version of the MLX library.
     pub mlx_version: String,
     /// What opening took, in all.
     pub load_time: Duration,
+    /// What its parts took.
+    pub load_parts: LoadParts,
+}
+
+/// The parts of opening a model. They may have run side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadParts {
+    /// Reading the vocabulary; `None` where none was read.
+    pub tokenizer: Option<Span>,
+    /// Loading MLX's library and making the device ready.
+    pub library: Span,
+    /// Making a model of the weights.
+    pub weights: Span,
+}
+
+/// A stretch of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Its beginning, since opening began.
+    pub start: Duration,
+    /// Its length.
+    pub length: Duration,
 }
 
 /// Opens a model: its tokenizer here, its weights on the engine's thread.
@@ -62,41 +99,84 @@ pub fn open(
     options: &LoadOptions,
     progress: Arc<dyn Progress>,
 ) -> Result<Loaded> {
-    let start = Instant::now();
+    let begin = Instant::now();
     // What is cheap to check is checked before anything is loaded.
     let sampling = default_sampling(files)?;
-    let tokenizer = Arc::new(Tokenizer::load(files)?);
+    let (tokenizer, tokenizer_span) = timed(begin, || Tokenizer::load(files).map(Arc::new))?;
     let told = Arc::new(OnceLock::new());
-    let (tell, files, options) = (Arc::clone(&told), files.clone(), options.clone());
+    let tell = Arc::clone(&told);
+    let (source, options) = (Source::Files(files.clone()), options.clone());
     let engine = Engine::start(Arc::clone(&tokenizer), move || {
-        let device = mlx::open(options.device, options.library.as_deref())?;
-        let precision = match device {
-            Device::Cpu => Precision::Float32,
-            Device::Gpu => Precision::Stored,
-        };
-        let loaded = models::load(&files, precision, &*progress)?;
-        let description = ModelDescription {
-            architecture: loaded.architecture,
-            context: loaded.model.context(),
-            weights_bytes: loaded.weights_bytes,
-            device,
-            mlx_version: mlx::library_version().unwrap_or_default().to_owned(),
-            load_time: Duration::ZERO,
-        };
+        let (stepper, description) = stepper(&source, &options, &*progress, begin)?;
         drop(tell.set(description));
-        Ok(ModelStepper::new(loaded.model, device))
+        Ok(stepper)
     })?;
     let description = Arc::try_unwrap(told).ok().and_then(OnceLock::into_inner);
-    let description = description
+    let mut description: ModelDescription = description
         .ok_or_else(|| crate::Error::EngineStopped("it did not say what it loaded".to_owned()))?;
-    let description = ModelDescription {
-        load_time: start.elapsed(),
-        ..description
-    };
+    description.load_time = begin.elapsed();
+    description.load_parts.tokenizer = Some(tokenizer_span);
     Ok(Loaded {
         engine,
         tokenizer,
         sampling,
         description,
     })
+}
+
+/// Opens a model without an engine around it: for measuring. It computes on the calling thread.
+///
+/// # Errors
+/// Whatever is wrong with the files, the device or MLX's library.
+pub fn open_stepper(
+    source: &Source,
+    options: &LoadOptions,
+    progress: &dyn Progress,
+) -> Result<(ModelStepper, ModelDescription)> {
+    stepper(source, options, progress, Instant::now())
+}
+
+fn stepper(
+    source: &Source,
+    options: &LoadOptions,
+    progress: &dyn Progress,
+    begin: Instant,
+) -> Result<(ModelStepper, ModelDescription)> {
+    let (device, library) = timed(begin, || {
+        mlx::open(options.device, options.library.as_deref())
+    })?;
+    let precision = match device {
+        Device::Cpu if options.exact => Precision::Float32,
+        Device::Cpu => Precision::Int8,
+        Device::Gpu => Precision::Stored,
+    };
+    if let Some(threads) = options.threads.and_then(NonZero::new) {
+        pool::set_threads(threads);
+    }
+    let (loaded, weights) = timed(begin, || models::load(source, precision, progress))?;
+    let description = ModelDescription {
+        architecture: loaded.architecture,
+        context: loaded.model.context(),
+        vocabulary: loaded.model.vocabulary(),
+        weights_bytes: loaded.weights_bytes,
+        read_bytes: loaded.read_bytes,
+        parameters: loaded.parameters,
+        quantization: loaded.quantization,
+        device,
+        mlx_version: mlx::library_version().unwrap_or_default().to_owned(),
+        load_time: begin.elapsed(),
+        load_parts: LoadParts {
+            tokenizer: None,
+            library,
+            weights,
+        },
+    };
+    Ok((ModelStepper::new(loaded.model, device), description))
+}
+
+fn timed<T>(begin: Instant, work: impl FnOnce() -> Result<T>) -> Result<(T, Span)> {
+    let start = begin.elapsed();
+    let done = work()?;
+    let length = begin.elapsed().saturating_sub(start);
+    Ok((done, Span { start, length }))
 }

@@ -1,40 +1,48 @@
-//! Safetensors files to arrays: every header checked before anything is used, names strict.
+//! The tensors of a checkpoint as arrays, names strict; where their bytes are is known to the files below.
+
+mod files;
+mod random;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
-
-use safetensors::SafeTensors;
-use safetensors::tensor::Metadata;
-use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
-use crate::mlx::{Array, Bytes, Dtype, MappedFile, array_over};
-
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+use crate::kernels::matrix::Part;
+use crate::mlx::{Array, Bytes, Dtype, Packing, array_over};
+use files::Files;
+use random::Random;
 
 /// The tensors of one checkpoint, in one file or in shards, and which of them were asked for.
 #[derive(Debug)]
 pub struct Weights {
-    files: ModelFiles,
-    tensors: BTreeMap<String, Tensor>,
-    taken: RefCell<BTreeSet<String>>,
+    source: Source,
+    taken: RefCell<BTreeMap<String, Taken>>,
     missing: RefCell<BTreeSet<String>>,
-    bytes: usize,
 }
 
-/// One tensor as its file's header tells of it; the header was checked against the file.
+#[derive(Debug)]
+enum Source {
+    Files(Files),
+    /// Any tensor that is asked for, made up.
+    Random(Random),
+}
+
+/// One tensor whose shape and type are those that were asked for.
 #[derive(Debug)]
 struct Tensor {
-    file: String,
     bytes: Bytes,
     range: Range<usize>,
-    shape: Vec<usize>,
-    dtype: safetensors::Dtype,
+    dtype: Dtype,
+}
+
+/// What is remembered of a tensor that was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    bytes: usize,
+    dtype: Dtype,
 }
 
 impl Weights {
@@ -43,28 +51,49 @@ impl Weights {
     /// # Errors
     /// [`Error::MissingFile`] and [`Error::Weights`] with the file and what is wrong in it.
     pub fn open(files: &ModelFiles) -> Result<Self> {
-        let mut weights = Self {
-            files: files.clone(),
-            tensors: BTreeMap::new(),
-            taken: RefCell::default(),
-            missing: RefCell::default(),
-            bytes: 0,
-        };
-        match open_bytes(files, SINGLE)? {
-            Some(bytes) => weights.add(SINGLE, &bytes)?,
-            None => weights.add_shards()?,
-        }
-        Ok(weights)
+        Ok(Self::of(Source::Files(Files::open(files)?)))
     }
 
-    /// Size of all files, in bytes.
+    /// Weights that mean nothing: every tensor that is asked for is there, in the shape asked for,
+    /// the same every time. Dense ones are bfloat16, packed ones as `packing` says.
+    pub fn random(packing: Option<Packing>) -> Self {
+        Self::of(Source::Random(Random::new(packing)))
+    }
+
+    fn of(source: Source) -> Self {
+        Self {
+            source,
+            taken: RefCell::default(),
+            missing: RefCell::default(),
+        }
+    }
+
+    /// Size of all files, or of everything that was made up, in bytes.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        match &self.source {
+            Source::Files(files) => files.bytes(),
+            Source::Random(_) => self.taken_bytes(|_| true),
+        }
+    }
+
+    /// Size of those tensors that were taken and whose names are `wanted`, in bytes.
+    pub fn taken_bytes(&self, wanted: impl Fn(&str) -> bool) -> usize {
+        let taken = self.taken.borrow();
+        let wanted = taken.iter().filter(|(name, _)| wanted(name));
+        wanted.map(|(_, tensor)| tensor.bytes).sum()
+    }
+
+    /// The type of a tensor that was taken.
+    pub fn taken_type(&self, name: &str) -> Option<Dtype> {
+        self.taken.borrow().get(name).map(|tensor| tensor.dtype)
     }
 
     /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        match &self.source {
+            Source::Files(files) => files.has(name),
+            Source::Random(_) => true,
+        }
     }
 
     /// The tensor of this name, over the file's bytes where the device allows. It must have this
@@ -75,33 +104,54 @@ impl Weights {
     /// [`Error::Weights`] where the shape or the type is another. [`Error::TensorNames`] where more
     /// is missing than there is: a configuration may ask for a billion layers.
     pub fn take(&self, name: &str, shape: &[usize], types: &[Dtype]) -> Result<Array> {
-        let Some(tensor) = self.tensors.get(name) else {
-            let mut missing = self.missing.borrow_mut();
-            missing.insert(name.to_owned());
-            if missing.len() > self.tensors.len() {
-                return Err(self.names_problem(&missing, Vec::new()));
-            }
-            return Ok(Array::from_f32(0.0));
-        };
-        self.taken.borrow_mut().insert(name.to_owned());
-        let refuse = |problem: String| Error::Weights {
-            path: self.files.path(&tensor.file),
-            problem,
-        };
-        if tensor.shape != shape {
-            return Err(refuse(format!(
-                "tensor {name} has shape {:?}, and config.json makes it {shape:?}",
-                tensor.shape
-            )));
+        match self.tensor(name, shape, types)? {
+            Some(tensor) => array_over(&tensor.bytes, tensor.range, shape, tensor.dtype),
+            None => Ok(Array::from_f32(0.0)),
         }
-        let dtype = dtype_of(tensor.dtype).filter(|dtype| types.contains(dtype));
-        let dtype = dtype.ok_or_else(|| {
-            refuse(format!(
-                "tensor {name} has type {:?} where {types:?} is needed",
-                tensor.dtype
-            ))
-        })?;
-        array_over(&tensor.bytes, tensor.range.clone(), shape, dtype)
+    }
+
+    /// As [`Self::take`], the bytes where they lie, of any alignment: for kernels of the CPU.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn take_host(
+        &self,
+        name: &str,
+        shape: &[usize],
+        types: &[Dtype],
+    ) -> Result<Option<(Part, Dtype)>> {
+        let Some(tensor) = self.tensor(name, shape, types)? else {
+            return Ok(None);
+        };
+        let part = Part::new(Arc::new(tensor.bytes), tensor.range);
+        Ok(part.map(|part| (part, tensor.dtype)))
+    }
+
+    /// The bytes of the tensor of this name, which has this shape and one of these types, and is
+    /// noted as taken. `None` where there is none, which is noted too.
+    fn tensor(&self, name: &str, shape: &[usize], types: &[Dtype]) -> Result<Option<Tensor>> {
+        let tensor = match &self.source {
+            Source::Files(files) => match files.tensor(name, shape, types)? {
+                Some(tensor) => tensor,
+                None => return self.note_missing(name, files).map(|()| None),
+            },
+            Source::Random(random) => random.tensor(name, shape, types),
+        };
+        let taken = Taken {
+            bytes: tensor.range.len(),
+            dtype: tensor.dtype,
+        };
+        self.taken.borrow_mut().insert(name.to_owned(), taken);
+        Ok(Some(tensor))
+    }
+
+    fn note_missing(&self, name: &str, files: &Files) -> Result<()> {
+        let mut missing = self.missing.borrow_mut();
+        missing.insert(name.to_owned());
+        if missing.len() > files.names().len() {
+            return Err(names_problem(files, &missing, Vec::new()));
+        }
+        Ok(())
     }
 
     /// Whether everything fitted: nothing missing, nothing left that `skipped` does not excuse.
@@ -109,167 +159,28 @@ impl Weights {
     /// # Errors
     /// [`Error::TensorNames`] with both lists.
     pub fn finish(&self, skipped: impl Fn(&str) -> bool) -> Result<()> {
+        let Source::Files(files) = &self.source else {
+            return Ok(());
+        };
         let missing = self.missing.borrow();
         let taken = self.taken.borrow();
-        let unexpected: Vec<String> = self
-            .tensors
-            .keys()
-            .filter(|name| !taken.contains(*name) && !skipped(name))
-            .cloned()
+        let unexpected: Vec<String> = files
+            .names()
+            .filter(|name| !taken.contains_key(*name) && !skipped(name))
+            .map(str::to_owned)
             .collect();
         if missing.is_empty() && unexpected.is_empty() {
             return Ok(());
         }
-        Err(self.names_problem(&missing, unexpected))
-    }
-
-    fn names_problem(&self, missing: &BTreeSet<String>, unexpected: Vec<String>) -> Error {
-        Error::TensorNames {
-            folder: self.files.label().to_path_buf(),
-            missing: missing.iter().cloned().collect(),
-            unexpected,
-        }
-    }
-
-    fn add_shards(&mut self) -> Result<()> {
-        let Some(index) = self.files.read(INDEX)? else {
-            return Err(Error::MissingFile {
-                folder: self.files.label().to_path_buf(),
-                file: format!("{SINGLE} and no {INDEX}"),
-            });
-        };
-        let path = self.files.path(INDEX);
-        let refuse = |problem: String| Error::Weights {
-            path: path.clone(),
-            problem,
-        };
-        let index: Value =
-            serde_json::from_slice(&index).map_err(|error| refuse(error.to_string()))?;
-        let map = index
-            .get("weight_map")
-            .and_then(Value::as_object)
-            .ok_or_else(|| refuse("`weight_map` is missing or not an object".to_owned()))?;
-        let shards = shard_names(map).map_err(refuse)?;
-        for shard in &shards {
-            let bytes = open_bytes(&self.files, shard)?
-                .ok_or_else(|| refuse(format!("it names {shard}, which is not there")))?;
-            self.add(shard, &bytes)?;
-        }
-        for (name, shard) in map {
-            let found = self.tensors.get(name).map(|tensor| tensor.file.as_str());
-            if found != shard.as_str() {
-                return Err(refuse(format!(
-                    "it says that {shard} holds {name}, which it does not"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
-        let refuse = |problem: String| Error::Weights {
-            path: self.files.path(file),
-            problem,
-        };
-        // Checks lengths, offsets, overlaps and sizes against the bytes that are there.
-        SafeTensors::deserialize(bytes).map_err(|error| refuse(header_problem(bytes, &error)))?;
-        let (header, metadata): (usize, Metadata) = SafeTensors::read_metadata(bytes)
-            .map_err(|error| refuse(header_problem(bytes, &error)))?;
-        let start = header + size_of::<u64>();
-        for (name, info) in metadata.tensors() {
-            let (from, to) = info.data_offsets;
-            let tensor = Tensor {
-                file: file.to_owned(),
-                bytes: bytes.clone(),
-                range: start + from..start + to,
-                shape: info.shape.clone(),
-                dtype: info.dtype,
-            };
-            if let Some(other) = self.tensors.insert(name.clone(), tensor) {
-                return Err(refuse(format!("tensor {name} is also in {}", other.file)));
-            }
-        }
-        self.bytes += bytes.len();
-        Ok(())
+        Err(names_problem(files, &missing, unexpected))
     }
 }
 
-fn open_bytes(files: &ModelFiles, name: &str) -> Result<Option<Bytes>> {
-    match files {
-        ModelFiles::Folder(folder) => {
-            let path = folder.join(name);
-            match MappedFile::open(&path) {
-                Ok(file) => Ok(Some(Bytes::Mapped(Arc::new(file)))),
-                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    Ok(None)
-                }
-                Err(error) => Err(error),
-            }
-        }
-        ModelFiles::Embedded(_, files) => Ok(files
-            .iter()
-            .find(|(file, _)| *file == name)
-            .map(|(_, bytes)| Bytes::Static(bytes))),
-    }
-}
-
-/// The shards that an index names: file names, not paths that could lead out of the folder.
-fn shard_names(map: &Map<String, Value>) -> Result<BTreeSet<String>, String> {
-    map.iter()
-        .map(|(name, shard)| {
-            let shard = shard
-                .as_str()
-                .ok_or_else(|| format!("the shard of {name} is not a text"))?;
-            let path = PathBuf::from(shard);
-            let plain = path.file_name().is_some_and(|file| file == shard);
-            if plain && shard.ends_with(".safetensors") && !shard.contains('\\') {
-                return Ok(shard.to_owned());
-            }
-            Err(format!(
-                "the shard of {name} is `{shard}`, not the name of a safetensors file"
-            ))
-        })
-        .collect()
-}
-
-/// What is wrong with a file that the safetensors library refuses, in the file's own terms.
-fn header_problem(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
-    let length = bytes
-        .first_chunk::<8>()
-        .map(|head| u64::from_le_bytes(*head));
-    match length {
-        None => format!(
-            "the file has {} bytes: it is cut short or not a safetensors file",
-            bytes.len()
-        ),
-        Some(length) if length > bytes.len() as u64 - 8 => format!(
-            "its header claims {length} bytes and the file has {}: it is cut short or not a safetensors file",
-            bytes.len()
-        ),
-        Some(_) => match error {
-            safetensors::SafeTensorError::MetadataIncompleteBuffer => {
-                "its tensors do not end where the file ends: it is cut short or damaged".to_owned()
-            }
-            error => format!("its header is not valid: {error}"),
-        },
-    }
-}
-
-fn dtype_of(dtype: safetensors::Dtype) -> Option<Dtype> {
-    use safetensors::Dtype as Stored;
-    match dtype {
-        Stored::BOOL => Some(Dtype::Bool),
-        Stored::U8 => Some(Dtype::Uint8),
-        Stored::U16 => Some(Dtype::Uint16),
-        Stored::U32 => Some(Dtype::Uint32),
-        Stored::I8 => Some(Dtype::Int8),
-        Stored::I16 => Some(Dtype::Int16),
-        Stored::I32 => Some(Dtype::Int32),
-        Stored::I64 => Some(Dtype::Int64),
-        Stored::F16 => Some(Dtype::Float16),
-        Stored::BF16 => Some(Dtype::Bfloat16),
-        Stored::F32 => Some(Dtype::Float32),
-        _ => None,
+fn names_problem(files: &Files, missing: &BTreeSet<String>, unexpected: Vec<String>) -> Error {
+    Error::TensorNames {
+        folder: files.label().to_path_buf(),
+        missing: missing.iter().cloned().collect(),
+        unexpected,
     }
 }
 

@@ -216,7 +216,10 @@ mod tests {
     fn flags(words: &[&str]) -> Ask {
         let Command::Run(run) = Cli::try_parse_from([&["mlxr", "run"], words].concat())
             .unwrap()
-            .command;
+            .command
+        else {
+            panic!("another command")
+        };
         Ask::new(&run).unwrap()
     }
 

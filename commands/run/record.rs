@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mlxr::engine::request::{Finish, Timings, Usage};
+use mlxr::{LoadParts, Span};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -39,7 +41,10 @@ pub(crate) struct Record<'a> {
 
 #[derive(Debug, Serialize)]
 struct TimingsRecord {
+    /// When the program began to run.
+    started_at: Option<Timestamp>,
     load_ms: f64,
+    load_parts: LoadPartsRecord,
     queued_ms: f64,
     prompt_ms: f64,
     first_token_ms: f64,
@@ -47,6 +52,21 @@ struct TimingsRecord {
     /// Tokens per second; absent where nothing was timed.
     prompt_tps: Option<f64>,
     decode_tps: Option<f64>,
+}
+
+/// The parts of loading, some of which may run side by side.
+#[derive(Debug, Serialize)]
+struct LoadPartsRecord {
+    tokenizer: Option<SpanRecord>,
+    library: SpanRecord,
+    weights: SpanRecord,
+}
+
+/// A stretch of time, its beginning since the program began to run.
+#[derive(Debug, Serialize)]
+struct SpanRecord {
+    at_ms: f64,
+    ms: f64,
 }
 
 /// Bytes.
@@ -77,6 +97,15 @@ impl<'a> Record<'a> {
             first_token,
             decode,
         } = answer.timings;
+        let LoadParts {
+            tokenizer,
+            library,
+            weights,
+        } = model.load_parts;
+        let span = |span: Span| SpanRecord {
+            at_ms: milliseconds(model.load_begin + span.start),
+            ms: milliseconds(span.length),
+        };
         Self {
             kind: None,
             schema: SCHEMA,
@@ -95,7 +124,13 @@ impl<'a> Record<'a> {
             reasoning: None,
             seed: answer.seed,
             timings: TimingsRecord {
+                started_at: Timestamp::try_from(model.started_at).ok(),
                 load_ms: milliseconds(model.load),
+                load_parts: LoadPartsRecord {
+                    tokenizer: tokenizer.map(span),
+                    library: span(library),
+                    weights: span(weights),
+                },
                 queued_ms: milliseconds(queued),
                 prompt_ms: milliseconds(prompt_time),
                 first_token_ms: milliseconds(first_token),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     Success = 0,
+    Gate = 1,
     Usage = 2,
     Length = 3,
     Context = 4,
@@ -18,8 +19,9 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Success,
+        Self::Gate,
         Self::Usage,
         Self::Length,
         Self::Context,
@@ -45,6 +47,7 @@ impl Exit {
     fn row(self) -> (&'static str, &'static str) {
         match self {
             Self::Success => ("success", "finished by the model or at a stop string"),
+            Self::Gate => ("gate", "measured worse than --fail-if allows"),
             Self::Usage => ("usage", "the arguments or the input mean nothing"),
             Self::Length => (
                 "length",

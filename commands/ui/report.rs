@@ -62,6 +62,10 @@ impl Report {
                 Exit::Usage,
                 "`mlxr run --help` lists the fields of a request",
             ),
+            Error::Benchmark { .. } => (
+                Exit::Usage,
+                "`mlxr bench --help` says what can be measured and compared",
+            ),
             Error::ContextOverflow { .. } => (
                 Exit::Context,
                 "shorten the prompt, or raise `--ctx` if the model allows more",

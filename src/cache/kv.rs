@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::mlx::{Array, ops, slice, slice_update};
+use crate::ops::attention::HostCache;
 
 /// Positions by which the buffers grow (reference: 256).
 const STEP: i32 = 256;
@@ -48,6 +49,35 @@ impl KvCache {
         let views = (slice(&keys, 2, ..end)?, slice(&values, 2, ..end)?);
         self.buffers = Some((keys, values));
         Ok(views)
+    }
+
+    /// Hands the buffers out for a step of the kernels that appends so many rows; what the step
+    /// gives is to be put back by [`Self::put`].
+    pub fn take(&mut self, rows: usize) -> HostCache {
+        let capacity = |buffer: &Array| buffer.shape()[2] as usize;
+        let old = self.buffers.take();
+        let old = old.map(|(keys, values)| {
+            let capacity = capacity(&keys);
+            (keys, values, capacity)
+        });
+        let (length, room) = (self.length(), old.as_ref().map_or(0, |(_, _, room)| *room));
+        let capacity = if length + rows <= room {
+            room
+        } else {
+            (length + rows).next_multiple_of(STEP as usize)
+        };
+        HostCache {
+            rows,
+            length,
+            old,
+            capacity,
+        }
+    }
+
+    /// Puts back what became of the buffers of [`Self::take`], with so many rows more.
+    pub fn put(&mut self, buffers: (Array, Array), rows: usize) {
+        self.length += rows as i32;
+        self.buffers = Some(buffers);
     }
 
     /// `buffer` with `rows` `[L, Hkv, D]` written after the first `length` positions.

@@ -6,7 +6,7 @@ pub use kv::KvCache;
 
 use crate::error::Result;
 use crate::mlx::{Array, ops, slice};
-use crate::ops::attention::causal_attention;
+use crate::ops::attention::{Attention, HostCache};
 use crate::ops::batch::Batch;
 
 /// The state of one sequence: a cache for each layer, all of the same length.
@@ -45,24 +45,37 @@ impl SequenceCache {
 /// Attention of a whole batch: every segment appends its keys and values to its own sequence's
 /// cache of this layer and attends over it.
 ///
-/// `queries` `[T, H, D]`, `keys` and `values` `[T, Hkv, D]`; gives `[T, H·D]`.
+/// `queries` `[T, H·D]`, `keys` and `values` `[T, Hkv·D]`; gives `[T, H·D]`.
 ///
 /// # Errors
 /// What MLX says.
 pub fn attend(
+    attention: &Attention,
     batch: &Batch,
     caches: &mut [&mut SequenceCache],
     layer: usize,
-    (queries, keys, values): (&Array, &Array, &Array),
-    scale: f32,
+    [queries, keys, values]: &[Array; 3],
 ) -> Result<Array> {
+    if let Some(number) = attention.host {
+        let taken = batch.segments.iter().map(|segment| {
+            let cache = &mut caches[segment.sequence].layers[layer];
+            cache.take(segment.length as usize)
+        });
+        let taken: Vec<HostCache> = taken.collect();
+        let (out, buffers) = attention.on_host(number, &taken, queries, keys, values)?;
+        for (segment, buffers) in batch.segments.iter().zip(buffers) {
+            caches[segment.sequence].layers[layer].put(buffers, segment.length as usize);
+        }
+        return Ok(out);
+    }
+    let (queries, keys, values) = attention.turned(batch, queries, keys, values)?;
     let mut outputs = Vec::with_capacity(batch.segments.len());
     for segment in &batch.segments {
         let rows = segment.row..segment.row + segment.length;
         let part = |array: &Array| slice(array, 0, rows.clone());
         let cache = &mut caches[segment.sequence].layers[layer];
-        let (keys, values) = cache.append(&part(keys)?, &part(values)?)?;
-        outputs.push(causal_attention(&part(queries)?, &keys, &values, scale)?);
+        let (keys, values) = cache.append(&part(&keys)?, &part(&values)?)?;
+        outputs.push(attention.causal(&part(&queries)?, &keys, &values)?);
     }
     match outputs.as_slice() {
         [output] => Ok(output.clone()),

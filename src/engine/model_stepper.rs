@@ -6,7 +6,9 @@ use crate::cache::SequenceCache;
 use crate::engine::request::{Logprobs, Token};
 use crate::engine::stepper::{Input, Sampled, Slot, Stepper, Work};
 use crate::error::{Error, Result};
-use crate::mlx::{Array, Device, async_eval, eval, memory, slice, synchronize, to_vec};
+use crate::mlx::{
+    Array, Device, async_eval, eval, memory, slice, synchronize, take_failure, to_vec,
+};
 use crate::models::Model;
 use crate::ops::batch::Batch;
 use crate::ops::sampling::{Choice, History, choose};
@@ -49,7 +51,7 @@ impl ModelStepper {
         // A chunk bounds how long a cancelled prompt goes on: seconds on a CPU, a blink on a GPU
         // (reference: 2048).
         let prefill_chunk = match device {
-            Device::Cpu => 64,
+            Device::Cpu => 256,
             Device::Gpu => 2048,
         };
         Self {
@@ -60,6 +62,17 @@ impl ModelStepper {
             queued: VecDeque::new(),
             steps: 0,
         }
+    }
+
+    /// Bytes that the cache of `slot` holds for each of its tokens; 0 for an empty one.
+    ///
+    /// # Errors
+    /// Where the slot is not open.
+    pub fn cache_bytes_per_token(&mut self, slot: Slot) -> Result<usize> {
+        let cache = &self.live(slot)?.cache;
+        // Buffers are [1, heads, capacity, width].
+        let per_token = |buffer: &Array| buffer.nbytes() / (buffer.shape()[2] as usize).max(1);
+        Ok(cache.arrays().map(per_token).sum())
     }
 
     fn live(&mut self, slot: Slot) -> Result<&mut Live> {
@@ -98,8 +111,13 @@ impl ModelStepper {
             let last =
                 |index: &usize| batch.segments[*index].row + batch.segments[*index].length - 1;
             let rows: Vec<i32> = sampling.iter().map(last).collect();
-            let rows = Array::from_slice(&rows, &[rows.len() as i32]);
-            let logits = self.model.logits(&hidden.take_axis(rows, 0)?)?;
+            let all = hidden.shape()[0] as usize == rows.len();
+            let chosen = if all {
+                hidden
+            } else {
+                hidden.take_axis(Array::from_slice(&rows, &[rows.len() as i32]), 0)?
+            };
+            let logits = self.model.logits(&chosen)?;
             for (row, &index) in (0..).zip(&sampling) {
                 let live = &mut live[index];
                 let position = live.cache.length();
@@ -124,15 +142,11 @@ impl ModelStepper {
         let has_prompt = work
             .iter()
             .any(|work| matches!(work.input, Input::Tokens(_)));
-        // Handles on live buffers would keep later steps from writing in place.
-        let state = if choices.is_empty() {
-            state
-        } else {
-            Vec::new()
-        };
+        // Handles on live buffers keep later steps from writing in place: one is enough to wait for.
+        let last = state.last().filter(|_| choices.is_empty()).cloned();
         Ok(Queued {
             choices,
-            state,
+            state: last.into_iter().collect(),
             has_prompt,
         })
     }
@@ -215,6 +229,7 @@ impl Stepper for ModelStepper {
             })
         });
         let sampled = sampled.collect::<Result<Vec<_>>>()?;
+        take_failure()?;
         self.steps += 1;
         if queued.has_prompt || self.steps.is_multiple_of(STEPS_PER_CLEARING) {
             memory::clear_pool()?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mlx_sys::Search;
 
@@ -36,6 +37,14 @@ impl fmt::Display for Device {
             Self::Gpu => "gpu",
         })
     }
+}
+
+/// Whether [`open`] chose the CPU last.
+static ON_CPU: AtomicBool = AtomicBool::new(false);
+
+/// Whether the device that [`open`] chose is the CPU.
+pub fn computes_on_cpu() -> bool {
+    ON_CPU.load(Ordering::Relaxed)
 }
 
 /// Loads MLX's library, once, and makes the chosen device the one that computes.
@@ -73,6 +82,7 @@ pub fn open(choice: DeviceChoice, library: Option<&Path>) -> Result<Device> {
         }
     };
     use_device(device)?;
+    ON_CPU.store(device == Device::Cpu, Ordering::Relaxed);
     Ok(device)
 }
 

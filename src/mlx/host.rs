@@ -3,12 +3,14 @@
 use std::ffi::{CString, c_void};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use mlx_rs::{Array, Dtype};
 use mlx_sys::{HostOutput, HostView};
 
 use super::call::{ArrayVector, check};
-use crate::error::{Error, Result};
+use super::device::computes_on_cpu;
+use crate::error::{Error, Result, panic_text};
 
 /// An input of a host function.
 #[derive(Debug, Clone, Copy)]
@@ -57,19 +59,9 @@ fn size_of(view: &HostView) -> usize {
         .product()
 }
 
-fn is_row_major(view: &HostView) -> bool {
-    // SAFETY: MLX passes `ndim` strides that live as long as the call.
-    let strides = unsafe { std::slice::from_raw_parts(view.strides, view.ndim) };
-    let mut expected = 1;
-    shape_of(view)
-        .iter()
-        .zip(strides)
-        .rev()
-        .all(|(&dimension, &stride)| {
-            let fits = dimension == 1 || stride == expected;
-            expected *= i64::from(dimension);
-            fits
-        })
+fn byte_size(view: &HostView) -> usize {
+    // SAFETY: takes a number, returns a number.
+    size_of(view) * unsafe { mlx_sys::mlx_dtype_size(view.dtype) }
 }
 
 impl<'a> Buffer<'a> {
@@ -79,16 +71,25 @@ impl<'a> Buffer<'a> {
         unsafe { std::slice::from_raw_parts(self.view.shape, self.view.ndim) }
     }
 
-    /// The elements in row-major order; `None` where they lie otherwise or are of another type.
+    /// The elements; `None` where they are of another type.
     pub fn as_slice<T: Element>(&self) -> Option<&'a [T]> {
-        if self.view.dtype != mlx_sys::mlx_dtype::from(T::DTYPE) || !is_row_major(&self.view) {
+        if self.view.dtype != mlx_sys::mlx_dtype::from(T::DTYPE) {
             return None;
         }
         if self.view.data.is_null() {
             return Some(&[]);
         }
-        // SAFETY: type and layout were checked, and MLX keeps the buffer during the call.
+        // SAFETY: the type was checked, and MLX keeps the buffer during the call.
         Some(unsafe { std::slice::from_raw_parts(self.view.data.cast(), size_of(&self.view)) })
+    }
+
+    /// The elements' bytes, whatever their type.
+    pub fn bytes(&self) -> &'a [u8] {
+        if self.view.data.is_null() {
+            return &[];
+        }
+        // SAFETY: MLX keeps the buffer during the call.
+        unsafe { std::slice::from_raw_parts(self.view.data.cast(), byte_size(&self.view)) }
     }
 }
 
@@ -106,20 +107,89 @@ impl BufferMut<'_> {
         // SAFETY: the type was checked, and MLX made the buffer for this node alone.
         Some(unsafe { std::slice::from_raw_parts_mut(self.view.data.cast(), size_of(&self.view)) })
     }
+
+    /// The elements' bytes, whatever their type.
+    pub fn bytes(&self) -> &[u8] {
+        if self.view.data.is_null() {
+            return &[];
+        }
+        // SAFETY: MLX made the buffer for this node alone.
+        unsafe { std::slice::from_raw_parts(self.view.data.cast(), byte_size(&self.view)) }
+    }
+
+    /// The same, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        if self.view.data.is_null() {
+            return &mut [];
+        }
+        // SAFETY: MLX made the buffer for this node alone.
+        unsafe { std::slice::from_raw_parts_mut(self.view.data.cast(), byte_size(&self.view)) }
+    }
+}
+
+/// Whether [`host_op`] works where this process computes: on the CPU, with a library that was made by
+/// this project's build.
+pub fn runs_host_ops() -> bool {
+    static CAN_CALL_BACK: OnceLock<bool> = OnceLock::new();
+    computes_on_cpu() && *CAN_CALL_BACK.get_or_init(mlx_sys::has_native_parts)
 }
 
 type Function = Box<dyn Fn(&[Buffer<'_>], &mut [BufferMut<'_>]) + Send + Sync>;
 
-/// A node that calls `function` when it is evaluated on the CPU; shape and type of each output
-/// are given. Inputs are made row-major first. A panic in `function` is caught; the outputs then
-/// hold zeros.
+/// One output of a host function.
+#[derive(Debug, Clone, Copy)]
+pub struct Output<'a> {
+    shape: &'a [i32],
+    dtype: Dtype,
+    takes_over: Option<usize>,
+}
+
+impl<'a> Output<'a> {
+    /// A new buffer, whose elements the function writes, all of them.
+    pub fn new(shape: &'a [i32], dtype: Dtype) -> Self {
+        Self {
+            shape,
+            dtype,
+            takes_over: None,
+        }
+    }
+
+    /// The buffer of an input of the same size, with what is in it. Whoever still holds that input
+    /// sees it change: it must not be read by what is evaluated later.
+    #[must_use]
+    pub fn taking_over(self, input: usize) -> Self {
+        Self {
+            takes_over: Some(input),
+            ..self
+        }
+    }
+}
+
+/// What went wrong first in a host function since [`take_failure`].
+static FAILURE: Mutex<Option<String>> = Mutex::new(None);
+
+/// What a host function's panic said, if one did since the last call. Whatever was evaluated in
+/// between may be worthless.
+///
+/// # Errors
+/// [`Error::Mlx`] with it.
+pub fn take_failure() -> Result<()> {
+    let failure = FAILURE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    failure.map_or(Ok(()), |failure| Err(Error::Mlx(failure)))
+}
+
+/// A node that calls `function` when it is evaluated on the CPU. Inputs are given in row-major
+/// order. A panic in `function` is caught and kept for [`take_failure`]; the outputs then hold zeros.
 ///
 /// # Errors
 /// What MLX says; [`Error::Mlx`] for a name with a zero byte.
 pub fn host_op<F>(
     name: &str,
     inputs: &[&Array],
-    outputs: &[(&[i32], Dtype)],
+    outputs: &[Output<'_>],
     function: F,
 ) -> Result<Vec<Array>>
 where
@@ -131,17 +201,17 @@ where
         ));
     }
     let name = CString::new(name).map_err(|_| Error::Mlx("a name with a zero byte".to_owned()))?;
-    let inputs = inputs
-        .iter()
-        .map(|input| input.contiguous())
-        .collect::<Result<Vec<_>, _>>()?;
-    let inputs = ArrayVector::new(&inputs.iter().collect::<Vec<_>>());
+    let inputs = ArrayVector::new(inputs);
     let outputs: Vec<HostOutput> = outputs
         .iter()
-        .map(|(shape, dtype)| HostOutput {
-            shape: shape.as_ptr(),
-            ndim: shape.len(),
-            dtype: (*dtype).into(),
+        .map(|output| HostOutput {
+            shape: output.shape.as_ptr(),
+            ndim: output.shape.len(),
+            dtype: output.dtype.into(),
+            takes_over: output
+                .takes_over
+                .and_then(|input| i32::try_from(input).ok())
+                .unwrap_or(-1),
         })
         .collect();
     let function: Box<Function> = Box::new(Box::new(function));
@@ -192,13 +262,12 @@ unsafe extern "C" fn call(
         })
         .collect();
     // A panic must not unwind into C++.
-    if catch_unwind(AssertUnwindSafe(|| function(&ins, &mut outs))).is_err() {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| function(&ins, &mut outs))) {
+        let mut failure = FAILURE.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert_with(|| format!("a kernel failed: {}", panic_text(&*panic)));
         for view in outputs {
-            // SAFETY: the dtype's size is a number; the buffer holds that many bytes per element.
-            unsafe {
-                let bytes = size_of(view) * mlx_sys::mlx_dtype_size(view.dtype);
-                std::ptr::write_bytes(view.data.cast::<u8>(), 0, bytes);
-            }
+            // SAFETY: the buffer holds that many bytes.
+            unsafe { std::ptr::write_bytes(view.data.cast::<u8>(), 0, byte_size(view)) };
         }
     }
 }

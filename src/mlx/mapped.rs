@@ -35,6 +35,8 @@ pub enum Bytes {
     Mapped(Arc<MappedFile>),
     /// Compiled into the program.
     Static(&'static [u8]),
+    /// In memory of its own.
+    Owned(Arc<Vec<u8>>),
 }
 
 impl std::ops::Deref for Bytes {
@@ -44,7 +46,14 @@ impl std::ops::Deref for Bytes {
         match self {
             Self::Mapped(file) => &file.0,
             Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
+    }
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 

@@ -12,8 +12,8 @@ mod quantized;
 mod slice;
 
 pub use bits::{bitwise_xor, right_shift};
-pub use device::{Device, DeviceChoice, library_version, open, synchronize};
-pub use host::{Buffer, BufferMut, Element, host_op};
+pub use device::{Device, DeviceChoice, computes_on_cpu, library_version, open, synchronize};
+pub use host::{Buffer, BufferMut, Element, Output, host_op, runs_host_ops, take_failure};
 pub use mapped::{Bytes, MappedFile, array_over};
 pub use mlx_rs::{Array, Dtype, fast, ops, transforms::async_eval, transforms::eval};
 pub use quantized::{Mode, Packing, dequantize, quantize, quantized_matmul};

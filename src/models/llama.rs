@@ -5,9 +5,10 @@ use crate::cache::{SequenceCache, attend};
 use crate::config;
 use crate::error::Result;
 use crate::mlx::Array;
+use crate::ops::attention::Attention as Heads;
 use crate::ops::batch::Batch;
 use crate::ops::embedding::Embedding;
-use crate::ops::linear::Linear;
+use crate::ops::linear::{Linear, project};
 use crate::ops::mlp::SwiGlu as Mlp;
 use crate::ops::norm::RmsNorm;
 use crate::ops::rope::Rope;
@@ -72,8 +73,7 @@ struct Attention {
     key: Linear,
     value: Linear,
     output: Linear,
-    rope: Rope,
-    head_width: i32,
+    heads: Heads,
 }
 
 impl Attention {
@@ -92,29 +92,31 @@ impl Attention {
                 hidden,
                 bias,
             )?,
-            rope: Rope::new(width, &config.rope),
-            head_width: width as i32,
+            heads: Heads {
+                heads: config.heads,
+                kv_heads: config.kv_heads,
+                width,
+                scale: (width as f32).powf(-0.5),
+                rope: Rope::new(width, &config.rope),
+                query_norm: None,
+                key_norm: None,
+                host: loader.host_cache(),
+            },
         })
     }
 
-    fn forward(
+    /// `x + output(attention(norm(x)))`.
+    fn add_to(
         &self,
+        norm: &RmsNorm,
         x: &Array,
         batch: &Batch,
         caches: &mut [&mut SequenceCache],
         layer: usize,
     ) -> Result<Array> {
-        let heads = |x: Array| x.reshape(&[x.shape()[0], -1, self.head_width]);
-        let queries = self
-            .rope
-            .forward(&heads(self.query.forward(x)?)?, &batch.positions)?;
-        let keys = self
-            .rope
-            .forward(&heads(self.key.forward(x)?)?, &batch.positions)?;
-        let values = heads(self.value.forward(x)?)?;
-        let scale = (self.head_width as f32).powf(-0.5);
-        let attended = attend(batch, caches, layer, (&queries, &keys, &values), scale)?;
-        self.output.forward(&attended)
+        let projected = project(norm, [&self.query, &self.key, &self.value], x)?;
+        let attended = attend(&self.heads, batch, caches, layer, &projected)?;
+        self.output.add_to(x, &attended)
     }
 }
 
@@ -149,13 +151,9 @@ impl Block {
         caches: &mut [&mut SequenceCache],
         layer: usize,
     ) -> Result<Array> {
-        let x = x.add(self.attention.forward(
-            &self.attention_norm.forward(x)?,
-            batch,
-            caches,
-            layer,
-        )?)?;
-        Ok(x.add(self.mlp.forward(&self.mlp_norm.forward(&x)?)?)?)
+        let norm = &self.attention_norm;
+        let x = self.attention.add_to(norm, x, batch, caches, layer)?;
+        self.mlp.add_to(&self.mlp_norm, &x)
     }
 }
 
@@ -163,8 +161,7 @@ struct Llama {
     embedding: Embedding,
     blocks: Vec<Block>,
     norm: RmsNorm,
-    /// `None` where the embedding serves as the head.
-    head: Option<Linear>,
+    head: Linear,
     config: Config,
 }
 
@@ -172,14 +169,15 @@ impl Llama {
     fn load(config: &config::Config, loader: &Loader<'_>) -> Result<Self> {
         let config = Config::read(config, loader.has("lm_head.weight"))?;
         let (vocabulary, hidden) = (config.vocabulary, config.hidden);
+        let embedding = loader.embedding("model.embed_tokens", vocabulary, hidden)?;
         let head = if config.tied {
             loader.skip("lm_head.");
-            None
+            embedding.as_linear()
         } else {
-            Some(loader.linear("lm_head", hidden, vocabulary, false)?)
+            loader.linear("lm_head", hidden, vocabulary, false)?
         };
         Ok(Self {
-            embedding: loader.embedding("model.embed_tokens", vocabulary, hidden)?,
+            embedding,
             blocks: (0..config.layers)
                 .map(|layer| Block::load(&config, loader, &format!("model.layers.{layer}")))
                 .collect::<Result<_>>()?,
@@ -208,13 +206,11 @@ impl Model for Llama {
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x, batch, caches, layer)?;
         }
-        self.norm.forward(&x)
+        Ok(x)
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {
-        match &self.head {
-            Some(head) => head.forward(hidden),
-            None => self.embedding.as_linear(hidden),
-        }
+        let [logits] = project(&self.norm, [&self.head], hidden)?;
+        Ok(logits)
     }
 }

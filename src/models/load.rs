@@ -1,14 +1,20 @@
 //! Parts of models from the tensors of a checkpoint: dense or packed, in the type to compute in.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use crate::config::{PackingConfig, Quantization};
 use crate::error::{Error, Result};
-use crate::mlx::{Array, Dtype, Mode, Packing, eval};
+use crate::kernels::CacheNumber;
+use crate::kernels::linear::Arithmetic;
+use crate::kernels::matrix::{Format, Matrix as HostWeights, Number, Part};
+use crate::mlx::{Array, Dtype, Mode, Packing, eval, runs_host_ops};
 use crate::ops::embedding::Embedding;
+use crate::ops::host::HostMatrix;
 use crate::ops::linear::{Linear, Matrix};
 use crate::ops::mlp::SwiGlu;
 use crate::ops::norm::RmsNorm;
+use crate::ops::vector::Vector;
 use crate::progress::{Progress, Unit};
 use crate::weights::Weights;
 
@@ -17,7 +23,10 @@ use crate::weights::Weights;
 pub enum Precision {
     /// That of the checkpoint. For GPUs.
     Stored,
-    /// float32. For the CPU, where MLX is ten times slower in 16 bits, and for exact comparisons.
+    /// float32, but packed weights times activations that are rounded to int8, and a cache in half
+    /// precision: for the CPU.
+    Int8,
+    /// float32: for exact comparisons.
     Float32,
 }
 
@@ -26,12 +35,20 @@ pub struct Loader<'a> {
     weights: &'a Weights,
     quantization: Option<Quantization>,
     precision: Precision,
+    /// The kernels of the CPU compute.
+    host: bool,
     progress: &'a dyn Progress,
     skipped: RefCell<Vec<String>>,
+    /// Prefixes of embeddings.
+    embeddings: RefCell<Vec<String>>,
+    parameters: Cell<usize>,
 }
 
 /// The types that a checkpoint may hold numbers in.
 const FLOATS: &[Dtype] = &[Dtype::Float32, Dtype::Float16, Dtype::Bfloat16];
+
+/// The matrix that makes logits, where the embedding does not serve as one.
+const HEAD: &str = "lm_head.weight";
 
 const LOADING: &str = "loading weights";
 
@@ -48,8 +65,11 @@ impl<'a> Loader<'a> {
             weights,
             quantization,
             precision,
+            host: runs_host_ops() && precision != Precision::Stored,
             progress,
             skipped: RefCell::default(),
+            embeddings: RefCell::default(),
+            parameters: Cell::default(),
         }
     }
 
@@ -79,11 +99,61 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A tensor of floats in the type to compute in.
-    ///
-    /// # Errors
-    /// As [`Weights::take`].
-    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Array> {
+    /// Numbers in all tensors that were asked for, however they are packed.
+    pub fn parameters(&self) -> usize {
+        self.parameters.get()
+    }
+
+    /// Bytes of all tensors that were asked for, without embeddings where there is a head beside.
+    pub fn read_bytes(&self) -> usize {
+        let embeddings = self.embeddings.borrow();
+        let has_head = self.weights.taken_type(HEAD).is_some();
+        self.weights.taken_bytes(|name| {
+            let embeds = |prefix: &String| name.starts_with(prefix.as_str());
+            !(has_head && embeddings.iter().any(embeds))
+        })
+    }
+
+    /// How matrices are packed, or the type of dense ones.
+    pub fn quantization(&self) -> String {
+        if let Some(quantization) = &self.quantization {
+            return quantization.default_packing().to_string();
+        }
+        let embeddings = self.embeddings.borrow();
+        let name = embeddings.first().map(|prefix| format!("{prefix}weight"));
+        match name.and_then(|name| self.weights.taken_type(&name)) {
+            Some(Dtype::Bfloat16) => "bf16",
+            Some(Dtype::Float16) => "f16",
+            _ => "f32",
+        }
+        .to_owned()
+    }
+
+    fn count(&self, parameters: usize) {
+        self.parameters.set(self.parameters.get() + parameters);
+    }
+
+    /// How layers that the kernels compute keep keys and values; `None` where MLX computes.
+    pub fn host_cache(&self) -> Option<CacheNumber> {
+        self.host.then_some(match self.precision {
+            Precision::Float32 => CacheNumber::F32,
+            Precision::Int8 | Precision::Stored => CacheNumber::F16,
+        })
+    }
+
+    /// A row of floats.
+    fn vector(&self, name: &str, width: usize) -> Result<Vector> {
+        self.count(width);
+        if !self.host {
+            return Ok(Vector::Device(self.floats(name, &[width])?));
+        }
+        let found = self.weights.take_host(name, &[width], FLOATS)?;
+        let numbers = found.map(|(bytes, dtype)| number_of(dtype).map(|n| n.floats(&bytes)));
+        Ok(Vector::Host(numbers.flatten().unwrap_or_default().into()))
+    }
+
+    /// Floats in the type to compute in.
+    fn floats(&self, name: &str, shape: &[usize]) -> Result<Array> {
         self.converted(self.weights.take(name, shape, FLOATS)?)
     }
 
@@ -93,7 +163,7 @@ impl<'a> Loader<'a> {
     /// As [`Weights::take`].
     pub fn norm(&self, prefix: &str, width: usize, epsilon: f32) -> Result<RmsNorm> {
         Ok(RmsNorm {
-            weight: self.tensor(&format!("{prefix}.weight"), &[width])?,
+            weight: self.vector(&format!("{prefix}.weight"), width)?,
             epsilon,
         })
     }
@@ -111,7 +181,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Linear> {
         let matrix = self.matrix(prefix, inputs, outputs)?;
         let bias = bias
-            .then(|| self.tensor(&format!("{prefix}.bias"), &[outputs]))
+            .then(|| self.vector(&format!("{prefix}.bias"), outputs))
             .transpose()?;
         Ok(Linear { matrix, bias })
     }
@@ -134,8 +204,9 @@ impl<'a> Loader<'a> {
     /// As [`Self::linear`].
     pub fn embedding(&self, prefix: &str, rows: usize, width: usize) -> Result<Embedding> {
         let matrix = self.matrix(prefix, width, rows)?;
+        self.embeddings.borrow_mut().push(format!("{prefix}."));
         let dtype = match (&matrix, self.precision) {
-            (_, Precision::Float32) => Dtype::Float32,
+            (_, Precision::Float32 | Precision::Int8) | (Matrix::Host(_), _) => Dtype::Float32,
             (Matrix::Dense(weight), Precision::Stored) => weight.dtype(),
             // The scales of the floating modes are bytes; models of those modes compute in bfloat16.
             (Matrix::Packed { scales, .. }, Precision::Stored) => {
@@ -158,15 +229,31 @@ impl<'a> Loader<'a> {
             .and_then(|quantization| quantization.of(prefix));
         // mlx-lm leaves layers dense that it cannot pack, without saying so in the configuration.
         let Some(packing) = packing.filter(|_| self.has(&scales)) else {
-            return Ok(Matrix::Dense(self.tensor(&weight, &[outputs, inputs])?));
+            self.count(outputs * inputs);
+            let shape = [outputs, inputs];
+            if self.host {
+                return self.host_dense(&weight, shape);
+            }
+            return Ok(Matrix::Dense(self.floats(&weight, &shape)?));
         };
-        let packing = packing_of(prefix, packing, inputs)?;
-        let (group, bits) = (packing.group_size as usize, packing.bits as usize);
+        let (group, bits) = (packing.group_size, packing.bits);
+        let whole = inputs.is_multiple_of(group) && (inputs * bits).is_multiple_of(32);
+        let packing = packing_of(packing).filter(|_| whole);
+        let packing = packing.ok_or_else(|| Error::Config {
+            path: "config.json".into(),
+            problem: format!(
+                "{prefix}: {inputs} inputs cannot be packed {bits} bits each in groups of {group}"
+            ),
+        })?;
+        self.count(outputs * inputs);
         let groups = [outputs, inputs / group];
         let words = [outputs, inputs * bits / 32];
+        if self.host {
+            return self.host_packed(prefix, [outputs, inputs], words, groups, packing);
+        }
         let (scales, biases) = if packing.mode == Mode::Affine {
-            let biases = self.tensor(&format!("{prefix}.biases"), &groups)?;
-            (self.tensor(&scales, &groups)?, Some(biases))
+            let biases = self.floats(&format!("{prefix}.biases"), &groups)?;
+            (self.floats(&scales, &groups)?, Some(biases))
         } else {
             (self.weights.take(&scales, &groups, &[Dtype::Uint8])?, None)
         };
@@ -176,6 +263,86 @@ impl<'a> Loader<'a> {
             biases,
             packing,
         })
+    }
+
+    /// A dense matrix where it lies.
+    fn host_dense(&self, name: &str, shape: [usize; 2]) -> Result<Matrix> {
+        let Some((weights, dtype)) = self.weights.take_host(name, &shape, FLOATS)? else {
+            return Ok(Matrix::missing());
+        };
+        let Some(number) = number_of(dtype) else {
+            return Ok(Matrix::missing());
+        };
+        self.host_matrix(
+            name,
+            shape,
+            Format::Dense(number),
+            [weights, Part::empty(), Part::empty()],
+        )
+    }
+
+    /// A packed matrix where it lies.
+    fn host_packed(
+        &self,
+        prefix: &str,
+        shape: [usize; 2],
+        words: [usize; 2],
+        groups: [usize; 2],
+        packing: Packing,
+    ) -> Result<Matrix> {
+        let name = |part: &str| format!("{prefix}.{part}");
+        let affine = packing.mode == Mode::Affine;
+        let types = if affine { FLOATS } else { &[Dtype::Uint8] };
+        let biases = if affine {
+            self.weights.take_host(&name("biases"), &groups, types)?
+        } else {
+            Some((Part::empty(), Dtype::Uint8))
+        };
+        let types = biases
+            .as_ref()
+            .map_or(types, |(_, dtype)| std::slice::from_ref(dtype));
+        let scales = self.weights.take_host(&name("scales"), &groups, types)?;
+        let codes = self
+            .weights
+            .take_host(&name("weight"), &words, &[Dtype::Uint32])?;
+        let (Some((codes, _)), Some((scales, dtype)), Some((biases, _))) = (codes, scales, biases)
+        else {
+            return Ok(Matrix::missing());
+        };
+        let format = match (packing.mode, number_of(dtype)) {
+            (Mode::Affine, Some(number)) => Format::Affine {
+                bits: packing.bits as usize,
+                group: packing.group_size as usize,
+                number,
+            },
+            (Mode::Mxfp4, _) => Format::Mxfp4,
+            (Mode::Mxfp8, _) => Format::Mxfp8,
+            (Mode::Nvfp4, _) => Format::Nvfp4,
+            (Mode::Affine, None) => return Ok(Matrix::missing()),
+        };
+        self.host_matrix(prefix, shape, format, [codes, scales, biases])
+    }
+
+    fn host_matrix(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        format: Format,
+        [codes, scales, biases]: [Part; 3],
+    ) -> Result<Matrix> {
+        let weights = HostWeights::new(shape, format, codes, scales, biases);
+        let weights = weights.map_err(|problem| Error::Config {
+            path: "config.json".into(),
+            problem: format!("{name}: {problem}"),
+        })?;
+        let arithmetic = match self.precision {
+            Precision::Float32 => Arithmetic::Float32,
+            Precision::Int8 | Precision::Stored => Arithmetic::Int8,
+        };
+        Ok(Matrix::Host(HostMatrix {
+            weights: Arc::new(weights),
+            arithmetic,
+        }))
     }
 
     /// Evaluated at once: the array over the file must outlive what is computed from it.
@@ -198,29 +365,22 @@ impl std::fmt::Debug for Loader<'_> {
     }
 }
 
-/// The packing of a matrix with so many inputs, where it can be.
-fn packing_of(prefix: &str, packing: &PackingConfig, inputs: usize) -> Result<Packing> {
-    let PackingConfig {
-        mode,
-        group_size,
-        bits,
-    } = packing;
-    let known = Mode::ALL.iter().find(|(name, _)| name == mode);
-    match known {
-        Some(&(_, mode))
-            if inputs.is_multiple_of(*group_size) && (inputs * bits).is_multiple_of(32) =>
-        {
-            Ok(Packing {
-                mode,
-                group_size: *group_size as i32,
-                bits: *bits as i32,
-            })
-        }
-        _ => Err(Error::Config {
-            path: "config.json".into(),
-            problem: format!(
-                "{prefix}: {inputs} inputs cannot be packed in {mode} groups of {group_size} with {bits} bits"
-            ),
-        }),
+/// The kernels' name for a type of floats.
+fn number_of(dtype: Dtype) -> Option<Number> {
+    match dtype {
+        Dtype::Float32 => Some(Number::Float32),
+        Dtype::Float16 => Some(Number::Float16),
+        Dtype::Bfloat16 => Some(Number::Bfloat16),
+        _ => None,
     }
+}
+
+/// A packing in MLX's terms, if MLX has it.
+pub(super) fn packing_of(packing: &PackingConfig) -> Option<Packing> {
+    let (_, mode) = Mode::ALL.iter().find(|(name, _)| *name == packing.mode)?;
+    Some(Packing {
+        mode: *mode,
+        group_size: packing.group_size as i32,
+        bits: packing.bits as i32,
+    })
 }

@@ -6,13 +6,16 @@
 mod llama;
 mod load;
 mod qwen3;
+mod shapes;
 
 use std::fmt;
 
+use load::packing_of;
 pub use load::{Loader, Precision};
+pub use shapes::{SHAPES, Shape};
 
 use crate::cache::SequenceCache;
-use crate::config;
+use crate::config::{self, PackingConfig};
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::mlx::Array;
@@ -51,18 +54,28 @@ pub trait Model {
     /// An empty cache.
     fn new_cache(&self) -> SequenceCache;
 
-    /// Runs a batch through all layers: hidden states after the last norm, `[T, hidden]`. Each
+    /// Runs a batch through all layers: hidden states before the last norm, `[T, hidden]`. Each
     /// segment's cache grows by its tokens.
     ///
     /// # Errors
     /// What MLX says; the caches of the batch are then not usable any more.
     fn forward(&self, batch: &Batch, caches: &mut [&mut SequenceCache]) -> Result<Array>;
 
-    /// Logits `[R, vocabulary]` of chosen rows `[R, hidden]` of the hidden states.
+    /// The last norm and the head: logits `[R, vocabulary]` of chosen rows `[R, hidden]` of the
+    /// hidden states.
     ///
     /// # Errors
     /// What MLX says.
     fn logits(&self, hidden: &Array) -> Result<Array>;
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A checkpoint.
+    Files(ModelFiles),
+    /// Weights that mean nothing, in the shape of a real model, dense (bfloat16) or packed.
+    Random(Shape, Option<PackingConfig>),
 }
 
 /// A model and what is worth telling of it.
@@ -73,18 +86,24 @@ pub struct LoadedModel {
     pub architecture: String,
     /// Size of the weights' files, in bytes.
     pub weights_bytes: usize,
+    /// Of the weights, the bytes that are read to compute one token: of an embedding that is not
+    /// the head as well, one row is read, which is not worth counting.
+    pub read_bytes: usize,
+    /// Numbers in the weights, however they are packed.
+    pub parameters: usize,
+    /// How matrices are packed, `affine4g64`, `mxfp4` …, or the type of dense ones, `bf16` ….
+    pub quantization: String,
 }
 
-/// Loads a checkpoint: configuration, weights, and the architecture that it names.
+/// Loads a model: configuration, weights, and the architecture that it names.
 ///
 /// # Errors
 /// [`Error::UnknownArchitecture`] with what is known, or whatever is wrong with the files.
-pub fn load(
-    files: &ModelFiles,
-    precision: Precision,
-    progress: &dyn Progress,
-) -> Result<LoadedModel> {
-    let config = config::Config::read(files)?;
+pub fn load(source: &Source, precision: Precision, progress: &dyn Progress) -> Result<LoadedModel> {
+    let config = match source {
+        Source::Files(files) => config::Config::read(files)?,
+        Source::Random(shape, packing) => shape.config(packing.as_ref()),
+    };
     let architecture = config.architecture()?.to_owned();
     let spec = ARCHITECTURES
         .iter()
@@ -98,7 +117,10 @@ pub fn load(
             .collect(),
     })?;
     let quantization = config.quantization()?;
-    let weights = Weights::open(files)?;
+    let weights = match source {
+        Source::Files(files) => Weights::open(files)?,
+        Source::Random(_, packing) => Weights::random(packing.as_ref().and_then(packing_of)),
+    };
     let loader = Loader::new(&weights, quantization, precision, progress);
     let model = (spec.load)(&config, &loader)?;
     loader.finish()?;
@@ -106,5 +128,8 @@ pub fn load(
         model,
         architecture,
         weights_bytes: weights.bytes(),
+        read_bytes: loader.read_bytes(),
+        parameters: loader.parameters(),
+        quantization: loader.quantization(),
     })
 }

@@ -1,7 +1,10 @@
-//! Token ids to rows of a matrix, and hidden states back to logits over the same matrix.
+//! Token ids to rows of a matrix.
 
-use super::linear::Matrix;
+use super::host::node;
+use super::linear::{Linear, Matrix};
 use crate::error::Result;
+use crate::kernels::embedding::look_up;
+use crate::kernels::pool;
 use crate::mlx::{Array, Dtype, dequantize};
 
 /// A matrix `[vocabulary, hidden]` of which rows are looked up.
@@ -34,14 +37,23 @@ impl Embedding {
                 let (weight, scales) = (weight.take_axis(ids, 0)?, scales.take_axis(ids, 0)?);
                 dequantize(&weight, &scales, biases.as_ref(), *packing, self.dtype)
             }
+            Matrix::Host(matrix) => {
+                let weights = matrix.weights.clone();
+                let shape = [ids.shape()[0], weights.columns() as i32];
+                let ids = ids.as_dtype(Dtype::Int32)?;
+                node("embedding", &[&ids], &shape, move |inputs, out| {
+                    let ids = inputs[0].as_slice().unwrap_or_default();
+                    look_up(pool::shared(), &weights, ids, out);
+                })
+            }
         }
     }
 
-    /// Hidden states `[R, hidden]` to logits `[R, vocabulary]`: the tied head.
-    ///
-    /// # Errors
-    /// What MLX says.
-    pub fn as_linear(&self, x: &Array) -> Result<Array> {
-        self.matrix.apply(x)
+    /// The same rows as a linear layer: the tied head.
+    pub fn as_linear(&self) -> Linear {
+        Linear {
+            matrix: self.matrix.clone(),
+            bias: None,
+        }
     }
 }

@@ -6,11 +6,10 @@
 pub mod attention;
 pub mod batch;
 pub mod embedding;
+pub mod host;
 pub mod linear;
 pub mod mlp;
 pub mod norm;
 pub mod rope;
 pub mod sampling;
-
-#[cfg(test)]
-mod tests;
+pub mod vector;

@@ -1,5 +1,6 @@
 //! Root-mean-square normalization.
 
+use super::vector::Vector;
 use crate::error::Result;
 use crate::mlx::{Array, fast};
 
@@ -8,17 +9,18 @@ use crate::mlx::{Array, fast};
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
     /// `[width]`.
-    pub weight: Array,
+    pub weight: Vector,
     /// Keeps the root away from 0.
     pub epsilon: f32,
 }
 
 impl RmsNorm {
-    /// `[.., width]` to the same.
+    /// `[.., width]` to the same, by MLX: kernels normalize where they use the result
+    /// ([`super::linear::project`], [`super::attention`]).
     ///
     /// # Errors
     /// What MLX says.
     pub fn forward(&self, x: &Array) -> Result<Array> {
-        Ok(fast::rms_norm(x, Some(&self.weight), self.epsilon)?)
+        Ok(fast::rms_norm(x, Some(&self.weight.array()), self.epsilon)?)
     }
 }

@@ -1,5 +1,7 @@
 //! Rotary position embedding (Su et al. 2021, arXiv:2104.09864), one position a row.
 
+use std::sync::Arc;
+
 use crate::config::{RopeConfig, RopeScaling};
 use crate::error::Result;
 use crate::mlx::{Array, fast};
@@ -11,6 +13,8 @@ pub struct Rope {
     scale: f32,
     base: Option<f32>,
     periods: Option<Array>,
+    /// Of each pair, for the kernels.
+    host_periods: Arc<[f32]>,
 }
 
 impl Rope {
@@ -21,6 +25,7 @@ impl Rope {
             scale: 1.0,
             base: Some(config.theta),
             periods: None,
+            host_periods: periods(width, config.theta).collect(),
         };
         match config.scaling {
             RopeScaling::None => whole,
@@ -40,14 +45,24 @@ impl Rope {
                         llama3_period(period, factor, low, high, original_context)
                     })
                     .collect();
-                let periods = Array::from_slice(&periods, &[periods.len() as i32]);
                 Self {
                     base: None,
-                    periods: Some(periods),
+                    periods: Some(Array::from_slice(&periods, &[periods.len() as i32])),
+                    host_periods: periods.into(),
                     ..whole
                 }
             }
         }
+    }
+
+    /// Tokens in which each pair turns by one radian, `[width/2]`.
+    pub fn host_periods(&self) -> Arc<[f32]> {
+        Arc::clone(&self.host_periods)
+    }
+
+    /// What positions are multiplied by.
+    pub fn position_scale(&self) -> f32 {
+        self.scale
     }
 
     /// Rotates `x` `[T, H, D]` by `positions` `[T]`.

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::files::{INDEX, SINGLE};
 use super::*;
 use crate::mlx::{DeviceChoice, open, to_vec};
 
@@ -204,4 +205,22 @@ fn an_index_that_lies_is_refused() {
         ("2.safetensors", safetensors(&two_floats("a"), 8)),
     ]);
     assert!(message.contains("tensor a is also in"), "{message}");
+}
+
+#[test]
+fn made_up_tensors_are_the_same_every_time_and_differ_by_name() {
+    open(DeviceChoice::Cpu, None).unwrap();
+    let weights = Weights::random(None);
+    let take = |name| {
+        let floats = [Dtype::Float32, Dtype::Bfloat16];
+        to_vec(&weights.take(name, &[7, 5], &floats).unwrap()).unwrap()
+    };
+    assert!(weights.has("a.weight"));
+    assert_eq!(take("a.weight"), take("a.weight"));
+    assert_ne!(take("a.weight"), take("b.weight"));
+    let norm = weights.take("norm.weight", &[3], &[Dtype::Bfloat16]);
+    assert_eq!(to_vec(&norm.unwrap()).unwrap(), [1.0; 3]);
+    assert_eq!(weights.bytes(), 2 * (2 * 7 * 5 + 3));
+    assert_eq!(weights.taken_bytes(|name| name.starts_with("norm")), 2 * 3);
+    weights.finish(|_| false).unwrap();
 }

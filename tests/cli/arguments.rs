@@ -30,6 +30,8 @@ fn help_is_data_and_lists_flags_and_exit_codes() {
         "--jsonl",
         "--stats",
         "--device",
+        "--threads",
+        "--cpu-exact",
         "-q",
         "-v",
         "MLXR_MODEL",
@@ -38,7 +40,7 @@ fn help_is_data_and_lists_flags_and_exit_codes() {
     ] {
         assert!(help.contains(flag), "{flag} is not in the help");
     }
-    for code in [0, 2, 3, 4, 6, 7, 9, 70, 130, 141] {
+    for code in [0, 1, 2, 3, 4, 6, 7, 9, 70, 130, 141] {
         assert!(
             help.contains(&format!("\n{code:>5}  ")),
             "{code} is not in the help"

@@ -197,7 +197,7 @@ fn quantization_that_lies_is_refused() {
     );
     packing(
         json!({"group_size": 64, "bits": 7}),
-        "asks for 7 bits in groups of 64",
+        "affine has no 7 bits in groups of 64",
     );
     packing(
         json!({"group_size": 1e9, "bits": 4}),
@@ -205,7 +205,7 @@ fn quantization_that_lies_is_refused() {
     );
     packing(
         json!({"group_size": 64, "bits": 4, "mode": "q4_k"}),
-        "`q4_k`, which is not supported",
+        "mode `q4_k` is not supported",
     );
     refused_config(
         "quantization_config",

@@ -5,6 +5,8 @@ mod arguments;
 mod bad_input;
 #[cfg(test)]
 mod bad_weights;
+#[cfg(test)]
+mod bench;
 mod chat;
 mod input;
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl Model {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/stories");
         let options = LoadOptions {
             device: DeviceChoice::Cpu,
-            library: None,
+            ..LoadOptions::default()
         };
         let loaded = mlxr::open(&ModelFiles::Folder(folder), &options, Arc::new(Silent)).unwrap();
         Self {

@@ -10,6 +10,8 @@
     reason = "a test: it says what it skips, and is told where the checkpoints are"
 )]
 
+mod int8;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use mlxr::cache::SequenceCache;
 use mlxr::files::ModelFiles;
 use mlxr::mlx::{Array, Bytes, DeviceChoice, Dtype, MappedFile, array_over, ops, slice, to_vec};
-use mlxr::models::{self, LoadedModel, Precision};
+use mlxr::models::{self, LoadedModel, Precision, Source};
 use mlxr::ops::batch::Batch;
 use mlxr::progress::Silent;
 
@@ -30,6 +32,7 @@ const REORDERED: f32 = 2e-4;
 
 struct Golden {
     name: String,
+    folder: PathBuf,
     loaded: LoadedModel,
     /// [2][T]
     input_ids: Vec<Vec<i32>>,
@@ -59,21 +62,7 @@ fn whole_prompts_match_the_reference() {
 fn greedy_continuations_are_the_reference_s() {
     for_each(|golden| {
         for (ids, expected) in golden.input_ids.iter().zip(&golden.greedy) {
-            let mut cache = golden.cache();
-            let mut found = Vec::new();
-            let mut next = ids.clone();
-            while found.len() < expected.len() {
-                let logits = golden.forward(&[(0, cache.length(), &next)], &mut [&mut cache]);
-                let row = &logits[logits.len() - golden.loaded.model.vocabulary()..];
-                let best = row
-                    .iter()
-                    .enumerate()
-                    .max_by(|a, b| a.1.total_cmp(b.1))
-                    .unwrap()
-                    .0;
-                next = vec![best as i32];
-                found.push(best as i32);
-            }
+            let found = generate(&golden.loaded, ids, expected.len());
             assert_eq!(&found, expected, "{}", golden.name);
         }
     });
@@ -159,16 +148,44 @@ impl Golden {
         pieces: &[(usize, usize, &[i32])],
         caches: &mut [&mut SequenceCache],
     ) -> Vec<f32> {
-        let pieces: Vec<(usize, usize, Array)> = pieces
-            .iter()
-            .map(|&(cache, position, ids)| {
-                (cache, position, Array::from_slice(ids, &[ids.len() as i32]))
-            })
-            .collect();
-        let batch = Batch::new(&pieces).unwrap();
-        let hidden = self.loaded.model.forward(&batch, caches).unwrap();
-        to_vec(&self.loaded.model.logits(&hidden).unwrap()).unwrap()
+        forward(&self.loaded, pieces, caches)
     }
+}
+
+/// Logits of every row, laid end to end.
+fn forward(
+    loaded: &LoadedModel,
+    pieces: &[(usize, usize, &[i32])],
+    caches: &mut [&mut SequenceCache],
+) -> Vec<f32> {
+    let pieces: Vec<(usize, usize, Array)> = pieces
+        .iter()
+        .map(|&(cache, position, ids)| {
+            (cache, position, Array::from_slice(ids, &[ids.len() as i32]))
+        })
+        .collect();
+    let batch = Batch::new(&pieces).unwrap();
+    let hidden = loaded.model.forward(&batch, caches).unwrap();
+    to_vec(&loaded.model.logits(&hidden).unwrap()).unwrap()
+}
+
+/// The likeliest tokens after `ids`, one after the other.
+fn generate(loaded: &LoadedModel, ids: &[i32], count: usize) -> Vec<i32> {
+    let mut cache = loaded.model.new_cache();
+    let mut found = Vec::new();
+    let mut next = ids.to_vec();
+    while found.len() < count {
+        let logits = forward(loaded, &[(0, cache.length(), &next)], &mut [&mut cache]);
+        let best = likeliest(&logits[logits.len() - loaded.model.vocabulary()..]);
+        next = vec![best];
+        found.push(best);
+    }
+    found
+}
+
+fn likeliest(logits: &[f32]) -> i32 {
+    let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+    best.unwrap().0 as i32
 }
 
 /// Says a line once in a run, past the capture that hides what passing tests print.
@@ -195,6 +212,10 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
         })
 }
 
+fn on_gpu() -> bool {
+    std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu")
+}
+
 /// Runs a check over every checkpoint whose architecture is known.
 fn for_each(check: impl Fn(&Golden)) {
     let folder = std::env::var_os("MLXR_GOLDEN_DIR").map_or_else(
@@ -208,8 +229,7 @@ fn for_each(check: impl Fn(&Golden)) {
         ));
         return;
     };
-    let gpu = std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu");
-    let device = if gpu {
+    let device = if on_gpu() {
         DeviceChoice::Gpu
     } else {
         DeviceChoice::Cpu
@@ -226,11 +246,7 @@ fn for_each(check: impl Fn(&Golden)) {
     let mut checked = 0;
     for folder in folders {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        match models::load(
-            &ModelFiles::Folder(folder.clone()),
-            Precision::Float32,
-            &Silent,
-        ) {
+        match load(&folder, Precision::Float32) {
             Ok(loaded) => {
                 check(&read_golden(&folder, name, loaded));
                 checked += 1;
@@ -250,6 +266,11 @@ fn for_each(check: impl Fn(&Golden)) {
         "no checkpoint in {} is of a known architecture",
         folder.display()
     );
+}
+
+fn load(folder: &Path, precision: Precision) -> mlxr::Result<LoadedModel> {
+    let files = ModelFiles::Folder(folder.to_path_buf());
+    models::load(&Source::Files(files), precision, &Silent)
 }
 
 fn read_golden(folder: &Path, name: String, loaded: LoadedModel) -> Golden {
@@ -282,6 +303,7 @@ fn read_golden(folder: &Path, name: String, loaded: LoadedModel) -> Golden {
     };
     Golden {
         name,
+        folder: folder.to_path_buf(),
         loaded,
         input_ids: integers("input_ids"),
         logits: rows("logits")

@@ -119,7 +119,7 @@ macro_rules! optional_api {
     };
 }
 
-/// A buffer with its layout, as a host function sees it.
+/// A buffer in row-major order, as a host function sees it.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct HostView {
@@ -127,8 +127,6 @@ pub struct HostView {
     pub data: *mut std::ffi::c_void,
     /// `ndim` sizes.
     pub shape: *const c_int,
-    /// `ndim` strides, in elements.
-    pub strides: *const i64,
     /// Number of axes.
     pub ndim: usize,
     /// Element type.
@@ -145,6 +143,8 @@ pub struct HostOutput {
     pub ndim: usize,
     /// Element type.
     pub dtype: mlx_dtype,
+    /// The input of the same size whose buffer it takes over, whoever else holds that, or -1.
+    pub takes_over: c_int,
 }
 
 /// Called on MLX's CPU thread with the buffers of a node's inputs and outputs.

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::sampling::{Choice, History, choose};
+use super::{Choice, History, choose, device, host};
+use crate::kernels::sampling::Noise;
 use crate::mlx::{Array, DeviceChoice, open, to_vec};
 use crate::sample::Sampling;
 
@@ -333,6 +334,70 @@ proptest! {
         } else {
             let allowed = reference_distribution(&scores, &wider);
             prop_assert!(allowed.iter().any(|(id, _)| *id == drawn), "{drawn} is not in {allowed:?}");
+        }
+    }
+}
+
+/// The token, its log-probability, and the likeliest tokens by id with theirs.
+type Read = (i32, Option<(f32, Vec<(u32, f32)>)>);
+
+fn read(choice: &Choice) -> Read {
+    let logprobs = choice.logprobs.as_ref().map(|found| {
+        let ids = to_vec(&found.top_tokens).unwrap();
+        let ids = ids.into_iter().map(|id| id as u32);
+        let mut top: Vec<_> = ids.zip(to_vec(&found.top).unwrap()).collect();
+        top.sort_by_key(|&(id, _)| id);
+        (to_vec(&found.chosen).unwrap()[0], top)
+    });
+    (token(choice), logprobs)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn the_kernel_chooses_as_the_graph_does(
+        logits in proptest::collection::vec(-8f32..8.0, 1..200),
+        seen in proptest::collection::vec(0i32..200, 0..30),
+        temperature in prop_oneof![Just(0.0), 0.1f32..3.0],
+        top_k in prop_oneof![Just(0usize), 1usize..220],
+        top_p in prop_oneof![Just(1.0), 0.1f32..1.0],
+        min_p in prop_oneof![Just(0.0), 0f32..0.9],
+        (repeat, presence, frequency) in (0.5f32..2.0, -2f32..2.0, -2f32..2.0),
+        logit_bias in proptest::collection::vec((0u32..250, -3f32..3.0), 0..4),
+        logprobs in proptest::option::of(0usize..210),
+        seed: u64,
+    ) {
+        let row = row(&logits);
+        let seen: Vec<i32> = seen.into_iter().map(|id| id % logits.len() as i32).collect();
+        let seen = (!seen.is_empty()).then(|| Array::from_slice(&seen, &[seen.len() as i32]));
+        let sampling = Sampling {
+            temperature, top_k, top_p, min_p, logit_bias, logprobs,
+            repeat_penalty: repeat, presence_penalty: presence, frequency_penalty: frequency,
+            ..Sampling::default()
+        };
+        let noise = Noise::new(seed, 9);
+        let (graph, graph_logprobs) =
+            read(&device::choose(&row, &sampling, noise, seen.as_ref()).unwrap());
+        let kernel = |sampling: &Sampling| {
+            read(&host::choose(&row, sampling, noise, seen.as_ref()).unwrap())
+        };
+        let (token, logprobs) = kernel(&sampling);
+        if token != graph {
+            // Rounding may have moved a token across a line: then a line moved a little moves it too.
+            let moved = [-1e-5, 1e-5].map(|by| {
+                let (top_p, min_p) = (top_p + by, (min_p * (1.0 - 10.0 * by)).max(0.0));
+                kernel(&Sampling { top_p, min_p, ..sampling.clone() }).0
+            });
+            prop_assert!(moved.contains(&graph), "{token} and {graph}: {sampling:?}");
+        }
+        prop_assert_eq!(logprobs.is_some(), graph_logprobs.is_some());
+        if let (Some((chosen, top)), Some((graph_chosen, graph_top))) = (logprobs, graph_logprobs) {
+            prop_assert!(token != graph || (chosen - graph_chosen).abs() < 1e-4);
+            prop_assert_eq!(top.len(), graph_top.len());
+            for ((id, logprob), (graph_id, graph_logprob)) in top.into_iter().zip(graph_top) {
+                prop_assert_eq!(id, graph_id);
+                prop_assert!((logprob - graph_logprob).abs() < 1e-4);
+            }
         }
     }
 }

@@ -1,97 +1,28 @@
-//! The next token from a row of logits, on the device: nothing is read back to choose it.
-//!
-//! Order: logit bias and penalties on the raw logits; temperature 0 takes the largest; else top-k,
-//! temperature, top-p on what is left, min-p, and a draw. The draw adds Gumbel noise to the
-//! logarithms and takes the largest (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030). The noise
-//! of a token follows from seed, position and token alone, so a text does not depend on what else
-//! is in the batch, on what was cached, or on the order in which candidates are ranked.
+//! Choosing as a graph of MLX's operations, on any device.
 
+use super::{Choice, ChoiceLogprobs};
 use crate::error::Result;
+use crate::kernels::sampling::{COLDEST, Noise};
 use crate::mlx::{Array, Dtype, bitwise_xor, ops, right_shift, slice};
 use crate::sample::Sampling;
 
-/// Below this temperature the largest is taken: dividing by it leaves nothing else, and by still
-/// less leaves no numbers.
-const COLDEST: f32 = 1e-5;
-
-/// What is chosen from one row, not yet evaluated.
-#[derive(Debug, Clone)]
-pub struct Choice {
-    /// The token, int32 `[1]`; -1 where the logits are not finite numbers.
-    pub token: Array,
-    /// Present where the sampling asks for it.
-    pub logprobs: Option<ChoiceLogprobs>,
-}
-
-/// Log-probabilities from the raw logits.
-#[derive(Debug, Clone)]
-pub struct ChoiceLogprobs {
-    /// Of the token chosen, float32 `[1]`.
-    pub chosen: Array,
-    /// The likeliest tokens, int32 `[n]`, in no order.
-    pub top_tokens: Array,
-    /// Theirs, float32 `[n]`.
-    pub top: Array,
-}
-
-/// The tokens that penalties look back on, as arrays on the device.
-#[derive(Debug, Clone)]
-pub struct History {
-    window: usize,
-    tokens: Option<Array>,
-}
-
-impl History {
-    /// Seeded with the end of the prompt.
-    pub fn new(sampling: &Sampling, prompt: &[u32]) -> Self {
-        let window = if sampling.has_penalties() {
-            sampling.repeat_last_n.unwrap_or(usize::MAX)
-        } else {
-            0
-        };
-        let seed = &prompt[prompt.len().saturating_sub(window)..];
-        let ids: Vec<i32> = seed.iter().map(|&id| id as i32).collect();
-        let tokens = (!ids.is_empty()).then(|| Array::from_slice(&ids, &[ids.len() as i32]));
-        Self { window, tokens }
-    }
-
-    /// Notes a sampled token, int32 `[1]`.
-    fn push(&mut self, token: &Array) -> Result<()> {
-        if self.window == 0 {
-            return Ok(());
-        }
-        let all = match &self.tokens {
-            Some(tokens) => ops::concatenate(&[tokens, token], 0)?,
-            None => token.clone(),
-        };
-        let kept = i32::try_from(self.window).unwrap_or(i32::MAX);
-        self.tokens = Some(slice(&all, 0, -kept..)?);
-        Ok(())
-    }
-}
-
-/// Chooses the token that comes at `position` of a sequence, from its row of logits `[1, V]`.
-///
-/// # Errors
-/// What MLX says.
-pub fn choose(
+/// See [`super::choose`]; `seen` are the tokens that penalties look back on, int32.
+pub(super) fn choose(
     logits: &Array,
     sampling: &Sampling,
-    seed: u64,
-    position: usize,
-    history: &mut History,
+    noise: Noise,
+    seen: Option<&Array>,
 ) -> Result<Choice> {
     let raw = logits.reshape(&[-1])?.as_dtype(Dtype::Float32)?;
     // One NaN or infinity anywhere makes this sum no number.
     let total = raw.logsumexp(true)?;
-    let scores = penalized(&biased(&raw, sampling)?, sampling, history)?;
+    let scores = penalized(&biased(&raw, sampling)?, sampling, seen)?;
     let token = if sampling.temperature < COLDEST {
         ops::indexing::argmax(&scores, true)?.as_dtype(Dtype::Int32)?
     } else {
-        draw(&scores, sampling, seed, position)?
+        draw(&scores, sampling, noise)?
     };
     let token = ops::select(&total.is_finite()?, &token, Array::from_int(-1))?.reshape(&[1])?;
-    history.push(&token)?;
     let logprobs = sampling
         .logprobs
         .map(|top| logprobs(&raw, &total, &token, top))
@@ -107,7 +38,7 @@ fn biased(logits: &Array, sampling: &Sampling) -> Result<Array> {
     let inside = sampling
         .logit_bias
         .iter()
-        .filter(|(id, _)| (*id as i32) < size);
+        .filter(|(id, _)| i64::from(*id) < i64::from(size));
     let (ids, biases): (Vec<i32>, Vec<f32>) = inside.map(|&(id, bias)| (id as i32, bias)).unzip();
     let count = ids.len() as i32;
     let updates = Array::from_slice(&biases, &[count, 1]);
@@ -120,8 +51,8 @@ fn biased(logits: &Array, sampling: &Sampling) -> Result<Array> {
 }
 
 /// Repeat and presence penalties once per distinct token of the window, frequency per occurrence.
-fn penalized(scores: &Array, sampling: &Sampling, history: &History) -> Result<Array> {
-    let Some(seen) = &history.tokens else {
+fn penalized(scores: &Array, sampling: &Sampling, seen: Option<&Array>) -> Result<Array> {
+    let Some(seen) = seen else {
         return Ok(scores.clone());
     };
     let found = scores.take_axis(seen, 0)?;
@@ -140,7 +71,7 @@ fn penalized(scores: &Array, sampling: &Sampling, history: &History) -> Result<A
     Ok(ops::indexing::scatter_add_single(scores, seen, updates, 0)?)
 }
 
-fn draw(scores: &Array, sampling: &Sampling, seed: u64, position: usize) -> Result<Array> {
+fn draw(scores: &Array, sampling: &Sampling, noise: Noise) -> Result<Array> {
     let size = scores.shape()[0];
     let top_k = i32::try_from(sampling.top_k)
         .ok()
@@ -156,7 +87,7 @@ fn draw(scores: &Array, sampling: &Sampling, seed: u64, position: usize) -> Resu
     };
     let scaled = scores.multiply(Array::from_f32(1.0 / sampling.temperature))?;
     let kept = filtered(&scaled, sampling)?;
-    let noisy = kept.add(gumbel(&ids, seed, position)?)?;
+    let noisy = kept.add(gumbel(&ids, noise)?)?;
     Ok(ids.take_axis(ops::indexing::argmax(&noisy, true)?, 0)?)
 }
 
@@ -187,8 +118,8 @@ fn filtered(scores: &Array, sampling: &Sampling) -> Result<Array> {
 }
 
 /// Gumbel noise of each token id, float32: `-ln(-ln u)` with u from 23 hashed bits (with the half added, all a float32 holds).
-fn gumbel(ids: &Array, seed: u64, position: usize) -> Result<Array> {
-    let (first, second) = keys(seed, position);
+fn gumbel(ids: &Array, noise: Noise) -> Result<Array> {
+    let (first, second) = noise.keys;
     let hashed = mixed(&bitwise_xor(&ids.as_dtype(Dtype::Uint32)?, &word(first))?)?;
     let hashed = mixed(&hashed.add(word(second))?)?;
     let bits = right_shift(&hashed, &word(9))?.as_dtype(Dtype::Float32)?;
@@ -196,15 +127,6 @@ fn gumbel(ids: &Array, seed: u64, position: usize) -> Result<Array> {
         .add(Array::from_f32(0.5))?
         .multiply(Array::from_f32(1.0 / 8_388_608.0))?;
     Ok(uniform.log()?.negative()?.log()?.negative()?)
-}
-
-/// Two words that stand for (seed, position), by `SplitMix64` (Steele et al. 2014).
-fn keys(seed: u64, position: usize) -> (u32, u32) {
-    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(position as u64 + 1));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^= z >> 31;
-    (z as u32, (z >> 32) as u32)
 }
 
 /// The finalizer of `MurmurHash3` on each word: a bijection that spreads every bit.

@@ -1,0 +1,88 @@
+//! The softmax of scores that come in blocks.
+#![expect(clippy::inline_always, reason = "see `Kernel`")]
+
+use super::super::simd::{Simd, exp};
+
+/// A score that stands for "not seen": far below every real one, and finite, so that the difference
+/// of two is a number.
+pub(super) const UNSEEN: f32 = -1e30;
+
+/// What is known of a query's scores so far.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Running {
+    /// The highest.
+    pub(super) highest: f32,
+    /// `Σ e^(score - highest)`.
+    pub(super) sum: f32,
+}
+
+impl Running {
+    pub(super) const START: Self = Self {
+        highest: UNSEEN,
+        sum: 0.0,
+    };
+
+    /// Takes in the scores of a block, which become weights `e^(score - highest)`; only those in
+    /// `start..end` are seen. Gives the factor for what was summed with older weights.
+    ///
+    /// # Safety
+    /// The pointer is valid for `length` floats, a multiple of 8 that is at least `end`.
+    #[inline(always)]
+    pub(super) unsafe fn take<S: Simd>(
+        &mut self,
+        scores: *mut f32,
+        (start, end): (usize, usize),
+        length: usize,
+        soft_cap: Option<f32>,
+    ) -> f32 {
+        // SAFETY: all indices stay below `length`.
+        unsafe {
+            if let Some(cap) = soft_cap {
+                for at in (0..length).step_by(8) {
+                    let score = S::load(scores.add(at));
+                    S::store(scores.add(at), soft_capped::<S>(score, cap));
+                }
+            }
+            for at in (0..start).chain(end..length) {
+                *scores.add(at) = UNSEEN;
+            }
+            let mut highest = S::splat(self.highest);
+            for at in (0..length).step_by(8) {
+                highest = S::max(highest, S::load(scores.add(at)));
+            }
+            let highest = S::largest(highest);
+            for at in (0..length).step_by(8) {
+                let score = S::load(scores.add(at));
+                let weight = exp::<S>(S::sub(score, S::splat(highest)));
+                S::store(scores.add(at), weight);
+            }
+            // Apart from the loop above, which needs all registers.
+            let mut sum = S::splat(0.0);
+            for at in (0..length).step_by(8) {
+                sum = S::add(sum, S::load(scores.add(at)));
+            }
+            let factor = (self.highest - highest).exp();
+            self.sum = self.sum * factor + S::sum(sum);
+            self.highest = highest;
+            factor
+        }
+    }
+
+    /// Takes in one more score, that has no value. Gives the factor for what was summed.
+    pub(super) fn take_sink(&mut self, score: f32) -> f32 {
+        let highest = self.highest.max(score);
+        let factor = (self.highest - highest).exp();
+        self.sum = self.sum * factor + (score - highest).exp();
+        self.highest = highest;
+        factor
+    }
+}
+
+/// `cap · tanh(score / cap)`, with `tanh(y) = 1 - 2 / (e^2y + 1)`.
+#[inline(always)]
+fn soft_capped<S: Simd>(score: S::Floats, cap: f32) -> S::Floats {
+    let one = S::splat(1.0);
+    let power = exp::<S>(S::mul(score, S::splat(2.0 / cap)));
+    let tanh = S::sub(one, S::div(S::splat(2.0), S::add(power, one)));
+    S::mul(tanh, S::splat(cap))
+}

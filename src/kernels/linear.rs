@@ -1,0 +1,333 @@
+//! `y = W x` for several matrices at once, with what comes before and after: one region of tasks.
+
+use std::iter;
+
+use super::activations::Activations;
+use super::floats::{self, FEW, Floats, is_split};
+use super::gate::{Activation, gate_in_place};
+use super::matmul::{self, PANEL};
+use super::matrix::{Format, Matrix};
+use super::matvec::{self, Vector};
+use super::pool::Pool;
+
+/// Bytes of weights that a task of a decode step reads, at most about.
+const TASK_BYTES: usize = 1 << 17;
+
+/// Panels of a task, at most.
+const PANELS: usize = 4;
+
+/// Tasks for each thread, about, so that all end at about the same time.
+const TASKS_PER_THREAD: usize = 12;
+
+/// How activations are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// As int8 with a scale for each 32, where the weights are packed integers.
+    Int8,
+    /// As float32: exact.
+    Float32,
+}
+
+/// One product: `out = then(W x + bias)`.
+pub struct Product<'a> {
+    /// The weights.
+    pub matrix: &'a Matrix,
+    /// Added to each row, `[rows]`.
+    pub bias: Option<&'a [f32]>,
+    /// What follows.
+    pub then: Then<'a>,
+    /// `[T, rows]`
+    pub out: &'a mut [f32],
+}
+
+/// What becomes of a product.
+#[derive(Debug, Clone, Copy)]
+pub enum Then<'a> {
+    /// Nothing.
+    Store,
+    /// It is added to these, `[T, rows]`.
+    Add(&'a [f32]),
+    /// It gates the product of another matrix of the same shape, with its bias.
+    Gate(Activation, &'a Matrix, Option<&'a [f32]>),
+}
+
+impl<'a> Then<'a> {
+    /// The matrices that take part in a product of `matrix`.
+    pub(super) fn matrices(self, matrix: &'a Matrix) -> impl Iterator<Item = &'a Matrix> {
+        let gated = match self {
+            Self::Gate(_, gated, _) => Some(gated),
+            Self::Store | Self::Add(_) => None,
+        };
+        iter::once(matrix).chain(gated)
+    }
+}
+
+/// Activations `[T, columns]` in every form that some matrices need.
+#[derive(Debug)]
+pub(super) struct Input {
+    tokens: usize,
+    int8: [Option<Activations>; 2],
+    floats: [Option<Floats>; 2],
+}
+
+/// A product's tasks, and the activations for its formats.
+struct Plan<'a> {
+    tokens: usize,
+    product: Shared<'a>,
+    /// For the matrix and the one that it gates.
+    factors: [Factor<'a>; 2],
+    rows_of_task: usize,
+    first_task: usize,
+}
+
+/// Activations as a matrix of one format meets them.
+enum Factor<'a> {
+    /// A single row of int8.
+    Vector(Vector<'a>),
+    /// Rows of int8, and their sums over the format's groups.
+    Rows(&'a Activations, Vec<f32>),
+    /// Rows of float32.
+    Floats(&'a Floats),
+    /// There is no matrix.
+    Nothing,
+}
+
+/// A product whose output many threads fill, each its own columns.
+struct Shared<'a> {
+    matrix: &'a Matrix,
+    bias: Option<&'a [f32]>,
+    then: Then<'a>,
+    out: *mut f32,
+}
+
+// SAFETY: every task writes columns of its own.
+unsafe impl Sync for Shared<'_> {}
+
+/// Computes all products of the same activations `x` `[T, columns]`.
+///
+/// # Panics
+/// Where a slice has not the size that its shape gives: a mistake of the caller.
+pub fn multiply(pool: &Pool, x: &[f32], arithmetic: Arithmetic, products: Vec<Product<'_>>) {
+    let matrices = (products.iter()).flat_map(|product| product.then.matrices(product.matrix));
+    let input = Input::new(pool, x, arithmetic, matrices);
+    let products = products.into_iter().map(|product| (&input, product));
+    multiply_each(pool, arithmetic, products);
+}
+
+/// Computes products, each of its own activations.
+pub(super) fn multiply_each<'a>(
+    pool: &Pool,
+    arithmetic: Arithmetic,
+    products: impl Iterator<Item = (&'a Input, Product<'a>)>,
+) {
+    let mut tasks = 0;
+    let plans: Vec<Plan<'_>> = products
+        .map(|(input, product)| {
+            let plan = Plan::new(product, input, arithmetic, pool.threads(), tasks);
+            tasks += plan.product.matrix.rows().div_ceil(plan.rows_of_task);
+            plan
+        })
+        .collect();
+    pool.run(tasks, |task| {
+        let after = plans.partition_point(|plan| plan.first_task <= task);
+        let plan = &plans[after - 1];
+        let first = (task - plan.first_task) * plan.rows_of_task;
+        let count = plan.rows_of_task.min(plan.product.matrix.rows() - first);
+        plan.run(pool, first, count);
+    });
+}
+
+/// Whether a product of this format is made of integers.
+fn is_integer(format: Format, arithmetic: Arithmetic) -> bool {
+    arithmetic == Arithmetic::Int8 && !matches!(format, Format::Dense(_) | Format::Mxfp8)
+}
+
+impl Input {
+    /// As `matrices`, all of as many columns, need `x` `[T, columns]`.
+    pub(super) fn new<'a>(
+        pool: &Pool,
+        x: &[f32],
+        arithmetic: Arithmetic,
+        matrices: impl Iterator<Item = &'a Matrix>,
+    ) -> Self {
+        let mut matrices = matrices.peekable();
+        let columns = matrices.peek().map_or(1, |matrix| matrix.columns());
+        let formats: Vec<Format> = matrices
+            .inspect(|matrix| assert_eq!(matrix.columns(), columns, "matrices of one input"))
+            .map(Matrix::format)
+            .collect();
+        let needed = |integer: bool, split: bool| {
+            formats.iter().any(|&format| {
+                is_integer(format, arithmetic) == integer && is_split(format) == split
+            })
+        };
+        Self {
+            tokens: x.len() / columns,
+            int8: [false, true].map(|split| {
+                needed(true, split).then(|| Activations::new(pool, x, columns, split))
+            }),
+            floats: [false, true]
+                .map(|split| needed(false, split).then(|| Floats::new(pool, x, columns, split))),
+        }
+    }
+
+    /// Some of the rows, in the order given.
+    pub(super) fn gather(&self, rows: &[usize]) -> Self {
+        Self {
+            tokens: rows.len(),
+            int8: self
+                .int8
+                .each_ref()
+                .map(|x| x.as_ref().map(|x| x.gather(rows))),
+            floats: self
+                .floats
+                .each_ref()
+                .map(|x| x.as_ref().map(|x| x.gather(rows))),
+        }
+    }
+
+    fn factor(&self, format: Format, arithmetic: Arithmetic) -> Factor<'_> {
+        let order = usize::from(is_split(format));
+        if !is_integer(format, arithmetic) {
+            return self.floats[order]
+                .as_ref()
+                .map_or(Factor::Nothing, Factor::Floats);
+        }
+        match &self.int8[order] {
+            Some(x) if self.tokens == 1 => Factor::Vector(Vector::new(x, format)),
+            Some(x) => Factor::Rows(x, x.group_sums(format.group())),
+            None => Factor::Nothing,
+        }
+    }
+}
+
+impl<'a> Plan<'a> {
+    fn new(
+        product: Product<'a>,
+        input: &'a Input,
+        arithmetic: Arithmetic,
+        threads: usize,
+        first_task: usize,
+    ) -> Self {
+        let Product {
+            matrix,
+            bias,
+            then,
+            out,
+        } = product;
+        assert_eq!(out.len(), input.tokens * matrix.rows(), "an output's size");
+        let other = match then {
+            Then::Gate(_, other, _) => {
+                assert_eq!(other.rows(), matrix.rows(), "a gate and what it gates");
+                input.factor(other.format(), arithmetic)
+            }
+            Then::Add(to) => {
+                assert_eq!(to.len(), out.len(), "what a product is added to");
+                Factor::Nothing
+            }
+            Then::Store => Factor::Nothing,
+        };
+        let by_rows =
+            input.tokens == 1 || !is_integer(matrix.format(), arithmetic) && input.tokens <= FEW;
+        // Neighbouring rows are made faster by one thread; all threads should end together.
+        let share = matrix.rows().div_ceil(TASKS_PER_THREAD * threads);
+        let most = if by_rows {
+            TASK_BYTES * matrix.rows() / matrix.bytes().max(1)
+        } else {
+            PANEL * PANELS
+        };
+        let rows_of_task = share.min(most).max(1).next_multiple_of(PANEL);
+        Self {
+            tokens: input.tokens,
+            factors: [input.factor(matrix.format(), arithmetic), other],
+            product: Shared {
+                matrix,
+                bias,
+                then,
+                out: out.as_mut_ptr(),
+            },
+            rows_of_task,
+            first_task,
+        }
+    }
+
+    /// Rows `first..first + count` for all tokens.
+    fn run(&self, pool: &Pool, first: usize, count: usize) {
+        let tokens = self.tokens;
+        let Shared {
+            matrix, bias, then, ..
+        } = self.product;
+        // `[T][rows of the task]`
+        let mut tile = vec![0.0; tokens * count];
+        rows(matrix, &self.factors[0], first, count, &mut tile);
+        add_bias(&mut tile, bias, first, count);
+        if let Then::Gate(gate, other, other_bias) = then {
+            let mut gated = vec![0.0; tokens * count];
+            rows(other, &self.factors[1], first, count, &mut gated);
+            add_bias(&mut gated, other_bias, first, count);
+            gate_in_place(pool, gate, &mut tile, &gated);
+        }
+        for (token, tile) in tile.chunks_exact_mut(count).enumerate() {
+            let at = token * matrix.rows() + first;
+            if let Then::Add(to) = then {
+                for (tile, to) in tile.iter_mut().zip(&to[at..at + count]) {
+                    *tile += to;
+                }
+            }
+            // SAFETY: the output has room for all rows of all tokens; these are this task's alone.
+            unsafe {
+                std::ptr::copy_nonoverlapping(tile.as_ptr(), self.product.out.add(at), count);
+            }
+        }
+    }
+}
+
+fn add_bias(tile: &mut [f32], bias: Option<&[f32]>, first: usize, count: usize) {
+    if let Some(bias) = bias {
+        for row in tile.chunks_exact_mut(count) {
+            for (out, bias) in row.iter_mut().zip(&bias[first..]) {
+                *out += bias;
+            }
+        }
+    }
+}
+
+/// `tile[token][i] = W[first + i] · x[token]` for `count` rows.
+fn rows(matrix: &Matrix, factor: &Factor<'_>, first: usize, count: usize, tile: &mut [f32]) {
+    match factor {
+        Factor::Vector(x) => matvec::multiply(matrix, first..first + count, x, tile),
+        Factor::Rows(x, sums) => panels(first, count, tile, |first, out| {
+            matmul::multiply(matrix, first, x, sums, out);
+        }),
+        Factor::Floats(x) if tile.len() / count <= FEW => {
+            let mut out: Vec<&mut [f32]> = tile.chunks_exact_mut(count).collect();
+            floats::multiply_rows(matrix, first..first + count, x, &mut out);
+        }
+        Factor::Floats(x) => panels(first, count, tile, |first, out| {
+            floats::multiply_panel(matrix, first, x, out);
+        }),
+        Factor::Nothing => {}
+    }
+}
+
+/// Fills a tile by panels.
+fn panels(
+    first: usize,
+    count: usize,
+    tile: &mut [f32],
+    multiply: impl Fn(usize, &mut [[f32; PANEL]]),
+) {
+    let mut out = vec![[0.0; PANEL]; tile.len() / count];
+    for at in (0..count).step_by(PANEL) {
+        multiply(first + at, &mut out);
+        let width = PANEL.min(count - at);
+        for (tile, out) in tile.chunks_exact_mut(count).zip(&out) {
+            tile[at..at + width].copy_from_slice(&out[..width]);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod plain;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! What products are compared with: plain loops in float64 over the same weights, with activations
+//! rounded alike.
+
+use super::super::gate::Activation;
+use super::super::matrix::Matrix;
+use super::{Arithmetic, is_integer};
+
+/// A number in float64, and how far a sum in float32 may be from it.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Right {
+    pub(in super::super) value: f64,
+    pub(in super::super) off: f64,
+}
+
+/// Rounds as the kernels do: to int8 with a scale for each 32 of a row.
+fn rounded(x: &[f32], columns: usize) -> Vec<f64> {
+    let blocks = x.chunks(columns).flat_map(|row| row.chunks(32));
+    let round = |block: &[f32]| -> Vec<f64> {
+        let largest = block.iter().fold(0_f32, |largest, x| largest.max(x.abs()));
+        if !block.iter().all(|x| x.is_finite()) {
+            return vec![f64::NAN; block.len()];
+        }
+        let inverse = if 127.0 / largest < f32::INFINITY {
+            127.0 / largest
+        } else {
+            0.0
+        };
+        let scale = f64::from(largest / 127.0);
+        block
+            .iter()
+            .map(|x| f64::from((x * inverse).round_ties_even()) * scale)
+            .collect()
+    };
+    blocks.flat_map(round).collect()
+}
+
+/// `W x + bias`, `[T][rows]`.
+pub(in super::super) fn product(
+    weights: &Matrix,
+    x: &[f32],
+    arithmetic: Arithmetic,
+    bias: Option<&[f32]>,
+) -> Vec<Right> {
+    let columns = weights.columns();
+    let x: Vec<f64> = if is_integer(weights.format(), arithmetic) {
+        rounded(x, columns)
+    } else {
+        x.iter().map(|&x| f64::from(x)).collect()
+    };
+    let rows: Vec<_> = (0..weights.rows())
+        .map(|row| weights.dense_row(row))
+        .collect();
+    let mut out = Vec::new();
+    for x in x.chunks(columns) {
+        for (i, row) in rows.iter().enumerate() {
+            let bias = bias.map_or(0.0, |bias| f64::from(bias[i]));
+            let terms = row.iter().zip(x).map(|(&weight, x)| f64::from(weight) * x);
+            // A weight may be the small difference of a large bias and a large product.
+            let largest = row
+                .iter()
+                .fold(0_f32, |largest, weight| largest.max(weight.abs()));
+            let sizes = x.iter().map(|x| x.abs()).sum::<f64>() * f64::from(largest);
+            out.push(Right {
+                value: terms.sum::<f64>() + bias,
+                off: (sizes + bias.abs()) * f64::from(f32::EPSILON),
+            });
+        }
+    }
+    out
+}
+
+fn activated(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::GeluTanh => {
+            let z = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            x / (1.0 + (-2.0 * z).exp())
+        }
+    }
+}
+
+pub(in super::super) fn gated(activation: Activation, gate: Right, up: Right) -> Right {
+    let value = activated(activation, gate.value);
+    Right {
+        value: value * up.value,
+        // The slope of both activations is below 1.2.
+        off: 1.2 * gate.off * (up.value.abs() + up.off)
+            + value.abs() * (up.off + 4.0 * f64::from(f32::EPSILON) * up.value.abs()),
+    }
+}

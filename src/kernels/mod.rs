@@ -1,0 +1,41 @@
+//! Kernels for the CPU: slices in, slices out. Knows nothing of MLX, models or caches.
+//!
+//! Each kernel is written once over the vectors of `simd` and compiled for every instruction set;
+//! which one runs is found out when the program runs. Beside each stands a plain reference that its
+//! tests compare it with. Work is spread over the threads of [`pool`].
+#![expect(
+    unsafe_code,
+    reason = "vector instructions and memory shared between threads"
+)]
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into a `Kernel` is compiled without its instructions"
+)]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "iterators take closures, and those are not always inlined"
+)]
+
+mod activations;
+pub mod attention;
+mod codes;
+pub mod embedding;
+pub mod experts;
+mod floats;
+pub mod gate;
+pub mod limits;
+pub mod linear;
+mod matmul;
+pub mod matrix;
+mod matvec;
+pub mod norm;
+mod number;
+mod parts;
+pub mod pool;
+pub mod rotary;
+pub mod sampling;
+mod scratch;
+mod simd;
+
+pub use number::CacheNumber;
+pub use simd::Instructions;

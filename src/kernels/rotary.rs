@@ -1,0 +1,306 @@
+//! The step before attention: heads are normalized and rotated, keys and values put into the cache.
+//!
+//! Rotary position embedding: Su et al. 2021, arXiv:2104.09864.
+
+use super::norm::norm_row;
+use super::number::{CacheNumber, Half, Number, Single};
+use super::parts::Parts;
+use super::pool::Pool;
+use super::simd::{Kernel, Simd, load_some, run, store_some};
+
+/// Numbers of queries, keys and values that are worth a task of their own: some microseconds.
+const TASK: usize = 8 * 1024;
+
+/// What is the same for all rows of a layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotary<'a> {
+    /// Query heads, H.
+    pub heads: usize,
+    /// Key and value heads, Hkv.
+    pub kv_heads: usize,
+    /// Width of a query or key head, D.
+    pub width: usize,
+    /// Width of a value head, Dv.
+    pub value_width: usize,
+    /// `[rotated / 2]`: tokens in which pair `i`, which is dimensions `i` and `i + rotated / 2` of a
+    /// head, turns by one radian. The dimensions from `rotated` on stay as they are.
+    pub periods: &'a [f32],
+    /// What positions are multiplied by.
+    pub scale: f32,
+    /// `[D]`: weight of an RMS norm of each query head, before the rotation.
+    pub query_norm: Option<&'a [f32]>,
+    /// `[D]`: the same for keys.
+    pub key_norm: Option<&'a [f32]>,
+    /// Of both norms.
+    pub epsilon: f32,
+    /// How the cache stores keys and values.
+    pub number: CacheNumber,
+}
+
+/// Rows of one sequence, and where in its cache they go.
+#[derive(Debug)]
+pub struct RotarySegment<'a> {
+    /// How many.
+    pub rows: usize,
+    /// Position of the first row, for the rotation.
+    pub position: usize,
+    /// Place of the first row in the cache.
+    pub place: usize,
+    /// Places of the cache.
+    pub capacity: usize,
+    /// `[Hkv, capacity, D]`.
+    pub keys: &'a mut [u8],
+    /// `[Hkv, capacity, Dv]`.
+    pub values: &'a mut [u8],
+}
+
+/// Rows as the linear layers give them: the segments' laid end to end.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads<'a> {
+    /// `[T, H, D]`.
+    pub queries: &'a [f32],
+    /// `[T, Hkv, D]`.
+    pub keys: &'a [f32],
+    /// `[T, Hkv, Dv]`.
+    pub values: &'a [f32],
+}
+
+/// Normalizes and rotates queries into `out` `[T, H, D]`, and keys into their cache; copies values
+/// into theirs. Angles are computed in float64, so that position 1,000,000 is as exact as the first.
+///
+/// # Panics
+/// If the lengths do not fit each other or a row has no place in its cache.
+pub fn rotate(
+    pool: &Pool,
+    rotary: &Rotary<'_>,
+    heads: Heads<'_>,
+    out: &mut [f32],
+    segments: &mut [RotarySegment<'_>],
+) {
+    rotary.check(heads, out.len(), segments);
+    let caches: Vec<_> = segments
+        .iter_mut()
+        .map(|segment| Cache {
+            position: segment.position,
+            place: segment.place,
+            capacity: segment.capacity,
+            keys: Parts::new(segment.keys),
+            values: Parts::new(segment.values),
+            rows: segment.rows,
+        })
+        .collect();
+    let row = rotary.heads * rotary.width
+        + rotary.kv_heads * (rotary.width + rotary.value_width)
+        // A sine and a cosine take as long as many multiplications.
+        + 16 * rotary.periods.len();
+    let step = (TASK / row).max(1);
+    let mut tasks = Vec::new();
+    let mut row = 0;
+    for (segment, cache) in caches.iter().enumerate() {
+        for first in (0..cache.rows).step_by(step) {
+            tasks.push((segment, first, row + first));
+        }
+        row += cache.rows;
+    }
+    let out = Parts::new(out);
+    pool.run(tasks.len(), |task| {
+        let (segment, first, row) = tasks[task];
+        let cache = &caches[segment];
+        let rows = Rows {
+            rotary,
+            heads,
+            cache,
+            first,
+            count: step.min(cache.rows - first),
+            row,
+            out,
+        };
+        run(rows);
+    });
+}
+
+impl Rotary<'_> {
+    fn check(&self, heads: Heads<'_>, out: usize, segments: &[RotarySegment<'_>]) {
+        let rows: usize = segments.iter().map(|segment| segment.rows).sum();
+        let queries = rows * self.heads * self.width;
+        assert_eq!((heads.queries.len(), out), (queries, queries));
+        assert_eq!(heads.keys.len(), rows * self.kv_heads * self.width);
+        assert_eq!(heads.values.len(), rows * self.kv_heads * self.value_width);
+        assert!(2 * self.periods.len() <= self.width);
+        for norm in [self.query_norm, self.key_norm].into_iter().flatten() {
+            assert_eq!(norm.len(), self.width);
+        }
+        for segment in segments {
+            assert!(segment.place + segment.rows <= segment.capacity);
+            let places = self.kv_heads * segment.capacity * self.number.bytes();
+            assert_eq!(segment.keys.len(), places * self.width);
+            assert_eq!(segment.values.len(), places * self.value_width);
+        }
+    }
+}
+
+/// A [`RotarySegment`] whose places several tasks write.
+struct Cache<'a> {
+    rows: usize,
+    position: usize,
+    place: usize,
+    capacity: usize,
+    keys: Parts<'a, u8>,
+    values: Parts<'a, u8>,
+}
+
+/// Some rows of a segment; `row` is the first of them among all rows.
+struct Rows<'a> {
+    rotary: &'a Rotary<'a>,
+    heads: Heads<'a>,
+    cache: &'a Cache<'a>,
+    first: usize,
+    count: usize,
+    row: usize,
+    out: Parts<'a, f32>,
+}
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        match self.rotary.number {
+            CacheNumber::F32 => self.rows::<S, Single>(),
+            CacheNumber::F16 => self.rows::<S, Half>(),
+        }
+    }
+}
+
+impl Rows<'_> {
+    #[inline(always)]
+    fn rows<S: Simd, N: Number>(self) {
+        let mut turns = Turns::new(self.rotary.periods.len());
+        let mut head = vec![0.0; self.rotary.width];
+        for i in 0..self.count {
+            turns.set(self.rotary, self.cache.position + self.first + i);
+            self.queries::<S>(self.row + i, &turns);
+            let place = self.cache.place + self.first + i;
+            self.keys_and_values::<S, N>(self.row + i, place, &turns, &mut head);
+        }
+    }
+
+    #[inline(always)]
+    fn queries<S: Simd>(&self, row: usize, turns: &Turns) {
+        let Rotary { heads, width, .. } = *self.rotary;
+        let length = heads * width;
+        let queries = &self.heads.queries[row * length..][..length];
+        // SAFETY: each row belongs to one task.
+        let out = unsafe { self.out.part(row * length, length) };
+        let pairs = queries.chunks_exact(width).zip(out.chunks_exact_mut(width));
+        for (query, out) in pairs {
+            self.rotary
+                .turn::<S>(query, self.rotary.query_norm, turns, out);
+        }
+    }
+
+    #[inline(always)]
+    fn keys_and_values<S: Simd, N: Number>(
+        &self,
+        row: usize,
+        place: usize,
+        turns: &Turns,
+        head: &mut [f32],
+    ) {
+        let Rotary {
+            kv_heads,
+            width,
+            value_width,
+            ..
+        } = *self.rotary;
+        for kv_head in 0..kv_heads {
+            let from = row * kv_heads + kv_head;
+            let to = kv_head * self.cache.capacity + place;
+            let key = &self.heads.keys[from * width..][..width];
+            self.rotary
+                .turn::<S>(key, self.rotary.key_norm, turns, head);
+            let (bytes, value_bytes) = (width * N::BYTES, value_width * N::BYTES);
+            // SAFETY: each row belongs to one task, and has a place of its own.
+            let (keys, values) = unsafe {
+                let keys = self.cache.keys.part(to * bytes, bytes);
+                (keys, self.cache.values.part(to * value_bytes, value_bytes))
+            };
+            store_row::<S, N>(head, keys);
+            store_row::<S, N>(
+                &self.heads.values[from * value_width..][..value_width],
+                values,
+            );
+        }
+    }
+}
+
+impl Rotary<'_> {
+    /// One head: the norm if there is one, then the rotation.
+    #[inline(always)]
+    fn turn<S: Simd>(&self, head: &[f32], norm: Option<&[f32]>, turns: &Turns, out: &mut [f32]) {
+        if let Some(norm) = norm {
+            let (weight, width) = (Some(norm.as_ptr()), self.width);
+            // SAFETY: all are as wide as a head.
+            unsafe {
+                norm_row::<S>(head.as_ptr(), weight, width, self.epsilon, out.as_mut_ptr());
+            }
+        } else {
+            out.copy_from_slice(head);
+        }
+        let half = self.periods.len();
+        let (low, high) = out[..2 * half].split_at_mut(half);
+        for at in (0..half).step_by(8) {
+            let count = half - at;
+            // SAFETY: all four hold `half` floats.
+            unsafe {
+                let (low, high) = (low.as_mut_ptr().add(at), high.as_mut_ptr().add(at));
+                let (a, b) = (load_some::<S>(low, count), load_some::<S>(high, count));
+                let cosine = load_some::<S>(turns.cosines.as_ptr().add(at), count);
+                let sine = load_some::<S>(turns.sines.as_ptr().add(at), count);
+                let minus_sine = S::sub(S::splat(0.0), sine);
+                store_some::<S>(low, S::fma(a, cosine, S::mul(b, minus_sine)), count);
+                store_some::<S>(high, S::fma(b, cosine, S::mul(a, sine)), count);
+            }
+        }
+    }
+}
+
+/// Cosines and sines of one position's angles.
+struct Turns {
+    cosines: Vec<f32>,
+    sines: Vec<f32>,
+}
+
+impl Turns {
+    fn new(pairs: usize) -> Self {
+        Self {
+            cosines: vec![0.0; pairs],
+            sines: vec![0.0; pairs],
+        }
+    }
+
+    fn set(&mut self, rotary: &Rotary<'_>, position: usize) {
+        let position = position as f64 * f64::from(rotary.scale);
+        let turns = self.cosines.iter_mut().zip(&mut self.sines);
+        for ((cosine, sine), &period) in turns.zip(rotary.periods) {
+            let (sine_, cosine_) = (position / f64::from(period)).sin_cos();
+            (*sine, *cosine) = (sine_ as f32, cosine_ as f32);
+        }
+    }
+}
+
+/// Stores floats as numbers of the cache.
+#[inline(always)]
+fn store_row<S: Simd, N: Number>(from: &[f32], to: &mut [u8]) {
+    for at in (0..from.len()).step_by(8) {
+        let count = from.len() - at;
+        // SAFETY: `to` holds as many numbers as `from`.
+        unsafe {
+            let value = load_some::<S>(from.as_ptr().add(at), count);
+            N::store_some::<S>(to.as_mut_ptr().add(at * N::BYTES), value, count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

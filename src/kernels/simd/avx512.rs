@@ -1,0 +1,122 @@
+//! AVX-512 with VNNI, in vectors of 256 bits: products of bytes are summed in 32 bits by one
+//! instruction. Everything else is as with AVX2.
+
+use std::arch::x86_64::*;
+
+use super::avx2::Avx2;
+use super::{Kernel, Simd};
+
+/// Runs a kernel with AVX-512.
+///
+/// # Safety
+/// The processor has AVX2, FMA, F16C and AVX-512 F, BW, VL and VNNI.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx512>()
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Avx512;
+
+/// Functions that AVX2 does as well.
+macro_rules! as_avx2 {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(
+            #[inline(always)]
+            fn $name($($argument: $type),*) -> $result {
+                Avx2::$name($($argument),*)
+            }
+        )*
+    };
+}
+
+/// The same for those that take pointers.
+macro_rules! as_avx2_unsafe {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(
+            #[inline(always)]
+            unsafe fn $name($($argument: $type),*) -> $result {
+                // SAFETY: the caller's promise.
+                unsafe { Avx2::$name($($argument),*) }
+            }
+        )*
+    };
+}
+
+impl Simd for Avx512 {
+    type Floats = __m256;
+    type Integers = __m256i;
+    type Bytes = __m256i;
+    /// Eight sums of four products each.
+    type Sums = __m256i;
+
+    const WIDE_OFFSET: u8 = 0;
+    const SUMS_LIMIT: usize = i32::MAX as usize;
+
+    as_avx2! {
+        splat(value: f32) -> __m256;
+        halves(low: f32, high: f32) -> __m256;
+        add(a: __m256, b: __m256) -> __m256;
+        sub(a: __m256, b: __m256) -> __m256;
+        mul(a: __m256, b: __m256) -> __m256;
+        div(a: __m256, b: __m256) -> __m256;
+        fma(a: __m256, b: __m256, c: __m256) -> __m256;
+        max(a: __m256, b: __m256) -> __m256;
+        min(a: __m256, b: __m256) -> __m256;
+        abs(a: __m256) -> __m256;
+        sum(a: __m256) -> f32;
+        largest(a: __m256) -> f32;
+        sum4(a: [__m256; 4]) -> [f32; 4];
+        transpose_floats(rows: [__m256; 8]) -> [__m256; 8];
+        round(a: __m256) -> __m256i;
+        to_floats(a: __m256i) -> __m256;
+        scale_by_power(a: __m256, n: __m256i) -> __m256;
+        zero_integers() -> __m256i;
+        add_integers(a: __m256i, b: __m256i) -> __m256i;
+        pack(from: [__m256i; 4]) -> __m256i;
+        spread(low: u32, high: u32, shifts: &[i32; 8], mask: i32) -> __m256i;
+        deinterleave(a: __m256i, b: __m256i) -> [__m256i; 2];
+        low_nibbles(a: __m256i) -> __m256i;
+        high_nibbles(a: __m256i) -> __m256i;
+        look_up(table: &[u8; 16], a: __m256i) -> __m256i;
+        transpose(rows: [__m256i; 8]) -> [__m256i; 8];
+        zero_sums() -> __m256i;
+        prefetch(at: *const u8) -> ();
+    }
+
+    as_avx2_unsafe! {
+        pairs(from: *const f32) -> __m256;
+        load(from: *const f32) -> __m256;
+        store(to: *mut f32, value: __m256) -> ();
+        load_half(from: *const u8) -> __m256;
+        store_half(to: *mut u8, value: __m256) -> ();
+        load_bfloat(from: *const u8) -> __m256;
+        load_e4m3(from: *const u8) -> __m256;
+        load_codes(from: *const u8) -> __m256;
+        load_bytes(from: *const u8) -> __m256i;
+        store_bytes(to: *mut u8, value: __m256i) -> ();
+        splat_word(from: *const i8) -> __m256i;
+    }
+
+    #[inline(always)]
+    fn wide(a: __m256i) -> __m256i {
+        a
+    }
+
+    #[inline(always)]
+    fn dot(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: called from `run` alone, where the instructions are there.
+        unsafe { _mm256_dpbusd_epi32(sums, codes, x) }
+    }
+
+    #[inline(always)]
+    fn finish(sums: __m256i) -> __m256i {
+        sums
+    }
+
+    #[inline(always)]
+    fn dot_wide(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_dpbusd_epi32(sums, codes, x) }
+    }
+}

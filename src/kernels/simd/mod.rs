@@ -1,0 +1,225 @@
+//! Vectors of eight lanes over the instruction sets of this processor: one trait, one file each.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(test)]
+mod chosen;
+mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::OnceLock;
+
+#[cfg(test)]
+pub(super) use chosen::with_each;
+pub(super) use math::{exp, load_some, store_some, sum_of_products};
+#[cfg(test)]
+pub(super) use portable::Portable;
+
+/// Which vector instructions the kernels use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instructions {
+    /// None: plain loops.
+    Portable,
+    /// AVX2 with FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 with VNNI, in vectors of 256 bits.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// NEON with `dotprod`.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+}
+
+impl Instructions {
+    /// The best that this processor has.
+    pub fn best() -> Self {
+        static BEST: OnceLock<Instructions> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let available = Self::available();
+            available.last().copied().unwrap_or(Self::Portable)
+        })
+    }
+
+    /// All that this processor has, the best last.
+    pub fn available() -> Vec<Self> {
+        let mut found = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
+                found.push(Self::Avx2);
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+                {
+                    found.push(Self::Avx512);
+                }
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            found.push(Self::Neon);
+        }
+        found
+    }
+}
+
+impl fmt::Display for Instructions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "AVX-512 VNNI",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "NEON",
+        })
+    }
+}
+
+/// A kernel with its arguments. Implementations mark `run` as `#[inline(always)]`: it is compiled
+/// into a function that has the instructions of `S` switched on.
+pub(super) trait Kernel {
+    /// What it gives.
+    type Output;
+
+    /// Runs over the vectors `S`.
+    fn run<S: Simd>(self) -> Self::Output;
+}
+
+/// Runs a kernel with the best instructions there are; in tests, with those of `with_each`.
+#[inline]
+pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(test)]
+    let instructions = chosen::get();
+    #[cfg(not(test))]
+    let instructions = Instructions::best();
+    run_with(instructions, kernel)
+}
+
+/// Runs a kernel with chosen instructions, which this processor must have: an element of
+/// [`Instructions::available`].
+#[inline]
+pub(super) fn run_with<K: Kernel>(instructions: Instructions, kernel: K) -> K::Output {
+    match instructions {
+        Instructions::Portable => kernel.run::<portable::Portable>(),
+        // SAFETY: only what was detected is passed here.
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2 => unsafe { avx2::run(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512 => unsafe { avx512::run(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Instructions::Neon => unsafe { neon::run(kernel) },
+    }
+}
+
+/// Vectors of one instruction set: eight floats, eight integers, or 32 bytes.
+///
+/// Pointers need no alignment. Every function must be called from inside a [`Kernel`] that was
+/// started by [`run`] or [`run_with`], which makes sure that the processor has the instructions;
+/// those that take pointers also need them valid for the number of elements they name.
+pub(super) trait Simd: Copy + 'static {
+    /// Eight float32.
+    type Floats: Copy;
+    /// Eight int32.
+    type Integers: Copy;
+    /// 32 bytes.
+    type Bytes: Copy;
+    /// Running sums of products of bytes; lane `i` of the finished sums covers bytes `4i..4i+4`.
+    type Sums: Copy;
+
+    /// What is subtracted from the codes of eight bits to make them what [`Simd::dot_wide`] takes.
+    const WIDE_OFFSET: u8;
+    /// The largest sum of code × 127 × 2 over all steps that [`Simd::Sums`] holds before it must be
+    /// finished.
+    const SUMS_LIMIT: usize;
+
+    fn splat(value: f32) -> Self::Floats;
+    /// `low` in lanes 0 to 3, `high` in lanes 4 to 7.
+    fn halves(low: f32, high: f32) -> Self::Floats;
+    /// Each of four floats in two neighbouring lanes.
+    unsafe fn pairs(from: *const f32) -> Self::Floats;
+    unsafe fn load(from: *const f32) -> Self::Floats;
+    unsafe fn store(to: *mut f32, value: Self::Floats);
+    /// Eight IEEE half floats.
+    unsafe fn load_half(from: *const u8) -> Self::Floats;
+    unsafe fn store_half(to: *mut u8, value: Self::Floats);
+    /// Eight bfloat16.
+    unsafe fn load_bfloat(from: *const u8) -> Self::Floats;
+    /// Eight FP8 numbers of form E4M3.
+    unsafe fn load_e4m3(from: *const u8) -> Self::Floats;
+    /// Eight unsigned bytes as floats.
+    unsafe fn load_codes(from: *const u8) -> Self::Floats;
+
+    fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn div(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a · b + c`, rounded once.
+    fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// NaN where `b` is.
+    fn max(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// NaN where `b` is.
+    fn min(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn abs(a: Self::Floats) -> Self::Floats;
+    /// The sum of all lanes.
+    fn sum(a: Self::Floats) -> f32;
+    /// The largest lane.
+    fn largest(a: Self::Floats) -> f32;
+    /// The sums of each of four vectors.
+    fn sum4(a: [Self::Floats; 4]) -> [f32; 4];
+
+    /// The 8×8 floats of eight vectors, transposed.
+    fn transpose_floats(rows: [Self::Floats; 8]) -> [Self::Floats; 8];
+
+    /// To the nearest integer, ties to even; the value must fit.
+    fn round(a: Self::Floats) -> Self::Integers;
+    fn to_floats(a: Self::Integers) -> Self::Floats;
+    /// `a · 2^n` for n from -126 to 127.
+    fn scale_by_power(a: Self::Floats, n: Self::Integers) -> Self::Floats;
+    fn zero_integers() -> Self::Integers;
+    fn add_integers(a: Self::Integers, b: Self::Integers) -> Self::Integers;
+    /// The low bytes of 32 lanes, in order; each lane is from -128 to 127.
+    fn pack(from: [Self::Integers; 4]) -> Self::Bytes;
+    /// Lanes 0 to 3 of `low`, 4 to 7 of `high`, each shifted right by its own count and masked.
+    fn spread(low: u32, high: u32, shifts: &[i32; 8], mask: i32) -> Self::Integers;
+
+    unsafe fn load_bytes(from: *const u8) -> Self::Bytes;
+    unsafe fn store_bytes(to: *mut u8, value: Self::Bytes);
+    /// Of the 64 bytes of two vectors, those of even and those of odd index.
+    fn deinterleave(a: Self::Bytes, b: Self::Bytes) -> [Self::Bytes; 2];
+    /// The same four bytes eight times.
+    unsafe fn splat_word(from: *const i8) -> Self::Bytes;
+    fn low_nibbles(a: Self::Bytes) -> Self::Bytes;
+    fn high_nibbles(a: Self::Bytes) -> Self::Bytes;
+    /// Each byte, at most 15, replaced by its entry in the table.
+    fn look_up(table: &[u8; 16], a: Self::Bytes) -> Self::Bytes;
+    /// Codes of eight bits as [`Simd::dot_wide`] takes them.
+    fn wide(a: Self::Bytes) -> Self::Bytes;
+    /// The 8×8 words of eight vectors, transposed.
+    fn transpose(rows: [Self::Bytes; 8]) -> [Self::Bytes; 8];
+
+    fn zero_sums() -> Self::Sums;
+    /// Adds products of unsigned codes, at most 127, with signed bytes.
+    fn dot(sums: Self::Sums, codes: Self::Bytes, x: Self::Bytes) -> Self::Sums;
+    fn finish(sums: Self::Sums) -> Self::Integers;
+    /// Adds products of wide codes with signed bytes from -127 to 127.
+    fn dot_wide(sums: Self::Integers, codes: Self::Bytes, x: Self::Bytes) -> Self::Integers;
+
+    /// Asks for the cache line at an address that need not be valid.
+    fn prefetch(at: *const u8);
+}

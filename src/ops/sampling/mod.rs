@@ -1,0 +1,94 @@
+//! The next token from a row of logits, where they are: nothing is read back to choose it.
+//!
+//! Order: logit bias and penalties on the raw logits; temperature 0 takes the largest; else top-k,
+//! temperature, top-p on what is left, min-p, and a draw. The noise of a token in a draw follows from
+//! seed, position and token alone, so a text does not depend on what else is in the batch, on what
+//! was cached, or on the order in which candidates are ranked.
+
+mod device;
+mod host;
+#[cfg(test)]
+mod tests;
+
+use crate::error::Result;
+use crate::kernels::sampling::Noise;
+use crate::mlx::{Array, ops, runs_host_ops, slice};
+use crate::sample::Sampling;
+
+/// What is chosen from one row, not yet evaluated.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The token, int32 `[1]`; -1 where the logits are not finite numbers.
+    pub token: Array,
+    /// Present where the sampling asks for it.
+    pub logprobs: Option<ChoiceLogprobs>,
+}
+
+/// Log-probabilities from the raw logits.
+#[derive(Debug, Clone)]
+pub struct ChoiceLogprobs {
+    /// Of the token chosen, float32 `[1]`.
+    pub chosen: Array,
+    /// The likeliest tokens, int32 `[n]`, in no order.
+    pub top_tokens: Array,
+    /// Theirs, float32 `[n]`.
+    pub top: Array,
+}
+
+/// The tokens that penalties look back on, as arrays on the device.
+#[derive(Debug, Clone)]
+pub struct History {
+    window: usize,
+    tokens: Option<Array>,
+}
+
+impl History {
+    /// Seeded with the end of the prompt.
+    pub fn new(sampling: &Sampling, prompt: &[u32]) -> Self {
+        let window = if sampling.has_penalties() {
+            sampling.repeat_last_n.unwrap_or(usize::MAX)
+        } else {
+            0
+        };
+        let seed = &prompt[prompt.len().saturating_sub(window)..];
+        let ids: Vec<i32> = seed.iter().map(|&id| id as i32).collect();
+        let tokens = (!ids.is_empty()).then(|| Array::from_slice(&ids, &[ids.len() as i32]));
+        Self { window, tokens }
+    }
+
+    /// Notes a sampled token, int32 `[1]`.
+    fn push(&mut self, token: &Array) -> Result<()> {
+        if self.window == 0 {
+            return Ok(());
+        }
+        let all = match &self.tokens {
+            Some(tokens) => ops::concatenate(&[tokens, token], 0)?,
+            None => token.clone(),
+        };
+        let kept = i32::try_from(self.window).unwrap_or(i32::MAX);
+        self.tokens = Some(slice(&all, 0, -kept..)?);
+        Ok(())
+    }
+}
+
+/// Chooses the token that comes at `position` of a sequence, from its row of logits `[1, V]`.
+///
+/// # Errors
+/// What MLX says.
+pub fn choose(
+    logits: &Array,
+    sampling: &Sampling,
+    seed: u64,
+    position: usize,
+    history: &mut History,
+) -> Result<Choice> {
+    let noise = Noise::new(seed, position);
+    let seen = history.tokens.as_ref();
+    let choice = if runs_host_ops() {
+        host::choose(logits, sampling, noise, seen)?
+    } else {
+        device::choose(logits, sampling, noise, seen)?
+    };
+    history.push(&choice.token)?;
+    Ok(choice)
+}

@@ -1,0 +1,32 @@
+//! Weights that are one row: of norms and biases.
+
+use std::sync::Arc;
+
+use crate::mlx::Array;
+
+/// A row of weights where the ops want it.
+#[derive(Debug, Clone)]
+pub enum Vector {
+    /// An array of MLX.
+    Device(Array),
+    /// For the kernels of the CPU.
+    Host(Arc<[f32]>),
+}
+
+impl Vector {
+    /// For MLX.
+    pub fn array(&self) -> Array {
+        match self {
+            Self::Device(array) => array.clone(),
+            Self::Host(numbers) => Array::from_slice(numbers, &[numbers.len() as i32]),
+        }
+    }
+
+    /// For the kernels, where it is there for them.
+    pub fn host(&self) -> Option<&Arc<[f32]>> {
+        match self {
+            Self::Device(_) => None,
+            Self::Host(numbers) => Some(numbers),
+        }
+    }
+}
