@@ -142,23 +142,29 @@ impl Kernel for Quantize<'_> {
 /// `x` is valid for 32 floats.
 #[inline(always)]
 unsafe fn block<S: Simd>(x: *const f32) -> (S::Bytes, f32, [S::Floats; 2]) {
-    // SAFETY: the caller's promise.
-    let x: [S::Floats; 4] = std::array::from_fn(|i| unsafe { S::load(x.add(8 * i)) });
+    let mut floats = [S::splat(0.0); 4];
+    for (i, floats) in floats.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *floats = unsafe { S::load(x.add(8 * i)) };
+    }
     let largest = S::max(
-        S::max(S::abs(x[0]), S::abs(x[1])),
-        S::max(S::abs(x[2]), S::abs(x[3])),
+        S::max(S::abs(floats[0]), S::abs(floats[1])),
+        S::max(S::abs(floats[2]), S::abs(floats[3])),
     );
     let largest = S::largest(largest);
     // 0, or not a number where one of the activations is none: then the products are none either.
-    let total = S::add(S::add(x[0], x[1]), S::add(x[2], x[3]));
+    let total = S::add(S::add(floats[0], floats[1]), S::add(floats[2], floats[3]));
     let scale = largest / 127.0 + S::sum(total) * 0.0;
-    let inverse = if largest > SMALLEST {
+    let inverse = S::splat(if largest > SMALLEST {
         127.0 / largest
     } else {
         0.0
-    };
-    let rounded = x.map(|x| S::round(S::mul(x, S::splat(inverse))));
-    let floats = rounded.map(S::to_floats);
+    });
+    let mut rounded = [S::zero_integers(); 4];
+    for (rounded, floats) in rounded.iter_mut().zip(&mut floats) {
+        *rounded = S::round(S::mul(*floats, inverse));
+        *floats = S::to_floats(*rounded);
+    }
     let sums = [S::add(floats[0], floats[1]), S::add(floats[2], floats[3])];
     (S::pack(rounded), scale, sums)
 }

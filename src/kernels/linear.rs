@@ -1,6 +1,8 @@
 //! `y = W x` for several matrices at once, with what comes before and after: one region of tasks.
 
+use std::cmp::Reverse;
 use std::iter;
+use std::ops::Range;
 
 use super::activations::Activations;
 use super::floats::{self, FEW, Floats, is_split};
@@ -10,8 +12,8 @@ use super::matrix::{Format, Matrix};
 use super::matvec::{self, Vector};
 use super::pool::Pool;
 
-/// Bytes of weights that a task of a decode step reads, at most about.
-const TASK_BYTES: usize = 1 << 17;
+/// Bytes of weights that are worth a task of their own in a decode step: a microsecond.
+const TASK_BYTES: usize = 1 << 14;
 
 /// Panels of a task, at most.
 const PANELS: usize = 4;
@@ -76,8 +78,8 @@ struct Plan<'a> {
     product: Shared<'a>,
     /// For the matrix and the one that it gates.
     factors: [Factor<'a>; 2],
-    rows_of_task: usize,
-    first_task: usize,
+    /// The rows of each task.
+    tasks: Vec<Range<usize>>,
 }
 
 /// Activations as a matrix of one format meets them.
@@ -120,20 +122,18 @@ pub(super) fn multiply_each<'a>(
     arithmetic: Arithmetic,
     products: impl Iterator<Item = (&'a Input, Product<'a>)>,
 ) {
-    let mut tasks = 0;
     let plans: Vec<Plan<'_>> = products
-        .map(|(input, product)| {
-            let plan = Plan::new(product, input, arithmetic, pool.threads(), tasks);
-            tasks += plan.product.matrix.rows().div_ceil(plan.rows_of_task);
-            plan
-        })
+        .map(|(input, product)| Plan::new(product, input, arithmetic, pool.threads()))
         .collect();
-    pool.run(tasks, |task| {
-        let after = plans.partition_point(|plan| plan.first_task <= task);
-        let plan = &plans[after - 1];
-        let first = (task - plan.first_task) * plan.rows_of_task;
-        let count = plan.rows_of_task.min(plan.product.matrix.rows() - first);
-        plan.run(pool, first, count);
+    let mut tasks: Vec<(&Plan<'_>, &Range<usize>)> = plans
+        .iter()
+        .flat_map(|plan| plan.tasks.iter().map(move |rows| (plan, rows)))
+        .collect();
+    // The small ones last, so that all threads end together.
+    tasks.sort_by_key(|(plan, rows)| Reverse(rows.len() * plan.product.matrix.row_bytes()));
+    pool.run(tasks.len(), |task| {
+        let (plan, rows) = tasks[task];
+        plan.run(pool, rows.clone());
     });
 }
 
@@ -202,13 +202,7 @@ impl Input {
 }
 
 impl<'a> Plan<'a> {
-    fn new(
-        product: Product<'a>,
-        input: &'a Input,
-        arithmetic: Arithmetic,
-        threads: usize,
-        first_task: usize,
-    ) -> Self {
+    fn new(product: Product<'a>, input: &'a Input, arithmetic: Arithmetic, threads: usize) -> Self {
         let Product {
             matrix,
             bias,
@@ -229,14 +223,18 @@ impl<'a> Plan<'a> {
         };
         let by_rows =
             input.tokens == 1 || !is_integer(matrix.format(), arithmetic) && input.tokens <= FEW;
-        // Neighbouring rows are made faster by one thread; all threads should end together.
-        let share = matrix.rows().div_ceil(TASKS_PER_THREAD * threads);
-        let most = if by_rows {
-            TASK_BYTES * matrix.rows() / matrix.bytes().max(1)
+        let rows = matrix.rows();
+        let tasks = if by_rows {
+            halving(rows, threads, TASK_BYTES * rows / matrix.bytes().max(1))
         } else {
-            PANEL * PANELS
+            // Neighbouring rows are made faster by one thread; all threads should end together.
+            let count = rows
+                .div_ceil(TASKS_PER_THREAD * threads)
+                .min(PANEL * PANELS);
+            let count = count.next_multiple_of(PANEL);
+            let starts = (0..rows).step_by(count.max(1));
+            starts.map(|start| start..rows.min(start + count)).collect()
         };
-        let rows_of_task = share.min(most).max(1).next_multiple_of(PANEL);
         Self {
             tokens: input.tokens,
             factors: [input.factor(matrix.format(), arithmetic), other],
@@ -246,14 +244,13 @@ impl<'a> Plan<'a> {
                 then,
                 out: out.as_mut_ptr(),
             },
-            rows_of_task,
-            first_task,
+            tasks,
         }
     }
 
-    /// Rows `first..first + count` for all tokens.
-    fn run(&self, pool: &Pool, first: usize, count: usize) {
-        let tokens = self.tokens;
+    /// Some of the rows for all tokens.
+    fn run(&self, pool: &Pool, Range { start: first, end }: Range<usize>) {
+        let (tokens, count) = (self.tokens, end - first);
         let Shared {
             matrix, bias, then, ..
         } = self.product;
@@ -280,6 +277,25 @@ impl<'a> Plan<'a> {
             }
         }
     }
+}
+
+/// Cuts rows in tasks of which each round takes about half of what is left: long ones first, which
+/// read memory faster, and short ones in the end, so that all threads end at about the same time.
+fn halving(rows: usize, threads: usize, smallest: usize) -> Vec<Range<usize>> {
+    let mut tasks = Vec::new();
+    let mut start = 0;
+    while start < rows {
+        // Not a half: at distances of a power of two, streams meet in the same bank of the memory.
+        let count = (9 * (rows - start) / (10 * threads)).max(smallest).max(1);
+        for _ in 0..threads {
+            let end = rows.min(start + count);
+            if start < end {
+                tasks.push(start..end);
+            }
+            start = end;
+        }
+    }
+    tasks
 }
 
 fn add_bias(tile: &mut [f32], bias: Option<&[f32]>, first: usize, count: usize) {

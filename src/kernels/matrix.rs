@@ -98,17 +98,24 @@ impl Number {
             .zip(bytes.chunks_exact(8 * self.size()))
         {
             // SAFETY: both hold eight numbers.
-            unsafe {
-                let numbers = match self {
-                    Self::Float32 => S::load(bytes.as_ptr().cast()),
-                    Self::Float16 => S::load_half(bytes.as_ptr()),
-                    Self::Bfloat16 => S::load_bfloat(bytes.as_ptr()),
-                };
-                S::store(out.as_mut_ptr(), numbers);
-            }
+            unsafe { S::store(out.as_mut_ptr(), self.eight::<S>(bytes.as_ptr())) };
         }
         for (out, bytes) in rest.iter_mut().zip(tail.chunks_exact(self.size())) {
             *out = self.one(bytes);
+        }
+    }
+
+    /// # Safety
+    /// The pointer is valid for eight numbers.
+    #[inline(always)]
+    unsafe fn eight<S: Simd>(self, from: *const u8) -> S::Floats {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::Float32 => S::load(from.cast()),
+                Self::Float16 => S::load_half(from),
+                Self::Bfloat16 => S::load_bfloat(from),
+            }
         }
     }
 
@@ -298,9 +305,15 @@ impl Matrix {
     #[inline(always)]
     pub(super) fn read_scales<S: Simd>(&self, rows: Range<usize>, out: &mut [f32]) {
         let groups = self.columns / self.format.group();
-        let size = groups * self.format.scale_bytes();
-        let scales = &self.scales[rows.start * size..rows.end * size];
-        let out = &mut out[..rows.len() * groups];
+        self.read_group_scales::<S>(rows.start * groups..rows.end * groups, out);
+    }
+
+    /// The same for groups counted over all rows.
+    #[inline(always)]
+    fn read_group_scales<S: Simd>(&self, groups: Range<usize>, out: &mut [f32]) {
+        let size = self.format.scale_bytes();
+        let scales = &self.scales[groups.start * size..groups.end * size];
+        let out = &mut out[..groups.len()];
         match self.format {
             Format::Dense(_) => {}
             Format::Affine { number, .. } => number.read::<S>(scales, out),
@@ -317,6 +330,45 @@ impl Matrix {
         }
     }
 
+    /// The scales and biases of eight groups, counted over all rows; zeros for those past `count`.
+    #[inline(always)]
+    pub(super) fn eight_numbers<S: Simd>(
+        &self,
+        first: usize,
+        count: usize,
+    ) -> (S::Floats, S::Floats) {
+        let zero = S::splat(0.0);
+        let size = self.format.scale_bytes();
+        let scales = &self.scales[first * size..];
+        if count < 8 || scales.len() < 8 * size {
+            let mut numbers = [[0.0; 8]; 2];
+            let [some_scales, some_biases] = &mut numbers;
+            let groups = first..first + count.min(8);
+            self.read_group_scales::<S>(groups.clone(), some_scales);
+            self.read_group_biases::<S>(groups, some_biases);
+            // SAFETY: both hold eight.
+            return unsafe { (S::load(some_scales.as_ptr()), S::load(some_biases.as_ptr())) };
+        }
+        // SAFETY: eight scales are there, and as many biases.
+        unsafe {
+            match self.format {
+                Format::Affine { number, .. } => (
+                    number.eight::<S>(scales.as_ptr()),
+                    number.eight::<S>(self.biases[first * size..].as_ptr()),
+                ),
+                Format::Nvfp4 => (S::load_e4m3(scales.as_ptr()), zero),
+                Format::Mxfp4 | Format::Mxfp8 => {
+                    let mut powers = [0.0; 8];
+                    for (power, &exponent) in powers.iter_mut().zip(scales) {
+                        *power = power_of_two(exponent);
+                    }
+                    (S::load(powers.as_ptr()), zero)
+                }
+                Format::Dense(_) => (zero, zero),
+            }
+        }
+    }
+
     /// The biases of rows, one a group, row after row, for codes that stand for `code + offset` in
     /// units of the scales.
     #[inline(always)]
@@ -329,17 +381,23 @@ impl Matrix {
     ) {
         let groups = self.columns / self.format.group();
         let out = &mut out[..rows.len() * groups];
-        if let Format::Affine { number, .. } = self.format {
-            let size = groups * number.size();
-            number.read::<S>(&self.biases[rows.start * size..rows.end * size], out);
-            if offset == 0.0 {
-                return;
-            }
-        } else {
-            out.fill(0.0);
+        self.read_group_biases::<S>(rows.start * groups..rows.end * groups, out);
+        if offset == 0.0 {
+            return;
         }
         for (out, scale) in out.iter_mut().zip(scales) {
             *out += offset * scale;
+        }
+    }
+
+    #[inline(always)]
+    fn read_group_biases<S: Simd>(&self, groups: Range<usize>, out: &mut [f32]) {
+        let out = &mut out[..groups.len()];
+        if let Format::Affine { number, .. } = self.format {
+            let bytes = groups.start * number.size()..groups.end * number.size();
+            number.read::<S>(&self.biases[bytes], out);
+        } else {
+            out.fill(0.0);
         }
     }
 

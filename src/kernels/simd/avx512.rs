@@ -52,6 +52,9 @@ impl Simd for Avx512 {
 
     const WIDE_OFFSET: u8 = 0;
     const SUMS_LIMIT: usize = i32::MAX as usize;
+    // Measured on Zen 4: 32 GB/s with two threads, 24 as with AVX2.
+    const STREAMS: usize = 2;
+    const AHEAD: usize = 0;
 
     as_avx2! {
         splat(value: f32) -> __m256;

@@ -147,6 +147,11 @@ pub(super) trait Simd: Copy + 'static {
     /// The largest sum of code × 127 × 2 over all steps that [`Simd::Sums`] holds before it must be
     /// finished.
     const SUMS_LIMIT: usize;
+    /// How many distant streams processors with these instructions read fastest from memory: 2 or 4.
+    const STREAMS: usize;
+    /// How far ahead of the reading they are asked for, in bytes; 0 where the processor itself looks
+    /// far enough ahead.
+    const AHEAD: usize;
 
     fn splat(value: f32) -> Self::Floats;
     /// `low` in lanes 0 to 3, `high` in lanes 4 to 7.

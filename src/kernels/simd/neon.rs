@@ -45,6 +45,8 @@ impl Simd for Neon {
 
     const WIDE_OFFSET: u8 = 128;
     const SUMS_LIMIT: usize = i32::MAX as usize;
+    const STREAMS: usize = 4;
+    const AHEAD: usize = 2048;
 
     #[inline(always)]
     fn splat(value: f32) -> float32x4x2_t {

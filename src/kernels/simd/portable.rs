@@ -33,6 +33,8 @@ impl Simd for Portable {
 
     const WIDE_OFFSET: u8 = 0;
     const SUMS_LIMIT: usize = i32::MAX as usize;
+    const STREAMS: usize = 4;
+    const AHEAD: usize = 0;
 
     fn splat(value: f32) -> [f32; 8] {
         [value; 8]
