@@ -89,33 +89,31 @@ impl Number {
     /// Reads as many numbers as `out` holds.
     #[inline(always)]
     pub(super) fn read<S: Simd>(self, bytes: &[u8], out: &mut [f32]) {
-        let eights = out.len() / 8;
-        let (whole, rest) = out.split_at_mut(8 * eights);
-        let (bytes, tail) =
-            bytes[..self.size() * (whole.len() + rest.len())].split_at(self.size() * whole.len());
-        for (out, bytes) in whole
-            .chunks_exact_mut(8)
-            .zip(bytes.chunks_exact(8 * self.size()))
-        {
-            // SAFETY: both hold eight numbers.
-            unsafe { S::store(out.as_mut_ptr(), self.eight::<S>(bytes.as_ptr())) };
+        let (eights, rest) = out.as_chunks_mut::<8>();
+        let (whole, tail) = bytes.split_at(8 * self.size() * eights.len());
+        // SAFETY: `whole` holds as many numbers as `eights`.
+        unsafe {
+            let from = whole.as_ptr();
+            match self {
+                Self::Float32 => {
+                    for (i, out) in eights.iter_mut().enumerate() {
+                        S::store(out.as_mut_ptr(), S::load(from.add(32 * i).cast()));
+                    }
+                }
+                Self::Float16 => {
+                    for (i, out) in eights.iter_mut().enumerate() {
+                        S::store(out.as_mut_ptr(), S::load_half(from.add(16 * i)));
+                    }
+                }
+                Self::Bfloat16 => {
+                    for (i, out) in eights.iter_mut().enumerate() {
+                        S::store(out.as_mut_ptr(), S::load_bfloat(from.add(16 * i)));
+                    }
+                }
+            }
         }
         for (out, bytes) in rest.iter_mut().zip(tail.chunks_exact(self.size())) {
             *out = self.one(bytes);
-        }
-    }
-
-    /// # Safety
-    /// The pointer is valid for eight numbers.
-    #[inline(always)]
-    unsafe fn eight<S: Simd>(self, from: *const u8) -> S::Floats {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                Self::Float32 => S::load(from.cast()),
-                Self::Float16 => S::load_half(from),
-                Self::Bfloat16 => S::load_bfloat(from),
-            }
         }
     }
 
@@ -330,41 +328,16 @@ impl Matrix {
         }
     }
 
-    /// The scales and biases of eight groups, counted over all rows; zeros for those past `count`.
+    /// Asks for the scales and biases of a row, which need not be there.
     #[inline(always)]
-    pub(super) fn eight_numbers<S: Simd>(
-        &self,
-        first: usize,
-        count: usize,
-    ) -> (S::Floats, S::Floats) {
-        let zero = S::splat(0.0);
-        let size = self.format.scale_bytes();
-        let scales = &self.scales[first * size..];
-        if count < 8 || scales.len() < 8 * size {
-            let mut numbers = [[0.0; 8]; 2];
-            let [some_scales, some_biases] = &mut numbers;
-            let groups = first..first + count.min(8);
-            self.read_group_scales::<S>(groups.clone(), some_scales);
-            self.read_group_biases::<S>(groups, some_biases);
-            // SAFETY: both hold eight.
-            return unsafe { (S::load(some_scales.as_ptr()), S::load(some_biases.as_ptr())) };
+    pub(super) fn prefetch_numbers<S: Simd>(&self, row: usize) {
+        if S::AHEAD == 0 {
+            return;
         }
-        // SAFETY: eight scales are there, and as many biases.
-        unsafe {
-            match self.format {
-                Format::Affine { number, .. } => (
-                    number.eight::<S>(scales.as_ptr()),
-                    number.eight::<S>(self.biases[first * size..].as_ptr()),
-                ),
-                Format::Nvfp4 => (S::load_e4m3(scales.as_ptr()), zero),
-                Format::Mxfp4 | Format::Mxfp8 => {
-                    let mut powers = [0.0; 8];
-                    for (power, &exponent) in powers.iter_mut().zip(scales) {
-                        *power = power_of_two(exponent);
-                    }
-                    (S::load(powers.as_ptr()), zero)
-                }
-                Format::Dense(_) => (zero, zero),
+        for numbers in [&self.scales, &self.biases] {
+            let size = numbers.len() / self.rows;
+            for line in (0..size).step_by(64) {
+                S::prefetch(numbers.as_ptr().wrapping_add(row * size + line));
             }
         }
     }

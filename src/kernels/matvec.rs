@@ -7,7 +7,11 @@ use super::activations::Activations;
 use super::codes::{Bits, CHUNK, Codes, Floats4, Nibbles, Wide};
 use super::floats::is_split;
 use super::matrix::{Format, Matrix};
-use super::simd::{self, Kernel, Simd};
+use super::scratch::Scratch;
+use super::simd::{self, Kernel, Simd, load_some};
+
+/// Rows of a part whose scales are made floats at once: they stay in the nearest cache.
+const ROWS: usize = 16;
 
 /// One row of activations as the rows of a matrix of one format meet it.
 #[derive(Debug)]
@@ -17,15 +21,13 @@ pub(super) struct Vector<'a> {
     /// As the lanes of the products need them: `[chunks][8]` for split codes, `[chunks][2]` for
     /// others.
     scales: Vec<f32>,
-    /// Over the format's groups, and zeros to the next multiple of 8.
+    /// Over the format's groups.
     sums: Vec<f32>,
 }
 
 impl<'a> Vector<'a> {
     /// The only row of `x`, which is in the order of the format.
     pub(super) fn new(x: &'a Activations, format: Format) -> Self {
-        let mut sums = x.group_sums(format.group());
-        sums.resize(sums.len().next_multiple_of(8), 0.0);
         let mut scales = x.scales.clone();
         if is_split(format) {
             scales.clear();
@@ -36,7 +38,7 @@ impl<'a> Vector<'a> {
         Self {
             codes: &x.codes,
             scales,
-            sums,
+            sums: x.group_sums(format.group()),
         }
     }
 }
@@ -108,74 +110,67 @@ impl<C: Codes, const GROUP: usize> Rows<'_, C, GROUP> {
     fn side_by_side<S: Simd, const N: usize>(&mut self) {
         let Range { start, end } = self.0.rows;
         let part = (end - start) / N;
-        for row in start..start + part {
-            self.rows::<S, N>(row, part);
+        for row in (0..part).step_by(ROWS) {
+            self.block::<S, N>(start + row, part, ROWS.min(part - row));
         }
-        for row in start + N * part..end {
-            self.rows::<S, 1>(row, 0);
+        for row in (start + N * part..end).step_by(ROWS) {
+            self.block::<S, 1>(row, 0, ROWS.min(end - row));
         }
     }
 
-    /// `N` rows, so far apart.
+    /// `count` rows from `first` on of each of `N` parts, so far apart. Their scales and biases, which
+    /// lie row after row, are made floats at once.
     #[inline(always)]
-    fn rows<S: Simd, const N: usize>(&mut self, first: usize, distance: usize) {
-        let (matrix, x, start) = (self.0.matrix, self.0.x, self.0.rows.start);
-        let mut codes: [&[u8]; N] = [&[]; N];
-        for (i, codes) in codes.iter_mut().enumerate() {
-            *codes = matrix.row_codes(first + i * distance);
-        }
-        let mut sums = [S::splat(0.0); N];
+    fn block<S: Simd, const N: usize>(&mut self, first: usize, distance: usize, count: usize) {
+        let matrix = self.0.matrix;
         let groups = matrix.columns() / GROUP;
-        // Chunks that lie whole in a row.
-        let whole = codes[0].len() / C::BYTES;
-        for group in (0..groups).step_by(8) {
-            let mut scales = [[0.0; 8]; N];
-            // SAFETY: sums are there for all groups and to the next multiple of 8.
-            let total = unsafe { S::load(x.sums.as_ptr().add(group)) };
-            for i in 0..N {
-                let at = (first + i * distance) * groups + group;
-                let (scale, bias) = matrix.eight_numbers::<S>(at, groups - group);
-                let bias = S::fma(S::splat(offset::<S, C>()), scale, bias);
-                sums[i] = S::fma(bias, total, sums[i]);
-                // SAFETY: there is room for eight.
-                unsafe { S::store(scales[i].as_mut_ptr(), scale) };
-            }
-            let chunks = group * GROUP / CHUNK..((group + 8) * GROUP / CHUNK).min(whole);
-            for chunk in chunks.clone() {
-                for i in 0..N {
-                    // SAFETY: the chunk lies in the row, and its scales among the eight.
-                    unsafe {
-                        let from = codes[i].as_ptr().add(chunk * C::BYTES);
-                        if S::AHEAD > 0 {
-                            for line in 0..C::BYTES.div_ceil(64) {
-                                S::prefetch(from.wrapping_add(S::AHEAD + 64 * line));
-                            }
-                        }
-                        let scales = scales[i].as_ptr();
-                        let scales = scales.add((chunk - chunks.start) * CHUNK / GROUP);
-                        sums[i] = x.chunk::<S, C, GROUP>(sums[i], from, scales, chunk);
-                    }
-                }
-            }
-            // The last chunk may be a part of one.
-            if whole * CHUNK < matrix.columns() && group + 8 >= groups {
-                for i in 0..N {
-                    let mut tail = [0; CHUNK];
-                    let rest = &codes[i][whole * C::BYTES..];
-                    tail[..rest.len()].copy_from_slice(rest);
-                    let scales = &scales[i][(whole - chunks.start) * CHUNK / GROUP..];
-                    // SAFETY: the tail is a chunk; what of its scales is not there meets zeros.
-                    unsafe {
-                        let scales = scales.as_ptr();
-                        sums[i] = x.chunk::<S, C, GROUP>(sums[i], tail.as_ptr(), scales, whole);
-                    }
-                }
-            }
-        }
+        // Vectors reach past the last.
+        let part = count * groups + 8;
+        let mut numbers = Scratch::new(2 * N * part);
+        let (scales, biases) = numbers.split_at_mut(N * part);
         for i in 0..N {
-            self.0.out[first - start + i * distance] = S::sum(sums[i]) * C::UNIT;
+            let rows = first + i * distance..first + i * distance + count;
+            let scales = &mut scales[i * part..][..part];
+            let biases = &mut biases[i * part..][..part];
+            matrix.read_scales::<S>(rows.clone(), scales);
+            matrix.read_biases::<S>(rows, scales, offset::<S, C>(), biases);
+        }
+        for row in 0..count {
+            let mut rows = [Row::NONE; N];
+            for (i, to) in rows.iter_mut().enumerate() {
+                let at = i * part + row * groups;
+                *to = Row {
+                    codes: matrix.row_codes(first + row + i * distance),
+                    scales: &scales[at..],
+                    biases: &biases[at..][..groups],
+                };
+                // The next block's.
+                matrix.prefetch_numbers::<S>(first + row + ROWS + i * distance);
+            }
+            let sums = self.0.x.rows::<S, C, GROUP, N>(&rows);
+            for (i, sum) in sums.into_iter().enumerate() {
+                self.0.out[first + row + i * distance - self.0.rows.start] = sum;
+            }
         }
     }
+}
+
+/// One row of weights.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    codes: &'a [u8],
+    /// One a group, and more.
+    scales: &'a [f32],
+    /// One a group.
+    biases: &'a [f32],
+}
+
+impl Row<'_> {
+    const NONE: Self = Row {
+        codes: &[],
+        scales: &[],
+        biases: &[],
+    };
 }
 
 /// What is added to codes, in units of the scales.
@@ -186,6 +181,60 @@ fn offset<S: Simd, C: Codes>() -> f32 {
 }
 
 impl Vector<'_> {
+    /// The products with `N` rows.
+    #[inline(always)]
+    fn rows<S: Simd, C: Codes, const GROUP: usize, const N: usize>(
+        &self,
+        rows: &[Row<'_>; N],
+    ) -> [f32; N] {
+        let mut sums = [S::splat(0.0); N];
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            for group in (0..row.biases.len()).step_by(8) {
+                let count = row.biases.len() - group;
+                // SAFETY: there are as many sums as biases.
+                unsafe {
+                    let bias = load_some::<S>(row.biases.as_ptr().add(group), count);
+                    let total = load_some::<S>(self.sums[group..].as_ptr(), count);
+                    *sums = S::fma(bias, total, *sums);
+                }
+            }
+        }
+        let codes = rows[0].codes.len();
+        // Chunks that lie whole in a row.
+        let whole = codes / C::BYTES;
+        for chunk in 0..whole {
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                // SAFETY: the chunk lies in the row, and there are scales for all groups and more.
+                unsafe {
+                    let from = row.codes.as_ptr().add(chunk * C::BYTES);
+                    // Once for each cache line.
+                    if S::AHEAD > 0 && chunk * C::BYTES % 64 < C::BYTES {
+                        S::prefetch(from.wrapping_add(S::AHEAD));
+                    }
+                    let scales = row.scales.as_ptr().add(chunk * CHUNK / GROUP);
+                    *sums = self.chunk::<S, C, GROUP>(*sums, from, scales, chunk);
+                }
+            }
+        }
+        if whole * C::BYTES < codes {
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                let mut tail = [0; CHUNK];
+                let rest = &row.codes[whole * C::BYTES..];
+                tail[..rest.len()].copy_from_slice(rest);
+                // SAFETY: the tail is a chunk; what of its scales is not there meets zeros.
+                unsafe {
+                    let scales = row.scales.as_ptr().add(whole * CHUNK / GROUP);
+                    *sums = self.chunk::<S, C, GROUP>(*sums, tail.as_ptr(), scales, whole);
+                }
+            }
+        }
+        let mut out = [0.0; N];
+        for (out, sums) in out.iter_mut().zip(sums) {
+            *out = S::sum(sums) * C::UNIT;
+        }
+        out
+    }
+
     /// Adds one chunk of a row.
     ///
     /// # Safety
