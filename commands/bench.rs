@@ -14,7 +14,7 @@ use std::num::NonZero;
 use std::thread;
 
 use jiff::Timestamp;
-use mlxr::engine::model_stepper::ModelStepper;
+use mlxr::engine::stepper::Stepper;
 use mlxr::mlx::{Device, memory};
 use mlxr::models::{SHAPES, Source};
 use mlxr::progress::{Progress, Unit};
@@ -166,7 +166,7 @@ impl Bencher<'_> {
     fn measure(
         &self,
         test: &Test,
-        stepper: &mut ModelStepper,
+        stepper: &mut Box<dyn Stepper>,
         tokens: &mut Tokens,
     ) -> Result<Option<Row>> {
         let name = match test.sequences {
@@ -194,14 +194,18 @@ impl Bencher<'_> {
         self.progress.finish(&name);
         let slot = sequences.first();
         let cache_bytes = slot.map(|slot| stepper.cache_bytes_per_token(slot));
+        let peak_memory = match self.subject.model.device {
+            Device::Cpu => None,
+            Device::Gpu => Some(memory::usage()?.peak),
+        };
         let row = Row::new(
             self.subject,
             &Measured {
                 test,
                 samples: &samples,
                 began,
-                cache_bytes_per_token: cache_bytes.transpose()?.unwrap_or(0),
-                peak_memory: memory::usage()?.peak,
+                cache_bytes_per_token: cache_bytes.unwrap_or(0),
+                peak_memory,
             },
         );
         sequences.close(stepper);

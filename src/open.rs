@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::default_sampling;
 use crate::engine::Engine;
-use crate::engine::model_stepper::ModelStepper;
+use crate::engine::model_stepper;
+use crate::engine::stepper::Stepper;
 use crate::error::Result;
 use crate::files::ModelFiles;
 use crate::kernels::pool;
@@ -132,7 +133,7 @@ pub fn open_stepper(
     source: &Source,
     options: &LoadOptions,
     progress: &dyn Progress,
-) -> Result<(ModelStepper, ModelDescription)> {
+) -> Result<(Box<dyn Stepper>, ModelDescription)> {
     stepper(source, options, progress, Instant::now())
 }
 
@@ -141,7 +142,7 @@ fn stepper(
     options: &LoadOptions,
     progress: &dyn Progress,
     begin: Instant,
-) -> Result<(ModelStepper, ModelDescription)> {
+) -> Result<(Box<dyn Stepper>, ModelDescription)> {
     let (device, library) = timed(begin, || {
         mlx::open(options.device, options.library.as_deref())
     })?;
@@ -171,7 +172,7 @@ fn stepper(
             weights,
         },
     };
-    Ok((ModelStepper::new(loaded.model, device), description))
+    Ok((model_stepper::new(loaded.model, device), description))
 }
 
 fn timed<T>(begin: Instant, work: impl FnOnce() -> Result<T>) -> Result<(T, Span)> {

@@ -201,6 +201,10 @@ mod tests {
             100
         }
 
+        fn cache_bytes_per_token(&self, _: Slot) -> usize {
+            0
+        }
+
         fn prefill_chunk(&self) -> usize {
             5
         }

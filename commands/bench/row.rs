@@ -52,8 +52,8 @@ pub(crate) struct Row {
     /// Bytes per second.
     pub(crate) device_bandwidth_measured: Option<f64>,
     pub(crate) pct_bandwidth: Option<f64>,
-    /// Bytes that MLX's allocator held at most, weights in mapped files not counted.
-    pub(crate) peak_memory: usize,
+    /// Bytes that MLX's allocator held at most, where MLX computes.
+    pub(crate) peak_memory: Option<usize>,
     pub(crate) baseline_ts: Option<f64>,
     /// Of the median rates: above 1 is faster than the baseline.
     pub(crate) baseline_ratio: Option<f64>,
@@ -80,7 +80,7 @@ pub(crate) struct Measured<'a> {
     pub(crate) began: String,
     /// Bytes of keys and values of one token of one sequence.
     pub(crate) cache_bytes_per_token: usize,
-    pub(crate) peak_memory: usize,
+    pub(crate) peak_memory: Option<usize>,
 }
 
 impl Row {
@@ -268,7 +268,7 @@ pub(crate) mod tests {
             samples: &samples.collect::<Vec<_>>(),
             began: String::new(),
             cache_bytes_per_token: 10,
-            peak_memory: 0,
+            peak_memory: None,
         };
         Row::new(&subject, &measured)
     }

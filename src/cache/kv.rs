@@ -2,16 +2,26 @@
 
 use crate::error::Result;
 use crate::mlx::{Array, ops, slice, slice_update};
-use crate::ops::attention::HostCache;
+use crate::ops::attention::{HostCache, HostSegment};
 
 /// Positions by which the buffers grow (reference: 256).
 const STEP: i32 = 256;
 
-/// Buffers `[1, Hkv, capacity, D]` whose first `length` positions hold the sequence.
+/// Buffers whose first `length` positions hold the sequence.
 #[derive(Debug, Default)]
 pub struct KvCache {
-    buffers: Option<(Array, Array)>,
+    buffers: Buffers,
     length: i32,
+}
+
+/// Keys and values, where whoever computes wants them.
+#[derive(Debug, Default)]
+enum Buffers {
+    #[default]
+    Empty,
+    /// `[1, Hkv, capacity, D]` each.
+    Device(Array, Array),
+    Host(HostCache),
 }
 
 impl KvCache {
@@ -26,11 +36,22 @@ impl KvCache {
         self.length = self.length.min(length as i32);
     }
 
-    /// The buffers.
+    /// The arrays that hold the state on a device.
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.buffers
-            .iter()
-            .flat_map(|(keys, values)| [keys, values])
+        let arrays = match &self.buffers {
+            Buffers::Device(keys, values) => Some([keys, values]),
+            Buffers::Empty | Buffers::Host(_) => None,
+        };
+        arrays.into_iter().flatten()
+    }
+
+    /// Bytes of one position.
+    pub fn bytes_per_position(&self) -> usize {
+        if let Buffers::Host(cache) = &self.buffers {
+            return cache.bytes_per_position();
+        }
+        let per_position = |buffer: &Array| buffer.nbytes() / (buffer.shape()[2] as usize).max(1);
+        self.arrays().map(per_position).sum()
     }
 
     /// Appends `[L, Hkv, D]` each; gives all keys and all values, `[1, Hkv, length, D]`.
@@ -39,45 +60,36 @@ impl KvCache {
     /// What MLX says.
     pub fn append(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         let end = self.length + keys.shape()[0];
-        let (old_keys, old_values) = self
-            .buffers
-            .take()
-            .map_or((None, None), |(keys, values)| (Some(keys), Some(values)));
+        let (old_keys, old_values) = match std::mem::take(&mut self.buffers) {
+            Buffers::Device(keys, values) => (Some(keys), Some(values)),
+            Buffers::Empty | Buffers::Host(_) => (None, None),
+        };
         let keys = self.write(old_keys, keys)?;
         let values = self.write(old_values, values)?;
         self.length = end;
         let views = (slice(&keys, 2, ..end)?, slice(&values, 2, ..end)?);
-        self.buffers = Some((keys, values));
+        self.buffers = Buffers::Device(keys, values);
         Ok(views)
     }
 
-    /// Hands the buffers out for a step of the kernels that appends so many rows; what the step
-    /// gives is to be put back by [`Self::put`].
-    pub fn take(&mut self, rows: usize) -> HostCache {
-        let capacity = |buffer: &Array| buffer.shape()[2] as usize;
-        let old = self.buffers.take();
-        let old = old.map(|(keys, values)| {
-            let capacity = capacity(&keys);
-            (keys, values, capacity)
-        });
-        let (length, room) = (self.length(), old.as_ref().map_or(0, |(_, _, room)| *room));
-        let capacity = if length + rows <= room {
-            room
-        } else {
-            (length + rows).next_multiple_of(STEP as usize)
+    /// Hands the buffers out for a step of the kernels that appends so many rows, to be put back by
+    /// [`Self::put`].
+    pub fn take(&mut self, rows: usize) -> HostSegment {
+        let cache = match std::mem::take(&mut self.buffers) {
+            Buffers::Host(cache) => cache,
+            Buffers::Empty | Buffers::Device(..) => HostCache::default(),
         };
-        HostCache {
+        HostSegment {
             rows,
-            length,
-            old,
-            capacity,
+            length: self.length(),
+            cache,
         }
     }
 
-    /// Puts back what became of the buffers of [`Self::take`], with so many rows more.
-    pub fn put(&mut self, buffers: (Array, Array), rows: usize) {
-        self.length += rows as i32;
-        self.buffers = Some(buffers);
+    /// Puts back what [`Self::take`] gave, with its rows appended.
+    pub fn put(&mut self, segment: HostSegment) {
+        self.length += segment.rows as i32;
+        self.buffers = Buffers::Host(segment.cache);
     }
 
     /// `buffer` with `rows` `[L, Hkv, D]` written after the first `length` positions.

@@ -6,8 +6,9 @@ pub use kv::KvCache;
 
 use crate::error::Result;
 use crate::mlx::{Array, ops, slice};
-use crate::ops::attention::{Attention, HostCache};
+use crate::ops::attention::{Attention, HostSegment};
 use crate::ops::batch::Batch;
+use crate::ops::tensor::Tensor;
 
 /// The state of one sequence: a cache for each layer, all of the same length.
 #[derive(Debug, Default)]
@@ -36,7 +37,12 @@ impl SequenceCache {
         self.length()
     }
 
-    /// The arrays that hold the state: evaluated, they need no graph any more.
+    /// Bytes of one token; 0 in an empty cache.
+    pub fn bytes_per_token(&self) -> usize {
+        self.layers.iter().map(KvCache::bytes_per_position).sum()
+    }
+
+    /// The arrays that hold the state on a device: evaluated, they need no graph any more.
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {
         self.layers.iter().flat_map(KvCache::arrays)
     }
@@ -54,31 +60,33 @@ pub fn attend(
     batch: &Batch,
     caches: &mut [&mut SequenceCache],
     layer: usize,
-    [queries, keys, values]: &[Array; 3],
-) -> Result<Array> {
+    [queries, keys, values]: &[Tensor; 3],
+) -> Result<Tensor> {
     if let Some(number) = attention.host {
         let taken = batch.segments.iter().map(|segment| {
             let cache = &mut caches[segment.sequence].layers[layer];
-            cache.take(segment.length as usize)
+            cache.take(segment.length)
         });
-        let taken: Vec<HostCache> = taken.collect();
-        let (out, buffers) = attention.on_host(number, &taken, queries, keys, values)?;
-        for (segment, buffers) in batch.segments.iter().zip(buffers) {
-            caches[segment.sequence].layers[layer].put(buffers, segment.length as usize);
+        let mut taken: Vec<HostSegment> = taken.collect();
+        let rows = [queries.host()?, keys.host()?, values.host()?];
+        let out = attention.on_host(number, &mut taken, rows)?;
+        for (segment, taken) in batch.segments.iter().zip(taken) {
+            caches[segment.sequence].layers[layer].put(taken);
         }
-        return Ok(out);
+        return Ok(Tensor::Host(out));
     }
-    let (queries, keys, values) = attention.turned(batch, queries, keys, values)?;
+    let (queries, keys, values) =
+        attention.turned(batch, queries.device()?, keys.device()?, values.device()?)?;
     let mut outputs = Vec::with_capacity(batch.segments.len());
     for segment in &batch.segments {
-        let rows = segment.row..segment.row + segment.length;
+        let rows = segment.row as i32..(segment.row + segment.length) as i32;
         let part = |array: &Array| slice(array, 0, rows.clone());
         let cache = &mut caches[segment.sequence].layers[layer];
         let (keys, values) = cache.append(&part(&keys)?, &part(&values)?)?;
         outputs.push(attention.causal(&part(&queries)?, &keys, &values)?);
     }
-    match outputs.as_slice() {
-        [output] => Ok(output.clone()),
-        outputs => Ok(ops::concatenate(outputs, 0)?),
-    }
+    Ok(Tensor::Device(match outputs.as_slice() {
+        [output] => output.clone(),
+        outputs => ops::concatenate(outputs, 0)?,
+    }))
 }

@@ -139,6 +139,10 @@ impl Stepper for Fake {
         self.context
     }
 
+    fn cache_bytes_per_token(&self, _: Slot) -> usize {
+        0
+    }
+
     fn prefill_chunk(&self) -> usize {
         self.chunk
     }

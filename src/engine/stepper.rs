@@ -51,6 +51,9 @@ pub trait Stepper {
     /// Tokens of prompts that one step should take at most, in all.
     fn prefill_chunk(&self) -> usize;
 
+    /// Bytes that the cache of `slot` holds for each of its tokens; 0 for an empty one.
+    fn cache_bytes_per_token(&self, slot: Slot) -> usize;
+
     /// A new, empty sequence.
     fn open(&mut self) -> Result<Slot>;
 
@@ -79,4 +82,48 @@ pub trait Stepper {
 
     /// Ends a sequence and frees its cache.
     fn close(&mut self, slot: Slot);
+}
+
+impl<S: Stepper + ?Sized> Stepper for Box<S> {
+    fn context(&self) -> usize {
+        (**self).context()
+    }
+
+    fn prefill_chunk(&self) -> usize {
+        (**self).prefill_chunk()
+    }
+
+    fn cache_bytes_per_token(&self, slot: Slot) -> usize {
+        (**self).cache_bytes_per_token(slot)
+    }
+
+    fn open(&mut self) -> Result<Slot> {
+        (**self).open()
+    }
+
+    fn sampling(
+        &mut self,
+        slot: Slot,
+        sampling: &Sampling,
+        seed: u64,
+        prompt: &[u32],
+    ) -> Result<()> {
+        (**self).sampling(slot, sampling, seed, prompt)
+    }
+
+    fn rewind(&mut self, slot: Slot, length: usize) -> Result<usize> {
+        (**self).rewind(slot, length)
+    }
+
+    fn step(&mut self, work: &[Work]) -> Result<()> {
+        (**self).step(work)
+    }
+
+    fn collect(&mut self) -> Result<Vec<Sampled>> {
+        (**self).collect()
+    }
+
+    fn close(&mut self, slot: Slot) {
+        (**self).close(slot);
+    }
 }

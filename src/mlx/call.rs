@@ -55,19 +55,10 @@ pub(super) fn optional_int(value: i32) -> mlx_sys::mlx_optional_int {
 pub(super) struct ArrayVector(mlx_sys::mlx_vector_array);
 
 impl ArrayVector {
-    pub(super) fn new(arrays: &[&Array]) -> Self {
-        // SAFETY: each array is valid; the vector keeps references of its own.
-        unsafe {
-            let vector = mlx_sys::mlx_vector_array_new();
-            for array in arrays {
-                mlx_sys::mlx_vector_array_append_value(vector, array.as_ptr());
-            }
-            Self(vector)
-        }
-    }
-
-    pub(super) fn handle(&self) -> mlx_sys::mlx_vector_array {
-        self.0
+    /// None.
+    pub(super) fn new() -> Self {
+        // SAFETY: makes an empty vector.
+        Self(unsafe { mlx_sys::mlx_vector_array_new() })
     }
 
     pub(super) fn handle_mut(&mut self) -> *mut mlx_sys::mlx_vector_array {

@@ -5,7 +5,6 @@
 mod bits;
 mod call;
 mod device;
-mod host;
 mod mapped;
 pub mod memory;
 mod quantized;
@@ -13,7 +12,6 @@ mod slice;
 
 pub use bits::{bitwise_xor, right_shift};
 pub use device::{Device, DeviceChoice, computes_on_cpu, library_version, open, synchronize};
-pub use host::{Buffer, BufferMut, Element, Output, host_op, runs_host_ops, take_failure};
 pub use mapped::{Bytes, MappedFile, array_over};
 pub use mlx_rs::{Array, Dtype, fast, ops, transforms::async_eval, transforms::eval};
 pub use quantized::{Mode, Packing, dequantize, quantize, quantized_matmul};

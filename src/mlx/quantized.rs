@@ -123,7 +123,7 @@ pub fn dequantize(
 /// # Errors
 /// What MLX says: the group size must divide the inputs.
 pub fn quantize(w: &Array, packing: Packing) -> Result<(Array, Array, Option<Array>)> {
-    let mut parts = ArrayVector::new(&[]);
+    let mut parts = ArrayVector::new();
     // SAFETY: all handles are valid for the call.
     check(unsafe {
         mlx_sys::mlx_quantize(

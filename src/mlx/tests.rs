@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
@@ -96,99 +95,6 @@ fn memory_is_counted_and_its_bounds_are_kept() {
     assert_eq!(memory::limit_pool(before).unwrap(), 123 << 20);
     let before = memory::limit_total(77 << 30).unwrap();
     assert_eq!(memory::limit_total(before).unwrap(), 77 << 30);
-}
-
-#[test]
-fn a_host_function_is_a_node_of_the_graph() {
-    cpu();
-    let x = Array::from_slice(&[1f32, 2.0, 3.0, 4.0], &[2, 2]);
-    let twice = |x: &Array| {
-        host_op(
-            "twice",
-            &[x],
-            &[Output::new(&[2, 2], Dtype::Float32)],
-            |inputs, outputs| {
-                let source = inputs[0].as_slice::<f32>().unwrap();
-                for (out, value) in outputs[0]
-                    .as_mut_slice::<f32>()
-                    .unwrap()
-                    .iter_mut()
-                    .zip(source)
-                {
-                    *out = value * 2.0;
-                }
-            },
-        )
-        .unwrap()
-        .remove(0)
-    };
-    let sum = twice(&twice(&x.transpose().unwrap())).add(&x).unwrap();
-    assert_eq!(to_vec(&sum).unwrap(), [5.0, 14.0, 11.0, 20.0]);
-}
-
-#[test]
-fn a_host_function_that_panics_gives_zeros() {
-    cpu();
-    let x = Array::from_slice(&[1f32, 2.0], &[2]);
-    let out = host_op(
-        "broken",
-        &[&x],
-        &[Output::new(&[2], Dtype::Float32)],
-        |_, _| panic!("on purpose"),
-    );
-    assert_eq!(to_vec(&out.unwrap()[0]).unwrap(), [0.0, 0.0]);
-    let failure = take_failure().unwrap_err().to_string();
-    assert_eq!(failure, "MLX: a kernel failed: on purpose");
-    take_failure().unwrap();
-}
-
-/// Adds 1 in place and says where.
-fn grown(x: &Array, place: &Arc<AtomicUsize>) -> Array {
-    let place = Arc::clone(place);
-    let shape = x.shape().to_vec();
-    let output = Output::new(&shape, Dtype::Float32).taking_over(0);
-    let mut out = host_op("grown", &[x], &[output], move |_, outputs| {
-        let numbers = outputs[0].as_mut_slice::<f32>().unwrap();
-        place.store(numbers.as_ptr().addr(), Ordering::Relaxed);
-        for number in numbers {
-            *number += 1.0;
-        }
-    });
-    out.as_mut().unwrap().remove(0)
-}
-
-#[test]
-fn an_output_takes_over_the_buffer_of_an_input() {
-    cpu();
-    let (first, second) = (Arc::default(), Arc::default());
-    let zero = Array::from_slice(&[0f32, 1.0, 2.0], &[3]);
-    // Queued while the first is not evaluated yet, as steps are.
-    let once = grown(&zero, &first);
-    async_eval([&once]).unwrap();
-    let twice = grown(&once, &second);
-    assert_eq!(to_vec(&twice).unwrap(), [2.0, 3.0, 4.0]);
-    assert_eq!(
-        first.load(Ordering::Relaxed),
-        second.load(Ordering::Relaxed)
-    );
-}
-
-#[test]
-fn host_functions_see_inputs_in_row_major_order() {
-    cpu();
-    let x = Array::from_slice(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]);
-    let turned = x.transpose().unwrap();
-    let out = host_op(
-        "copy",
-        &[&turned],
-        &[Output::new(&[6], Dtype::Float32)],
-        |inputs, outputs| {
-            let source = inputs[0].as_slice::<f32>().unwrap();
-            outputs[0].as_mut_slice().unwrap().copy_from_slice(source);
-        },
-    );
-    let found = to_vec(&out.unwrap()[0]).unwrap();
-    assert_eq!(found, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
 }
 
 #[test]

@@ -4,7 +4,6 @@ use super::{Loader, Model, Spec};
 use crate::cache::{SequenceCache, attend};
 use crate::config;
 use crate::error::Result;
-use crate::mlx::Array;
 use crate::ops::attention::Attention as Heads;
 use crate::ops::batch::Batch;
 use crate::ops::embedding::Embedding;
@@ -12,6 +11,7 @@ use crate::ops::linear::{Linear, project};
 use crate::ops::mlp::SwiGlu as Mlp;
 use crate::ops::norm::RmsNorm;
 use crate::ops::rope::Rope;
+use crate::ops::tensor::Tensor;
 
 pub(super) const SPEC: Spec = Spec {
     names: &["LlamaForCausalLM"],
@@ -109,11 +109,11 @@ impl Attention {
     fn add_to(
         &self,
         norm: &RmsNorm,
-        x: &Array,
+        x: &Tensor,
         batch: &Batch,
         caches: &mut [&mut SequenceCache],
         layer: usize,
-    ) -> Result<Array> {
+    ) -> Result<Tensor> {
         let projected = project(norm, [&self.query, &self.key, &self.value], x)?;
         let attended = attend(&self.heads, batch, caches, layer, &projected)?;
         self.output.add_to(x, &attended)
@@ -146,11 +146,11 @@ impl Block {
 
     fn forward(
         &self,
-        x: &Array,
+        x: &Tensor,
         batch: &Batch,
         caches: &mut [&mut SequenceCache],
         layer: usize,
-    ) -> Result<Array> {
+    ) -> Result<Tensor> {
         let norm = &self.attention_norm;
         let x = self.attention.add_to(norm, x, batch, caches, layer)?;
         self.mlp.add_to(&self.mlp_norm, &x)
@@ -201,15 +201,15 @@ impl Model for Llama {
         SequenceCache::new(self.blocks.len())
     }
 
-    fn forward(&self, batch: &Batch, caches: &mut [&mut SequenceCache]) -> Result<Array> {
-        let mut x = self.embedding.forward(&batch.tokens)?;
+    fn forward(&self, batch: &Batch, caches: &mut [&mut SequenceCache]) -> Result<Tensor> {
+        let mut x = self.embedding.forward(batch)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x, batch, caches, layer)?;
         }
         Ok(x)
     }
 
-    fn logits(&self, hidden: &Array) -> Result<Array> {
+    fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let [logits] = project(&self.norm, [&self.head], hidden)?;
         Ok(logits)
     }

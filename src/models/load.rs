@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::kernels::CacheNumber;
 use crate::kernels::linear::Arithmetic;
 use crate::kernels::matrix::{Format, Matrix as HostWeights, Number, Part};
-use crate::mlx::{Array, Dtype, Mode, Packing, eval, runs_host_ops};
+use crate::mlx::{Array, Dtype, Mode, Packing, computes_on_cpu, eval};
 use crate::ops::embedding::Embedding;
 use crate::ops::host::HostMatrix;
 use crate::ops::linear::{Linear, Matrix};
@@ -65,7 +65,7 @@ impl<'a> Loader<'a> {
             weights,
             quantization,
             precision,
-            host: runs_host_ops() && precision != Precision::Stored,
+            host: computes_on_cpu(),
             progress,
             skipped: RefCell::default(),
             embeddings: RefCell::default(),

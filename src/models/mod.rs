@@ -18,8 +18,8 @@ use crate::cache::SequenceCache;
 use crate::config::{self, PackingConfig};
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
-use crate::mlx::Array;
 use crate::ops::batch::Batch;
+use crate::ops::tensor::Tensor;
 use crate::progress::Progress;
 use crate::weights::Weights;
 
@@ -59,14 +59,14 @@ pub trait Model {
     ///
     /// # Errors
     /// What MLX says; the caches of the batch are then not usable any more.
-    fn forward(&self, batch: &Batch, caches: &mut [&mut SequenceCache]) -> Result<Array>;
+    fn forward(&self, batch: &Batch, caches: &mut [&mut SequenceCache]) -> Result<Tensor>;
 
     /// The last norm and the head: logits `[R, vocabulary]` of chosen rows `[R, hidden]` of the
     /// hidden states.
     ///
     /// # Errors
     /// What MLX says.
-    fn logits(&self, hidden: &Array) -> Result<Array>;
+    fn logits(&self, hidden: &Tensor) -> Result<Tensor>;
 }
 
 /// Where a model comes from.

@@ -167,7 +167,7 @@ impl Shape {
 mod tests {
     use super::SHAPES;
     use crate::error::Result;
-    use crate::mlx::{Array, DeviceChoice, eval, open, to_vec};
+    use crate::mlx::{DeviceChoice, open};
     use crate::models::{Precision, Source, load};
     use crate::ops::batch::Batch;
     use crate::progress::Silent;
@@ -203,12 +203,10 @@ mod tests {
         let packing = packing.map(|packing| packing.parse().unwrap());
         let loaded = load(&Source::Random(small, packing), Precision::Float32, &Silent)?;
         let mut cache = loaded.model.new_cache();
-        let tokens = Array::from_slice(&[5_i32, 77, 900], &[3]);
-        let batch = Batch::new(&[(0, 0, tokens)])?;
+        let batch = Batch::new(&[(0, 0, &[5, 77, 900])])?;
         let hidden = loaded.model.forward(&batch, &mut [&mut cache])?;
         let logits = loaded.model.logits(&hidden)?;
-        eval([&logits])?;
-        Ok((to_vec(&logits)?, loaded.quantization))
+        Ok((logits.into_numbers()?, loaded.quantization))
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! Scaled dot-product attention with what belongs to it: norms of heads and rotary positions.
 
-use std::sync::Arc;
-
 use super::batch::Batch;
-use super::host::{floats, floats_mut};
 use super::norm::RmsNorm;
 use super::rope::Rope;
-use super::vector::Vector;
-use crate::error::{Error, Result};
+use super::tensor::{Rows, misplaced};
+use crate::error::Result;
 use crate::kernels::attention::{Attention as HostAttention, AttentionSegment, attend};
 use crate::kernels::rotary::{Heads, Rotary, RotarySegment, rotate};
 use crate::kernels::{CacheNumber, pool};
-use crate::mlx::{Array, BufferMut, Dtype, Output, fast, host_op};
+use crate::mlx::{Array, fast};
+
+/// Positions by which caches grow (reference: 256).
+const STEP: usize = 256;
 
 /// What all layers of a kind have in common, and the norms of one of them.
 #[derive(Debug, Clone)]
@@ -34,17 +34,51 @@ pub struct Attention {
     pub host: Option<CacheNumber>,
 }
 
-/// A segment's cache in a step of the kernels: buffers `[1, Hkv, capacity, D]`, if there are any yet.
-#[derive(Debug)]
+/// Keys and values of one sequence in one layer, for the kernels of the CPU.
+#[derive(Debug, Default)]
 pub struct HostCache {
+    /// Positions that there is room for.
+    capacity: usize,
+    /// `[Hkv, capacity, D]`.
+    keys: Vec<u8>,
+    /// `[Hkv, capacity, D]`.
+    values: Vec<u8>,
+}
+
+/// A segment's part in an attention of the kernels.
+#[derive(Debug)]
+pub struct HostSegment {
     /// Rows that are appended.
     pub rows: usize,
-    /// Rows that are there.
+    /// Positions that are there before.
     pub length: usize,
-    /// Keys and values so far, and the rows that they have room for.
-    pub old: Option<(Array, Array, usize)>,
-    /// Rows that the new buffers are to have room for.
-    pub capacity: usize,
+    /// Their keys and values.
+    pub cache: HostCache,
+}
+
+impl HostCache {
+    /// Bytes of one position.
+    pub fn bytes_per_position(&self) -> usize {
+        (self.keys.len() + self.values.len()) / self.capacity.max(1)
+    }
+
+    /// Makes room for so many positions of so many heads, rows of `bytes` each; keeps the first
+    /// `length`.
+    fn reserve(&mut self, positions: usize, length: usize, heads: usize, bytes: usize) {
+        if positions <= self.capacity {
+            return;
+        }
+        let capacity = positions.next_multiple_of(STEP);
+        for buffer in [&mut self.keys, &mut self.values] {
+            let mut grown = vec![0; heads * capacity * bytes];
+            let old = buffer.chunks_exact((self.capacity * bytes).max(1));
+            for (new, old) in grown.chunks_exact_mut(capacity * bytes).zip(old) {
+                new[..length * bytes].copy_from_slice(&old[..length * bytes]);
+            }
+            *buffer = grown;
+        }
+        self.capacity = capacity;
+    }
 }
 
 impl Attention {
@@ -59,6 +93,7 @@ impl Attention {
         keys: &Array,
         values: &Array,
     ) -> Result<(Array, Array, Array)> {
+        let positions = batch.positions()?;
         let heads = |x: &Array| x.reshape(&[x.shape()[0], -1, self.width as i32]);
         let normed = |x: Array, norm: &Option<RmsNorm>| match norm {
             Some(norm) => norm.forward(&x),
@@ -67,8 +102,8 @@ impl Attention {
         let queries = normed(heads(queries)?, &self.query_norm)?;
         let keys = normed(heads(keys)?, &self.key_norm)?;
         Ok((
-            self.rope.forward(&queries, &batch.positions)?,
-            self.rope.forward(&keys, &batch.positions)?,
+            self.rope.forward(&queries, positions)?,
+            self.rope.forward(&keys, positions)?,
             heads(values)?,
         ))
     }
@@ -91,177 +126,52 @@ impl Attention {
         Ok(out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[length, -1])?)
     }
 
-    /// All of it for a whole batch as one node of the CPU: `queries` `[T, H·D]`, `keys` and `values`
-    /// `[T, Hkv·D]`, each segment appended to its cache and attending over it. Gives `[T, H·D]` and
-    /// the new buffers of each cache.
+    /// All of it for a whole batch by the kernels: each segment is appended to its cache and attends
+    /// over it. `queries` `[T, H·D]`, `keys` and `values` `[T, Hkv·D]`; gives `[T, H·D]`.
     ///
     /// # Errors
-    /// What MLX says.
+    /// [`Error::Mlx`] where the model is not on the host.
     pub fn on_host(
         &self,
         number: CacheNumber,
-        caches: &[HostCache],
-        queries: &Array,
-        keys: &Array,
-        values: &Array,
-    ) -> Result<(Array, Vec<(Array, Array)>)> {
-        let dtype = match number {
-            CacheNumber::F16 => Dtype::Float16,
-            CacheNumber::F32 => Dtype::Float32,
-        };
-        let mut inputs = vec![queries, keys, values];
-        let shapes: Vec<[i32; 4]> = caches
-            .iter()
-            .map(|cache| {
-                [
-                    1,
-                    self.kv_heads as i32,
-                    cache.capacity as i32,
-                    self.width as i32,
-                ]
-            })
-            .collect();
-        let mut outputs = vec![Output::new(queries.shape(), Dtype::Float32)];
-        let mut steps = Vec::with_capacity(caches.len());
-        for (cache, shape) in caches.iter().zip(&shapes) {
-            let new = Output::new(shape, dtype);
-            let mut step = Step {
-                rows: cache.rows,
-                length: cache.length,
-                capacity: cache.capacity,
-                grown_from: None,
-            };
-            match &cache.old {
-                Some((keys, values, capacity)) if *capacity == cache.capacity => {
-                    outputs.push(new.taking_over(inputs.len()));
-                    outputs.push(new.taking_over(inputs.len() + 1));
-                    inputs.extend([keys, values]);
-                }
-                Some((keys, values, capacity)) => {
-                    step.grown_from = Some((inputs.len(), *capacity));
-                    outputs.extend([new, new]);
-                    inputs.extend([keys, values]);
-                }
-                None => outputs.extend([new, new]),
-            }
-            steps.push(step);
+        segments: &mut [HostSegment],
+        [queries, keys, values]: [&Rows; 3],
+    ) -> Result<Rows> {
+        let bytes = self.width * number.bytes();
+        for segment in &mut *segments {
+            let positions = segment.length + segment.rows;
+            let cache = &mut segment.cache;
+            cache.reserve(positions, segment.length, self.kv_heads, bytes);
         }
-        let layer = HostLayer {
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            width: self.width,
-            scale: self.scale,
-            periods: self.rope.host_periods(),
-            position_scale: self.rope.position_scale(),
-            query_norm: host_norm(self.query_norm.as_ref())?,
-            key_norm: host_norm(self.key_norm.as_ref())?,
-            epsilon: self.query_norm.as_ref().map_or(0.0, |norm| norm.epsilon),
-            number,
-        };
-        let results = host_op("attention", &inputs, &outputs, move |inputs, outputs| {
-            let (out, buffers) = outputs.split_at_mut(1);
-            for (step, buffers) in steps.iter().zip(buffers.chunks_exact_mut(2)) {
-                if let Some((input, capacity)) = step.grown_from {
-                    layer.grow(inputs[input].bytes(), capacity, step, &mut buffers[0]);
-                    layer.grow(inputs[input + 1].bytes(), capacity, step, &mut buffers[1]);
-                }
-            }
-            let heads = Heads {
-                queries: floats(&inputs[0]),
-                keys: floats(&inputs[1]),
-                values: floats(&inputs[2]),
-            };
-            layer.run(&steps, heads, buffers, floats_mut(&mut out[0]));
-        })?;
-        let mut results = results.into_iter();
-        let out = results.next();
-        let mut buffers = Vec::new();
-        while let (Some(keys), Some(values)) = (results.next(), results.next()) {
-            buffers.push((keys, values));
-        }
-        let out = out.ok_or_else(|| Error::Mlx("attention gave nothing".to_owned()))?;
-        Ok((out, buffers))
-    }
-}
-
-fn host_norm(norm: Option<&RmsNorm>) -> Result<Option<Arc<[f32]>>> {
-    let Some(norm) = norm else { return Ok(None) };
-    match &norm.weight {
-        Vector::Host(weight) => Ok(Some(Arc::clone(weight))),
-        Vector::Device(_) => Err(Error::Mlx("a norm's weight is not on the host".to_owned())),
-    }
-}
-
-/// One segment of a node.
-struct Step {
-    rows: usize,
-    length: usize,
-    capacity: usize,
-    /// The input with the keys before, and the rows that it has room for.
-    grown_from: Option<(usize, usize)>,
-}
-
-/// What a node keeps of its layer.
-struct HostLayer {
-    heads: usize,
-    kv_heads: usize,
-    width: usize,
-    scale: f32,
-    periods: Arc<[f32]>,
-    position_scale: f32,
-    query_norm: Option<Arc<[f32]>>,
-    key_norm: Option<Arc<[f32]>>,
-    epsilon: f32,
-    number: CacheNumber,
-}
-
-impl HostLayer {
-    /// Copies the rows of every head to where they are in a larger buffer.
-    fn grow(&self, old: &[u8], old_capacity: usize, step: &Step, new: &mut BufferMut<'_>) {
-        let row = self.width * self.number.bytes();
-        let heads = old.chunks_exact(old_capacity * row);
-        for (old, new) in heads.zip(new.bytes_mut().chunks_exact_mut(step.capacity * row)) {
-            new[..step.length * row].copy_from_slice(&old[..step.length * row]);
-        }
-    }
-
-    fn run(
-        &self,
-        steps: &[Step],
-        heads: Heads<'_>,
-        buffers: &mut [BufferMut<'_>],
-        out: &mut [f32],
-    ) {
         let rotary = Rotary {
             heads: self.heads,
             kv_heads: self.kv_heads,
             width: self.width,
             value_width: self.width,
-            periods: &self.periods,
-            scale: self.position_scale,
-            query_norm: self.query_norm.as_deref(),
-            key_norm: self.key_norm.as_deref(),
-            epsilon: self.epsilon,
-            number: self.number,
+            periods: self.rope.host_periods(),
+            scale: self.rope.position_scale(),
+            query_norm: host_norm(self.query_norm.as_ref())?,
+            key_norm: host_norm(self.key_norm.as_ref())?,
+            epsilon: self.query_norm.as_ref().map_or(0.0, |norm| norm.epsilon),
+            number,
         };
-        let mut queries = vec![0.0; heads.queries.len()];
-        let mut places: Vec<RotarySegment<'_>> = steps
-            .iter()
-            .zip(buffers.chunks_exact_mut(2))
-            .filter_map(|(step, pair)| {
-                let [keys, values] = pair else { return None };
-                Some(RotarySegment {
-                    rows: step.rows,
-                    position: step.length,
-                    place: step.length,
-                    capacity: step.capacity,
-                    keys: keys.bytes_mut(),
-                    values: values.bytes_mut(),
-                })
-            })
-            .collect();
-        rotate(pool::shared(), &rotary, heads, &mut queries, &mut places);
-        drop(places);
+        let heads = Heads {
+            queries: &queries.numbers,
+            keys: &keys.numbers,
+            values: &values.numbers,
+        };
+        let mut turned = Rows::new(queries.count(), queries.width);
+        let places = segments.iter_mut().map(|segment| RotarySegment {
+            rows: segment.rows,
+            position: segment.length,
+            place: segment.length,
+            capacity: segment.cache.capacity,
+            keys: &mut segment.cache.keys,
+            values: &mut segment.cache.values,
+        });
+        let mut places: Vec<_> = places.collect();
+        let pool = pool::shared();
+        rotate(pool, &rotary, heads, &mut turned.numbers, &mut places);
         let attention = HostAttention {
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -271,19 +181,29 @@ impl HostLayer {
             window: None,
             soft_cap: None,
             sinks: None,
-            number: self.number,
+            number,
         };
-        let segments: Vec<AttentionSegment<'_>> = steps
-            .iter()
-            .zip(buffers.chunks_exact(2))
-            .map(|(step, pair)| AttentionSegment {
-                rows: step.rows,
-                length: step.length + step.rows,
-                capacity: step.capacity,
-                keys: pair[0].bytes(),
-                values: pair[1].bytes(),
-            })
-            .collect();
-        attend(pool::shared(), &attention, &segments, &queries, out);
+        let segments = segments.iter().map(|segment| AttentionSegment {
+            rows: segment.rows,
+            length: segment.length + segment.rows,
+            capacity: segment.cache.capacity,
+            keys: &segment.cache.keys,
+            values: &segment.cache.values,
+        });
+        let segments: Vec<_> = segments.collect();
+        let mut out = Rows::new(queries.count(), queries.width);
+        attend(
+            pool,
+            &attention,
+            &segments,
+            &turned.numbers,
+            &mut out.numbers,
+        );
+        Ok(out)
     }
+}
+
+fn host_norm(norm: Option<&RmsNorm>) -> Result<Option<&[f32]>> {
+    norm.map(|norm| norm.weight.host().ok_or_else(misplaced))
+        .transpose()
 }

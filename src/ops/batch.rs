@@ -1,7 +1,7 @@
 //! What one forward works on: tokens of several sequences laid end to end, and whose they are.
 
-use crate::error::Result;
-use crate::mlx::Array;
+use crate::error::{Error, Result};
+use crate::mlx::{Array, computes_on_cpu, ops};
 
 /// A run of tokens of one sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,22 +9,34 @@ pub struct Segment {
     /// Which of the forward's caches it belongs to.
     pub sequence: usize,
     /// Its first row in the batch.
-    pub row: i32,
+    pub row: usize,
     /// Its number of rows, at least 1.
-    pub length: i32,
+    pub length: usize,
     /// The position of its first token in the sequence.
-    pub position: i32,
+    pub position: usize,
 }
 
 /// Tokens of several sequences, `[T]`, without padding.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Token ids, `[T]`, int32 or uint32.
-    pub tokens: Array,
-    /// The position of each token in its sequence, `[T]`, int32.
-    pub positions: Array,
+    /// Which tokens.
+    pub ids: Ids,
     /// Contiguous runs that cover all rows in order.
     pub segments: Vec<Segment>,
+}
+
+/// Token ids, where whoever computes wants them.
+#[derive(Debug, Clone)]
+pub enum Ids {
+    /// For MLX.
+    Device {
+        /// `[T]`, int32 or uint32.
+        tokens: Array,
+        /// The position of each token in its sequence, `[T]`, int32.
+        positions: Array,
+    },
+    /// `[T]`, for the kernels of the CPU.
+    Host(Vec<i32>),
 }
 
 impl Batch {
@@ -32,31 +44,76 @@ impl Batch {
     ///
     /// # Errors
     /// What MLX says.
-    pub fn new(pieces: &[(usize, usize, Array)]) -> Result<Self> {
-        let mut segments = Vec::with_capacity(pieces.len());
-        let mut positions = Vec::new();
-        let mut row = 0;
-        for (sequence, position, tokens) in pieces {
-            let (length, position) = (tokens.shape()[0], *position as i32);
-            segments.push(Segment {
-                sequence: *sequence,
-                row,
-                length,
-                position,
+    pub fn new(pieces: &[(usize, usize, &[i32])]) -> Result<Self> {
+        if computes_on_cpu() {
+            let lengths = pieces
+                .iter()
+                .map(|&(sequence, position, ids)| (sequence, position, ids.len()));
+            let ids = pieces.iter().flat_map(|(_, _, ids)| *ids).copied();
+            return Ok(Self {
+                ids: Ids::Host(ids.collect()),
+                segments: segments(lengths),
             });
-            positions.extend(position..position + length);
-            row += length;
         }
+        let array = |ids: &[i32]| Array::from_slice(ids, &[ids.len() as i32]);
+        let pieces = pieces.iter();
+        let pieces = pieces.map(|&(sequence, position, ids)| (sequence, position, array(ids)));
+        Self::of_arrays(&pieces.collect::<Vec<_>>())
+    }
+
+    /// The same of ids that are on the device and not read yet.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn of_arrays(pieces: &[(usize, usize, Array)]) -> Result<Self> {
+        let lengths = pieces
+            .iter()
+            .map(|(sequence, position, tokens)| (*sequence, *position, tokens.shape()[0] as usize));
+        let segments = segments(lengths);
+        let positions: Vec<i32> = segments
+            .iter()
+            .flat_map(|segment| segment.position..segment.position + segment.length)
+            .map(|position| position as i32)
+            .collect();
         let tokens = if let [(_, _, tokens)] = pieces {
             tokens.clone()
         } else {
             let parts: Vec<&Array> = pieces.iter().map(|(_, _, tokens)| tokens).collect();
-            crate::mlx::ops::concatenate(&parts, 0)?
+            ops::concatenate(&parts, 0)?
         };
         Ok(Self {
-            tokens,
-            positions: Array::from_slice(&positions, &[row]),
+            ids: Ids::Device {
+                tokens,
+                positions: Array::from_slice(&positions, &[positions.len() as i32]),
+            },
             segments,
         })
     }
+
+    /// Positions of all tokens, for MLX.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] where the batch is on the host.
+    pub fn positions(&self) -> Result<&Array> {
+        match &self.ids {
+            Ids::Device { positions, .. } => Ok(positions),
+            Ids::Host(_) => Err(Error::Mlx("a batch on the host has no arrays".to_owned())),
+        }
+    }
+}
+
+/// Runs of `(sequence, position, length)`, one after the other.
+fn segments(pieces: impl Iterator<Item = (usize, usize, usize)>) -> Vec<Segment> {
+    let mut next = 0;
+    let place = |(sequence, position, length)| {
+        let row = next;
+        next += length;
+        Segment {
+            sequence,
+            row,
+            length,
+            position,
+        }
+    };
+    pieces.map(place).collect()
 }

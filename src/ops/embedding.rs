@@ -1,7 +1,8 @@
 //! Token ids to rows of a matrix.
 
-use super::host::node;
+use super::batch::{Batch, Ids};
 use super::linear::{Linear, Matrix};
+use super::tensor::{Rows, Tensor, misplaced};
 use crate::error::Result;
 use crate::kernels::embedding::look_up;
 use crate::kernels::pool;
@@ -17,11 +18,23 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// Ids `[T]` to rows `[T, hidden]`. Of packed rows only these are unpacked.
+    /// The rows of a batch's tokens, `[T, hidden]`. Of packed rows only these are unpacked.
     ///
     /// # Errors
     /// What MLX says.
-    pub fn forward(&self, ids: &Array) -> Result<Array> {
+    pub fn forward(&self, batch: &Batch) -> Result<Tensor> {
+        match (&self.matrix, &batch.ids) {
+            (Matrix::Host(matrix), Ids::Host(ids)) => {
+                let mut out = Rows::new(ids.len(), matrix.weights.columns());
+                look_up(pool::shared(), &matrix.weights, ids, &mut out.numbers);
+                Ok(Tensor::Host(out))
+            }
+            (_, Ids::Device { tokens, .. }) => self.on_device(tokens).map(Tensor::Device),
+            (_, Ids::Host(_)) => Err(misplaced()),
+        }
+    }
+
+    fn on_device(&self, ids: &Array) -> Result<Array> {
         match &self.matrix {
             Matrix::Dense(weight) => Ok(weight.take_axis(ids, 0)?.as_dtype(self.dtype)?),
             Matrix::Packed {
@@ -37,15 +50,7 @@ impl Embedding {
                 let (weight, scales) = (weight.take_axis(ids, 0)?, scales.take_axis(ids, 0)?);
                 dequantize(&weight, &scales, biases.as_ref(), *packing, self.dtype)
             }
-            Matrix::Host(matrix) => {
-                let weights = matrix.weights.clone();
-                let shape = [ids.shape()[0], weights.columns() as i32];
-                let ids = ids.as_dtype(Dtype::Int32)?;
-                node("embedding", &[&ids], &shape, move |inputs, out| {
-                    let ids = inputs[0].as_slice().unwrap_or_default();
-                    look_up(pool::shared(), &weights, ids, out);
-                })
-            }
+            Matrix::Host(_) => Err(misplaced()),
         }
     }
 

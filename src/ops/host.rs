@@ -1,11 +1,10 @@
-//! What the CPU's nodes have in common: kernels on the shared pool of threads over the node's buffers.
+//! What linear layers on the CPU have in common: weights of any format, and how products are made.
 
 use std::sync::Arc;
 
-use crate::error::Result;
-use crate::kernels::linear::Arithmetic;
+use super::tensor::Rows;
+use crate::kernels::linear::{Arithmetic, Product, Then};
 use crate::kernels::matrix::Matrix;
-use crate::mlx::{Array, Buffer, BufferMut, Dtype, Output, host_op};
 
 /// A matrix for the kernels of the CPU, and how its products are made.
 #[derive(Debug, Clone)]
@@ -16,25 +15,26 @@ pub struct HostMatrix {
     pub arithmetic: Arithmetic,
 }
 
-/// The float32 of a node's input; nothing where they are of another type, which the kernels then
-/// refuse by its length.
-pub(super) fn floats<'a>(input: &Buffer<'a>) -> &'a [f32] {
-    input.as_slice().unwrap_or_default()
+/// A linear layer for the kernels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HostLinear<'a> {
+    pub(super) matrix: &'a HostMatrix,
+    pub(super) bias: Option<&'a [f32]>,
 }
 
-/// The float32 of a node's output.
-pub(super) fn floats_mut<'a>(output: &'a mut BufferMut<'_>) -> &'a mut [f32] {
-    output.as_mut_slice().unwrap_or_default()
-}
+impl<'a> HostLinear<'a> {
+    /// Outputs for so many rows, not computed.
+    pub(super) fn outputs(self, rows: usize) -> Rows {
+        Rows::new(rows, self.matrix.weights.rows())
+    }
 
-/// A node with one float32 output.
-pub(super) fn node<F>(name: &str, inputs: &[&Array], shape: &[i32], function: F) -> Result<Array>
-where
-    F: Fn(&[Buffer<'_>], &mut [f32]) + Send + Sync + 'static,
-{
-    let outputs = [Output::new(shape, Dtype::Float32)];
-    let mut results = host_op(name, inputs, &outputs, move |inputs, outputs| {
-        function(inputs, floats_mut(&mut outputs[0]));
-    })?;
-    Ok(results.remove(0))
+    /// Its product into `out`, which is what [`Self::outputs`] gave.
+    pub(super) fn product(self, then: Then<'a>, out: &'a mut Rows) -> Product<'a> {
+        Product {
+            matrix: &self.matrix.weights,
+            bias: self.bias,
+            then,
+            out: &mut out.numbers,
+        }
+    }
 }

@@ -1,12 +1,13 @@
 //! `y = x Wᵀ + b` over dense or packed weights, with the norm before it and the sum after it.
 
-use super::host::{HostMatrix, floats, floats_mut, node};
+use super::host::{HostLinear, HostMatrix};
 use super::norm::RmsNorm;
+use super::tensor::{Rows, Tensor, misplaced};
 use super::vector::Vector;
 use crate::error::Result;
-use crate::kernels::linear::{Product, Then, multiply};
-use crate::kernels::{norm::rms_norm, pool};
-use crate::mlx::{Array, Dtype, Output, Packing, host_op, quantized_matmul};
+use crate::kernels::linear::{Then, multiply};
+use crate::kernels::pool;
+use crate::mlx::{Array, Packing, quantized_matmul};
 
 /// A matrix `[outputs, inputs]`.
 #[derive(Debug, Clone)]
@@ -34,7 +35,7 @@ impl Matrix {
         Self::Dense(Array::from_f32(0.0))
     }
 
-    /// `x Wᵀ`: `[T, inputs]` to `[T, outputs]`.
+    /// `x Wᵀ`: `[T, inputs]` to `[T, outputs]`, by MLX.
     fn apply(&self, x: &Array) -> Result<Array> {
         match self {
             Self::Dense(weight) => Ok(x.matmul(weight.transpose()?)?),
@@ -44,24 +45,7 @@ impl Matrix {
                 biases,
                 packing,
             } => quantized_matmul(x, weight, scales, biases.as_ref(), *packing),
-            Self::Host(matrix) => {
-                let matrix = matrix.clone();
-                let shape = [x.shape()[0], matrix.weights.rows() as i32];
-                node("linear", &[x], &shape, move |inputs, out| {
-                    let product = Product {
-                        matrix: &matrix.weights,
-                        bias: None,
-                        then: Then::Store,
-                        out,
-                    };
-                    multiply(
-                        pool::shared(),
-                        floats(&inputs[0]),
-                        matrix.arithmetic,
-                        vec![product],
-                    );
-                })
-            }
+            Self::Host(_) => Err(misplaced()),
         }
     }
 }
@@ -76,7 +60,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// `[T, inputs]` to `[T, outputs]`.
+    /// `[T, inputs]` to `[T, outputs]`, by MLX.
     ///
     /// # Errors
     /// What MLX says.
@@ -92,33 +76,27 @@ impl Linear {
     ///
     /// # Errors
     /// What MLX says.
-    pub fn add_to(&self, to: &Array, x: &Array) -> Result<Array> {
-        let Some((matrix, bias)) = self.host() else {
-            return Ok(to.add(self.forward(x)?)?);
+    pub fn add_to(&self, to: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let Some(layer) = self.host() else {
+            return Ok(Tensor::Device(
+                to.device()?.add(self.forward(x.device()?)?)?,
+            ));
         };
-        node("add linear", &[x, to], to.shape(), move |inputs, out| {
-            let product = Product {
-                matrix: &matrix.weights,
-                bias: bias.as_deref(),
-                then: Then::Add(floats(&inputs[1])),
-                out,
-            };
-            multiply(
-                pool::shared(),
-                floats(&inputs[0]),
-                matrix.arithmetic,
-                vec![product],
-            );
-        })
+        let (to, x) = (to.host()?, x.host()?);
+        let mut out = layer.outputs(x.count());
+        let products = vec![layer.product(Then::Add(&to.numbers), &mut out)];
+        let arithmetic = layer.matrix.arithmetic;
+        multiply(pool::shared(), &x.numbers, arithmetic, products);
+        Ok(Tensor::Host(out))
     }
 
-    /// Its parts for the kernels, where it is there for them.
-    pub(super) fn host(&self) -> Option<(HostMatrix, Option<std::sync::Arc<[f32]>>)> {
+    /// For the kernels, where it is there for them.
+    pub(super) fn host(&self) -> Option<HostLinear<'_>> {
         let Matrix::Host(matrix) = &self.matrix else {
             return None;
         };
-        let bias = self.bias.as_ref().and_then(Vector::host).cloned();
-        Some((matrix.clone(), bias))
+        let bias = self.bias.as_ref().and_then(Vector::host);
+        Some(HostLinear { matrix, bias })
     }
 }
 
@@ -129,45 +107,30 @@ impl Linear {
 pub fn project<const N: usize>(
     norm: &RmsNorm,
     layers: [&Linear; N],
-    x: &Array,
-) -> Result<[Array; N]> {
-    let hosts: Option<Vec<_>> = layers.iter().map(|layer| layer.host()).collect();
-    let (Some(hosts), Some(weight)) = (hosts, norm.weight.host()) else {
-        let x = norm.forward(x)?;
-        let outputs: Vec<Array> = layers
-            .iter()
-            .map(|layer| layer.forward(&x))
-            .collect::<Result<_>>()?;
-        return outputs.try_into().map_err(|_| miscounted());
+    x: &Tensor,
+) -> Result<[Tensor; N]> {
+    let outputs: Vec<Tensor> = match x {
+        Tensor::Device(x) => {
+            let x = norm.forward(x)?;
+            let outputs = layers.iter().map(|layer| layer.forward(&x));
+            outputs
+                .map(|output| output.map(Tensor::Device))
+                .collect::<Result<_>>()?
+        }
+        Tensor::Host(x) => {
+            let normed = norm.on_host(x)?;
+            let hosts = layers.iter().filter_map(|layer| layer.host());
+            let mut outputs: Vec<Rows> =
+                hosts.clone().map(|host| host.outputs(x.count())).collect();
+            let products = hosts.clone().zip(&mut outputs);
+            let products = products.map(|(host, out)| host.product(Then::Store, out));
+            let products = products.collect();
+            if let Some(first) = layers.iter().find_map(|layer| layer.host()) {
+                let arithmetic = first.matrix.arithmetic;
+                multiply(pool::shared(), &normed.numbers, arithmetic, products);
+            }
+            outputs.into_iter().map(Tensor::Host).collect()
+        }
     };
-    let (weight, epsilon) = (weight.clone(), norm.epsilon);
-    let shapes: Vec<[i32; 2]> = hosts
-        .iter()
-        .map(|(matrix, _)| [x.shape()[0], matrix.weights.rows() as i32])
-        .collect();
-    let outputs: Vec<Output<'_>> = shapes
-        .iter()
-        .map(|shape| Output::new(shape, Dtype::Float32))
-        .collect();
-    let results = host_op("project", &[x], &outputs, move |inputs, outputs| {
-        let x = floats(&inputs[0]);
-        let mut normed = vec![0.0; x.len()];
-        rms_norm(pool::shared(), x, &weight, epsilon, &mut normed);
-        let products = hosts
-            .iter()
-            .zip(outputs)
-            .map(|((matrix, bias), out)| Product {
-                matrix: &matrix.weights,
-                bias: bias.as_deref(),
-                then: Then::Store,
-                out: floats_mut(out),
-            });
-        let arithmetic = hosts[0].0.arithmetic;
-        multiply(pool::shared(), &normed, arithmetic, products.collect());
-    })?;
-    results.try_into().map_err(|_| miscounted())
-}
-
-fn miscounted() -> crate::Error {
-    crate::Error::Mlx("a node gave another number of outputs than asked for".to_owned())
+    outputs.try_into().map_err(|_| misplaced())
 }

@@ -1,14 +1,13 @@
 //! The gated feed-forward layer.
 
-use super::host::{floats, node};
 use super::linear::Linear;
 use super::norm::RmsNorm;
+use super::tensor::{Tensor, misplaced};
 use crate::error::Result;
 use crate::kernels::gate::Activation;
-use crate::kernels::linear::{Product, Then, multiply};
-use crate::kernels::norm::rms_norm;
+use crate::kernels::linear::{Then, multiply};
 use crate::kernels::pool;
-use crate::mlx::{Array, ops};
+use crate::mlx::ops;
 
 /// `down(silu(gate(x)) · up(x))` (Shazeer 2020, arXiv:2002.05202).
 #[derive(Debug, Clone)]
@@ -26,38 +25,28 @@ impl SwiGlu {
     ///
     /// # Errors
     /// What MLX says.
-    pub fn add_to(&self, norm: &RmsNorm, x: &Array) -> Result<Array> {
-        let hosts = (self.gate.host(), self.up.host(), self.down.host());
-        let ((Some(gate), Some(up), Some(down)), Some(weight)) = (hosts, norm.weight.host()) else {
-            let normed = norm.forward(x)?;
-            let gate = self.gate.forward(&normed)?;
-            let gated = gate
-                .multiply(ops::sigmoid(&gate)?)?
-                .multiply(self.up.forward(&normed)?)?;
-            return self.down.add_to(x, &gated);
-        };
-        let (weight, epsilon) = (weight.clone(), norm.epsilon);
-        node("feed forward", &[x], x.shape(), move |inputs, out| {
-            let (pool, x) = (pool::shared(), floats(&inputs[0]));
-            let arithmetic = gate.0.arithmetic;
-            let mut normed = vec![0.0; x.len()];
-            rms_norm(pool, x, &weight, epsilon, &mut normed);
-            let tokens = x.len() / gate.0.weights.columns();
-            let mut gated = vec![0.0; tokens * gate.0.weights.rows()];
-            let product = Product {
-                matrix: &gate.0.weights,
-                bias: gate.1.as_deref(),
-                then: Then::Gate(Activation::Silu, &up.0.weights, up.1.as_deref()),
-                out: &mut gated,
-            };
-            multiply(pool, &normed, arithmetic, vec![product]);
-            let product = Product {
-                matrix: &down.0.weights,
-                bias: down.1.as_deref(),
-                then: Then::Add(x),
-                out,
-            };
-            multiply(pool, &gated, arithmetic, vec![product]);
-        })
+    pub fn add_to(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
+        match x {
+            Tensor::Device(array) => {
+                let normed = norm.forward(array)?;
+                let gate = self.gate.forward(&normed)?;
+                let gated = gate
+                    .multiply(ops::sigmoid(&gate)?)?
+                    .multiply(self.up.forward(&normed)?)?;
+                self.down.add_to(x, &Tensor::Device(gated))
+            }
+            Tensor::Host(rows) => {
+                let (Some(gate), Some(up)) = (self.gate.host(), self.up.host()) else {
+                    return Err(misplaced());
+                };
+                let normed = norm.on_host(rows)?;
+                let mut gated = gate.outputs(rows.count());
+                let then = Then::Gate(Activation::Silu, &up.matrix.weights, up.bias);
+                let products = vec![gate.product(then, &mut gated)];
+                let arithmetic = gate.matrix.arithmetic;
+                multiply(pool::shared(), &normed.numbers, arithmetic, products);
+                self.down.add_to(x, &Tensor::Host(gated))
+            }
+        }
     }
 }

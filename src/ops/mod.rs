@@ -12,4 +12,5 @@ pub mod mlp;
 pub mod norm;
 pub mod rope;
 pub mod sampling;
+pub mod tensor;
 pub mod vector;

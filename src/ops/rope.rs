@@ -56,8 +56,8 @@ impl Rope {
     }
 
     /// Tokens in which each pair turns by one radian, `[width/2]`.
-    pub fn host_periods(&self) -> Arc<[f32]> {
-        Arc::clone(&self.host_periods)
+    pub fn host_periods(&self) -> &[f32] {
+        &self.host_periods
     }
 
     /// What positions are multiplied by.

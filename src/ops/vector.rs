@@ -23,7 +23,7 @@ impl Vector {
     }
 
     /// For the kernels, where it is there for them.
-    pub fn host(&self) -> Option<&Arc<[f32]>> {
+    pub fn host(&self) -> Option<&[f32]> {
         match self {
             Self::Device(_) => None,
             Self::Host(numbers) => Some(numbers),

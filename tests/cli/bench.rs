@@ -115,7 +115,7 @@ fn figures_agree_with_each_other_and_with_the_model() {
         assert_eq!(row["n_depth"], 16);
         assert_eq!(row["quant"], "affine4g64");
         assert_eq!(row["backends"], "CPU");
-        assert!(number(row, "peak_memory") > 0.0);
+        assert_eq!(row["peak_memory"], Value::Null, "MLX does not compute here");
     }
     // The time to the first token is that of the prompt, but for the last read.
     assert!(number(prompt, "ttft_ns") <= number(prompt, "avg_ns"));

@@ -158,15 +158,14 @@ fn forward(
     pieces: &[(usize, usize, &[i32])],
     caches: &mut [&mut SequenceCache],
 ) -> Vec<f32> {
-    let pieces: Vec<(usize, usize, Array)> = pieces
-        .iter()
-        .map(|&(cache, position, ids)| {
-            (cache, position, Array::from_slice(ids, &[ids.len() as i32]))
-        })
-        .collect();
-    let batch = Batch::new(&pieces).unwrap();
+    let batch = Batch::new(pieces).unwrap();
     let hidden = loaded.model.forward(&batch, caches).unwrap();
-    to_vec(&loaded.model.logits(&hidden).unwrap()).unwrap()
+    loaded
+        .model
+        .logits(&hidden)
+        .unwrap()
+        .into_numbers()
+        .unwrap()
 }
 
 /// The likeliest tokens after `ids`, one after the other.

@@ -1,4 +1,5 @@
-//! The next token from a row of logits, where they are: nothing is read back to choose it.
+//! The next token from a row of logits on a device: nothing is read back to choose it. On the CPU
+//! [`crate::kernels::sampling`] does the same.
 //!
 //! Order: logit bias and penalties on the raw logits; temperature 0 takes the largest; else top-k,
 //! temperature, top-p on what is left, min-p, and a draw. The noise of a token in a draw follows from
@@ -6,13 +7,12 @@
 //! was cached, or on the order in which candidates are ranked.
 
 mod device;
-mod host;
 #[cfg(test)]
 mod tests;
 
 use crate::error::Result;
 use crate::kernels::sampling::Noise;
-use crate::mlx::{Array, ops, runs_host_ops, slice};
+use crate::mlx::{Array, ops, slice};
 use crate::sample::Sampling;
 
 /// What is chosen from one row, not yet evaluated.
@@ -84,11 +84,7 @@ pub fn choose(
 ) -> Result<Choice> {
     let noise = Noise::new(seed, position);
     let seen = history.tokens.as_ref();
-    let choice = if runs_host_ops() {
-        host::choose(logits, sampling, noise, seen)?
-    } else {
-        device::choose(logits, sampling, noise, seen)?
-    };
+    let choice = device::choose(logits, sampling, noise, seen)?;
     history.push(&choice.token)?;
     Ok(choice)
 }

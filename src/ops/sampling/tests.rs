@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{Choice, History, choose, device, host};
-use crate::kernels::sampling::Noise;
+use super::{Choice, History, choose, device};
+use crate::kernels::sampling::{Noise, choose as kernel_choice};
 use crate::mlx::{Array, DeviceChoice, open, to_vec};
 use crate::sample::Sampling;
 
@@ -369,7 +369,7 @@ proptest! {
     ) {
         let row = row(&logits);
         let seen: Vec<i32> = seen.into_iter().map(|id| id % logits.len() as i32).collect();
-        let seen = (!seen.is_empty()).then(|| Array::from_slice(&seen, &[seen.len() as i32]));
+        let array = (!seen.is_empty()).then(|| Array::from_slice(&seen, &[seen.len() as i32]));
         let sampling = Sampling {
             temperature, top_k, top_p, min_p, logit_bias, logprobs,
             repeat_penalty: repeat, presence_penalty: presence, frequency_penalty: frequency,
@@ -377,9 +377,15 @@ proptest! {
         };
         let noise = Noise::new(seed, 9);
         let (graph, graph_logprobs) =
-            read(&device::choose(&row, &sampling, noise, seen.as_ref()).unwrap());
+            read(&device::choose(&row, &sampling, noise, array.as_ref()).unwrap());
         let kernel = |sampling: &Sampling| {
-            read(&host::choose(&row, sampling, noise, seen.as_ref()).unwrap())
+            let chosen = kernel_choice(&logits, sampling, &seen, noise).unwrap();
+            let logprobs = chosen.logprobs.map(|found| {
+                let mut top = found.top;
+                top.sort_by_key(|&(id, _)| id);
+                (found.chosen, top)
+            });
+            (chosen.token as i32, logprobs)
         };
         let (token, logprobs) = kernel(&sampling);
         if token != graph {

@@ -119,44 +119,7 @@ macro_rules! optional_api {
     };
 }
 
-/// A buffer in row-major order, as a host function sees it.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub struct HostView {
-    /// First element.
-    pub data: *mut std::ffi::c_void,
-    /// `ndim` sizes.
-    pub shape: *const c_int,
-    /// Number of axes.
-    pub ndim: usize,
-    /// Element type.
-    pub dtype: mlx_dtype,
-}
-
-/// Shape and element type of one output of a host function.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub struct HostOutput {
-    /// `ndim` sizes.
-    pub shape: *const c_int,
-    /// Number of axes.
-    pub ndim: usize,
-    /// Element type.
-    pub dtype: mlx_dtype,
-    /// The input of the same size whose buffer it takes over, whoever else holds that, or -1.
-    pub takes_over: c_int,
-}
-
-/// Called on MLX's CPU thread with the buffers of a node's inputs and outputs.
-pub type HostFunction = unsafe extern "C" fn(
-    context: *mut std::ffi::c_void,
-    inputs: *const HostView,
-    input_count: usize,
-    outputs: *const HostView,
-    output_count: usize,
-);
-
-/// Frees what a callback or an array was given to keep.
+/// Frees what an array was given to keep.
 pub type HostDrop = unsafe extern "C" fn(context: *mut std::ffi::c_void);
 
 optional_api! {
@@ -180,19 +143,6 @@ optional_api! {
         keep: *mut std::ffi::c_void,
         release: HostDrop,
     ) -> c_int;
-    /// Appends to `results` the outputs of a node that calls `function` when it is evaluated on
-    /// the CPU. `drop` frees `context` with the last node that holds it, also on failure.
-    #[expect(clippy::too_many_arguments, reason = "a C function")]
-    fn mlxr_host_op(
-        results: *mut mlx_vector_array,
-        name: *const std::os::raw::c_char,
-        inputs: mlx_vector_array,
-        outputs: *const HostOutput,
-        output_count: usize,
-        function: HostFunction,
-        context: *mut std::ffi::c_void,
-        drop: HostDrop,
-    ) -> c_int;
 }
 
 /// Whether the library in use was made here and has the functions `mlxr_*`; one that a system or a
@@ -200,7 +150,7 @@ optional_api! {
 pub fn has_native_parts() -> bool {
     // SAFETY: the symbols are looked for and not called.
     let has = |name: &[u8]| unsafe { loader::symbol::<unsafe extern "C" fn()>(name) }.is_some();
-    has(b"mlxr_host_op\0") && has(b"mlxr_array_over\0")
+    has(b"mlxr_array_over\0")
 }
 
 /// Installs `handler` beside this crate's own, which keeps the message for [`take_error`].

@@ -1,4 +1,4 @@
-//! The stepper that computes with a model on MLX: the one file of this room that knows either.
+//! Steps as graphs of MLX, queued before their tokens are read.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,9 +6,7 @@ use crate::cache::SequenceCache;
 use crate::engine::request::{Logprobs, Token};
 use crate::engine::stepper::{Input, Sampled, Slot, Stepper, Work};
 use crate::error::{Error, Result};
-use crate::mlx::{
-    Array, Device, async_eval, eval, memory, slice, synchronize, take_failure, to_vec,
-};
+use crate::mlx::{Array, async_eval, eval, memory, slice, synchronize, to_vec};
 use crate::models::Model;
 use crate::ops::batch::Batch;
 use crate::ops::sampling::{Choice, History, choose};
@@ -17,10 +15,12 @@ use crate::sample::Sampling;
 /// Steps after which MLX's pool of freed buffers is given back (reference: 256).
 const STEPS_PER_CLEARING: usize = 256;
 
-/// Computes steps with a model.
-pub struct ModelStepper {
+/// Tokens of prompts in a step (reference: 2048).
+const PREFILL_CHUNK: usize = 2048;
+
+/// Computes steps with a model on a device.
+pub(super) struct DeviceStepper {
     model: Box<dyn Model>,
-    prefill_chunk: usize,
     live: BTreeMap<Slot, Live>,
     next_slot: usize,
     queued: VecDeque<Queued>,
@@ -45,18 +45,10 @@ struct Queued {
     has_prompt: bool,
 }
 
-impl ModelStepper {
-    /// Computes with `model` on `device`.
-    pub fn new(model: Box<dyn Model>, device: Device) -> Self {
-        // A chunk bounds how long a cancelled prompt goes on: seconds on a CPU, a blink on a GPU
-        // (reference: 2048).
-        let prefill_chunk = match device {
-            Device::Cpu => 256,
-            Device::Gpu => 2048,
-        };
+impl DeviceStepper {
+    pub(super) fn new(model: Box<dyn Model>) -> Self {
         Self {
             model,
-            prefill_chunk,
             live: BTreeMap::new(),
             next_slot: 0,
             queued: VecDeque::new(),
@@ -64,21 +56,10 @@ impl ModelStepper {
         }
     }
 
-    /// Bytes that the cache of `slot` holds for each of its tokens; 0 for an empty one.
-    ///
-    /// # Errors
-    /// Where the slot is not open.
-    pub fn cache_bytes_per_token(&mut self, slot: Slot) -> Result<usize> {
-        let cache = &self.live(slot)?.cache;
-        // Buffers are [1, heads, capacity, width].
-        let per_token = |buffer: &Array| buffer.nbytes() / (buffer.shape()[2] as usize).max(1);
-        Ok(cache.arrays().map(per_token).sum())
-    }
-
     fn live(&mut self, slot: Slot) -> Result<&mut Live> {
         self.live
             .get_mut(&slot)
-            .ok_or_else(|| Error::Mlx(format!("{slot:?} is not open")))
+            .ok_or_else(|| super::not_open(slot))
     }
 
     /// The work of a step on sequences taken out of `self.live`.
@@ -93,13 +74,14 @@ impl ModelStepper {
                         let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
                         Array::from_slice(&ids, &[ids.len() as i32])
                     }
-                    Input::Previous => live.previous.clone().ok_or_else(|| {
-                        Error::Mlx(format!("{:?} has no token to go on from", work.slot))
-                    })?,
+                    Input::Previous => {
+                        let previous = live.previous.clone();
+                        previous.ok_or_else(|| super::no_token(work.slot))?
+                    }
                 };
                 Ok((index, live.cache.length(), tokens))
             });
-        let batch = Batch::new(&pieces.collect::<Result<Vec<_>>>()?)?;
+        let batch = Batch::of_arrays(&pieces.collect::<Result<Vec<_>>>()?)?;
         let mut caches: Vec<&mut SequenceCache> =
             live.iter_mut().map(|live| &mut live.cache).collect();
         let hidden = self.model.forward(&batch, &mut caches)?;
@@ -110,18 +92,18 @@ impl ModelStepper {
         if !sampling.is_empty() {
             let last =
                 |index: &usize| batch.segments[*index].row + batch.segments[*index].length - 1;
-            let rows: Vec<i32> = sampling.iter().map(last).collect();
-            let all = hidden.shape()[0] as usize == rows.len();
-            let chosen = if all {
+            let rows: Vec<usize> = sampling.iter().map(last).collect();
+            let chosen = if hidden.device()?.shape()[0] as usize == rows.len() {
                 hidden
             } else {
-                hidden.take_axis(Array::from_slice(&rows, &[rows.len() as i32]), 0)?
+                hidden.take(&rows)?
             };
             let logits = self.model.logits(&chosen)?;
+            let logits = logits.device()?;
             for (row, &index) in (0..).zip(&sampling) {
                 let live = &mut live[index];
                 let position = live.cache.length();
-                let row = slice(&logits, 0, row..=row)?;
+                let row = slice(logits, 0, row..=row)?;
                 let choice = choose(&row, &live.sampling, live.seed, position, &mut live.history)?;
                 live.previous = Some(choice.token.clone());
                 choices.push((work[index].slot, choice));
@@ -152,13 +134,18 @@ impl ModelStepper {
     }
 }
 
-impl Stepper for ModelStepper {
+impl Stepper for DeviceStepper {
     fn context(&self) -> usize {
         self.model.context()
     }
 
     fn prefill_chunk(&self) -> usize {
-        self.prefill_chunk
+        PREFILL_CHUNK
+    }
+
+    fn cache_bytes_per_token(&self, slot: Slot) -> usize {
+        let live = self.live.get(&slot);
+        live.map_or(0, |live| live.cache.bytes_per_token())
     }
 
     fn open(&mut self) -> Result<Slot> {
@@ -182,10 +169,7 @@ impl Stepper for ModelStepper {
         seed: u64,
         prompt: &[u32],
     ) -> Result<()> {
-        let vocabulary = self.model.vocabulary();
-        if let Some(&id) = prompt.iter().find(|&&id| id as usize >= vocabulary) {
-            return Err(Error::ForeignToken { id, vocabulary });
-        }
+        super::check_tokens(prompt, self.model.vocabulary())?;
         let live = self.live(slot)?;
         live.history = History::new(sampling, prompt);
         live.sampling = sampling.clone();
@@ -217,10 +201,7 @@ impl Stepper for ModelStepper {
     }
 
     fn collect(&mut self) -> Result<Vec<Sampled>> {
-        let queued = self
-            .queued
-            .pop_front()
-            .ok_or_else(|| Error::Mlx("no step is queued".to_owned()))?;
+        let queued = self.queued.pop_front().ok_or_else(super::nothing_queued)?;
         eval(&queued.state)?;
         let sampled = queued.choices.into_iter().map(|(slot, choice)| {
             Ok(Sampled {
@@ -229,7 +210,6 @@ impl Stepper for ModelStepper {
             })
         });
         let sampled = sampled.collect::<Result<Vec<_>>>()?;
-        take_failure()?;
         self.steps += 1;
         if queued.has_prompt || self.steps.is_multiple_of(STEPS_PER_CLEARING) {
             memory::clear_pool()?;
@@ -242,7 +222,7 @@ impl Stepper for ModelStepper {
     }
 }
 
-impl Drop for ModelStepper {
+impl Drop for DeviceStepper {
     /// The last step of an ended sequence is often still under way, one ahead. MLX's streams belong
     /// to the engine's thread and its allocator to the process: neither may end before the work.
     fn drop(&mut self) {
@@ -272,12 +252,4 @@ fn read(choice: &Choice) -> Result<Option<Token>> {
         id,
         logprobs: logprobs.transpose()?,
     }))
-}
-
-impl std::fmt::Debug for ModelStepper {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ModelStepper")
-            .field("open", &self.live.len())
-            .finish_non_exhaustive()
-    }
 }

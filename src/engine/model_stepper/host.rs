@@ -1,0 +1,253 @@
+//! Steps on the CPU: kernels compute when a step is collected, and nothing is computed ahead, since
+//! all cores are at work.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::cache::SequenceCache;
+use crate::engine::request::{Logprobs, Token};
+use crate::engine::stepper::{Input, Sampled, Slot, Stepper, Work};
+use crate::error::Result;
+use crate::kernels::sampling::{Choice, Noise, choose};
+use crate::models::Model;
+use crate::ops::batch::Batch;
+use crate::sample::Sampling;
+
+/// Tokens of prompts in a step: a chunk bounds how long a cancelled prompt goes on, which is seconds.
+const PREFILL_CHUNK: usize = 256;
+
+/// The token of a sequence whose logits were not finite: its row of the embedding is zeros.
+const NONE: i32 = -1;
+
+/// Computes steps with a model on the CPU.
+pub(super) struct HostStepper {
+    model: Box<dyn Model>,
+    live: BTreeMap<Slot, Live>,
+    next_slot: usize,
+    queued: VecDeque<Queued>,
+}
+
+/// A sequence that is open.
+struct Live {
+    cache: SequenceCache,
+    sampling: Sampling,
+    seed: u64,
+    history: History,
+    /// The token sampled last.
+    previous: Option<i32>,
+}
+
+/// A step that is not collected.
+enum Queued {
+    Waiting(Vec<Work>),
+    Done(Result<Vec<Sampled>>),
+}
+
+impl HostStepper {
+    pub(super) fn new(model: Box<dyn Model>) -> Self {
+        Self {
+            model,
+            live: BTreeMap::new(),
+            next_slot: 0,
+            queued: VecDeque::new(),
+        }
+    }
+
+    fn live(&mut self, slot: Slot) -> Result<&mut Live> {
+        self.live
+            .get_mut(&slot)
+            .ok_or_else(|| super::not_open(slot))
+    }
+
+    /// Takes a sequence out of the steps that are not computed yet.
+    fn withdraw(&mut self, slot: Slot) {
+        for queued in &mut self.queued {
+            if let Queued::Waiting(work) = queued {
+                work.retain(|work| work.slot != slot);
+            }
+        }
+    }
+
+    /// Computes what is queued.
+    fn compute(&mut self) {
+        for mut queued in std::mem::take(&mut self.queued) {
+            if let Queued::Waiting(work) = queued {
+                queued = Queued::Done(self.run(&work));
+            }
+            self.queued.push_back(queued);
+        }
+    }
+
+    fn run(&mut self, work: &[Work]) -> Result<Vec<Sampled>> {
+        if work.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut live = Vec::with_capacity(work.len());
+        for work in work {
+            let one = self.live.remove(&work.slot);
+            live.push((work.slot, one.ok_or_else(|| super::not_open(work.slot))?));
+        }
+        let sampled = step(&*self.model, work, &mut live);
+        self.live.extend(live);
+        sampled
+    }
+}
+
+/// Appends each one's work to its sequence, and samples.
+fn step(model: &dyn Model, work: &[Work], live: &mut [(Slot, Live)]) -> Result<Vec<Sampled>> {
+    let ids = work.iter().zip(&*live).map(|(work, (slot, live))| {
+        Ok(match &work.input {
+            Input::Tokens(tokens) => tokens.iter().map(|&id| id as i32).collect(),
+            Input::Previous => vec![live.previous.ok_or_else(|| super::no_token(*slot))?],
+        })
+    });
+    let ids: Vec<Vec<i32>> = ids.collect::<Result<_>>()?;
+    let pieces = ids.iter().zip(&*live).enumerate();
+    let pieces =
+        pieces.map(|(index, (ids, (_, live)))| (index, live.cache.length(), ids.as_slice()));
+    let batch = Batch::new(&pieces.collect::<Vec<_>>())?;
+    let mut caches: Vec<_> = live.iter_mut().map(|(_, live)| &mut live.cache).collect();
+    let hidden = model.forward(&batch, &mut caches)?;
+    let sampling: Vec<usize> = (0..work.len())
+        .filter(|&index| work[index].sample)
+        .collect();
+    if sampling.is_empty() {
+        return Ok(Vec::new());
+    }
+    let last = |&index: &usize| batch.segments[index].row + batch.segments[index].length - 1;
+    let rows: Vec<usize> = sampling.iter().map(last).collect();
+    let logits = model.logits(&hidden.take(&rows)?)?.into_numbers()?;
+    let logits = logits.chunks_exact(logits.len() / rows.len());
+    let sampled = sampling.iter().zip(logits).map(|(&index, logits)| {
+        let (slot, live) = &mut live[index];
+        Sampled {
+            slot: *slot,
+            token: live.sample(logits),
+        }
+    });
+    Ok(sampled.collect())
+}
+
+impl Live {
+    /// Chooses the token that comes next.
+    fn sample(&mut self, logits: &[f32]) -> Option<Token> {
+        let noise = Noise::new(self.seed, self.cache.length());
+        let chosen = choose(logits, &self.sampling, &self.history.tokens, noise);
+        let id = chosen.as_ref().map_or(NONE, |chosen| chosen.token as i32);
+        self.history.push(id);
+        self.previous = Some(id);
+        let Choice { token, logprobs } = chosen?;
+        let logprobs = logprobs.map(|found| Logprobs {
+            chosen: found.chosen,
+            top: found.top,
+        });
+        Some(Token {
+            id: token,
+            logprobs,
+        })
+    }
+}
+
+/// The tokens that penalties look back on.
+struct History {
+    window: usize,
+    tokens: Vec<i32>,
+}
+
+impl History {
+    /// Seeded with the end of the prompt.
+    fn new(sampling: &Sampling, prompt: &[u32]) -> Self {
+        let window = if sampling.has_penalties() {
+            sampling.repeat_last_n.unwrap_or(usize::MAX)
+        } else {
+            0
+        };
+        let seed = &prompt[prompt.len().saturating_sub(window)..];
+        Self {
+            window,
+            tokens: seed.iter().map(|&id| id as i32).collect(),
+        }
+    }
+
+    fn push(&mut self, token: i32) {
+        if self.window == 0 {
+            return;
+        }
+        self.tokens.push(token);
+        let first = self.tokens.len().saturating_sub(self.window);
+        self.tokens.drain(..first);
+    }
+}
+
+impl Stepper for HostStepper {
+    fn context(&self) -> usize {
+        self.model.context()
+    }
+
+    fn prefill_chunk(&self) -> usize {
+        PREFILL_CHUNK
+    }
+
+    fn cache_bytes_per_token(&self, slot: Slot) -> usize {
+        let live = self.live.get(&slot);
+        live.map_or(0, |live| live.cache.bytes_per_token())
+    }
+
+    fn open(&mut self) -> Result<Slot> {
+        let slot = Slot(self.next_slot);
+        self.next_slot += 1;
+        let sampling = Sampling::greedy();
+        let live = Live {
+            cache: self.model.new_cache(),
+            history: History::new(&sampling, &[]),
+            sampling,
+            seed: 0,
+            previous: None,
+        };
+        self.live.insert(slot, live);
+        Ok(slot)
+    }
+
+    fn sampling(
+        &mut self,
+        slot: Slot,
+        sampling: &Sampling,
+        seed: u64,
+        prompt: &[u32],
+    ) -> Result<()> {
+        super::check_tokens(prompt, self.model.vocabulary())?;
+        self.compute();
+        let live = self.live(slot)?;
+        live.history = History::new(sampling, prompt);
+        live.sampling = sampling.clone();
+        live.seed = seed;
+        live.previous = None;
+        Ok(())
+    }
+
+    fn rewind(&mut self, slot: Slot, length: usize) -> Result<usize> {
+        // What is not computed need not be cut away.
+        self.withdraw(slot);
+        Ok(self.live(slot)?.cache.rewind(length))
+    }
+
+    fn step(&mut self, work: &[Work]) -> Result<()> {
+        if let Some(work) = work.iter().find(|work| !self.live.contains_key(&work.slot)) {
+            return Err(super::not_open(work.slot));
+        }
+        self.queued.push_back(Queued::Waiting(work.to_vec()));
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<Vec<Sampled>> {
+        match self.queued.pop_front() {
+            Some(Queued::Waiting(work)) => self.run(&work),
+            Some(Queued::Done(sampled)) => sampled,
+            None => Err(super::nothing_queued()),
+        }
+    }
+
+    fn close(&mut self, slot: Slot) {
+        self.withdraw(slot);
+        self.live.remove(&slot);
+    }
+}

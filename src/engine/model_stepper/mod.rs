@@ -1,0 +1,37 @@
+//! The steppers that compute with a model: the one place of this room that knows models and MLX.
+
+mod device;
+mod host;
+
+use crate::engine::stepper::{Slot, Stepper};
+use crate::error::{Error, Result};
+use crate::mlx::Device;
+use crate::models::Model;
+
+/// Computes with `model` on `device`.
+pub fn new(model: Box<dyn Model>, device: Device) -> Box<dyn Stepper> {
+    match device {
+        Device::Cpu => Box::new(host::HostStepper::new(model)),
+        Device::Gpu => Box::new(device::DeviceStepper::new(model)),
+    }
+}
+
+/// Whether the vocabulary has all tokens of a prompt.
+fn check_tokens(prompt: &[u32], vocabulary: usize) -> Result<()> {
+    match prompt.iter().find(|&&id| id as usize >= vocabulary) {
+        Some(&id) => Err(Error::ForeignToken { id, vocabulary }),
+        None => Ok(()),
+    }
+}
+
+fn not_open(slot: Slot) -> Error {
+    Error::Mlx(format!("{slot:?} is not open"))
+}
+
+fn no_token(slot: Slot) -> Error {
+    Error::Mlx(format!("{slot:?} has no token to go on from"))
+}
+
+fn nothing_queued() -> Error {
+    Error::Mlx("no step is queued".to_owned())
+}

@@ -1,0 +1,103 @@
+//! What passes from op to op: rows of activations, where whoever computes wants them.
+
+use crate::error::{Error, Result};
+use crate::mlx::{self, Array};
+
+/// Rows of activations `[T, width]`.
+#[derive(Debug, Clone)]
+pub enum Tensor {
+    /// A node of MLX's graph, not evaluated.
+    Device(Array),
+    /// Computed by the kernels of the CPU.
+    Host(Rows),
+}
+
+/// float32 rows `[T, width]`.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// Numbers of a row.
+    pub width: usize,
+    /// `[T, width]`.
+    pub numbers: Vec<f32>,
+}
+
+impl Rows {
+    /// Zeros.
+    pub fn new(count: usize, width: usize) -> Self {
+        Self {
+            width,
+            numbers: vec![0.0; count * width],
+        }
+    }
+
+    /// T.
+    pub fn count(&self) -> usize {
+        self.numbers.len() / self.width.max(1)
+    }
+}
+
+impl Tensor {
+    /// Chosen rows, in the order given.
+    ///
+    /// # Errors
+    /// What MLX says.
+    ///
+    /// # Panics
+    /// On the host, where there is no such row.
+    pub fn take(&self, rows: &[usize]) -> Result<Self> {
+        match self {
+            Self::Device(array) => {
+                let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+                let rows = Array::from_slice(&rows, &[rows.len() as i32]);
+                Ok(Self::Device(array.take_axis(rows, 0)?))
+            }
+            Self::Host(all) => {
+                let width = all.width;
+                let rows = rows.iter();
+                let numbers = rows.flat_map(|row| &all.numbers[row * width..(row + 1) * width]);
+                Ok(Self::Host(Rows {
+                    width,
+                    numbers: numbers.copied().collect(),
+                }))
+            }
+        }
+    }
+
+    /// The numbers `[T, width]`, evaluated.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn into_numbers(self) -> Result<Vec<f32>> {
+        match self {
+            Self::Device(array) => mlx::to_vec(&array),
+            Self::Host(rows) => Ok(rows.numbers),
+        }
+    }
+
+    /// For MLX.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] where it is on the host: a model is all in one place.
+    pub fn device(&self) -> Result<&Array> {
+        match self {
+            Self::Device(array) => Ok(array),
+            Self::Host(_) => Err(misplaced()),
+        }
+    }
+
+    /// For the kernels.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] where it is an array of MLX's.
+    pub fn host(&self) -> Result<&Rows> {
+        match self {
+            Self::Device(_) => Err(misplaced()),
+            Self::Host(rows) => Ok(rows),
+        }
+    }
+}
+
+/// A model is all in one place; this says that it was not.
+pub(super) fn misplaced() -> Error {
+    Error::Mlx("weights and activations are not in the same place".to_owned())
+}
