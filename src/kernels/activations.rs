@@ -16,7 +16,7 @@ const SIXTEEN: usize = 16;
 /// Rows of int8 with scales, padded with zeros to whole chunks.
 #[derive(Debug)]
 pub(super) struct Activations {
-    columns: usize,
+    pub(super) columns: usize,
     /// Columns with the padding.
     pub(super) stride: usize,
     /// `[rows, stride]`, chunks in the order of the codes.

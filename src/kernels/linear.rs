@@ -9,7 +9,7 @@ use super::floats::{self, FEW, Floats, is_split};
 use super::gate::{Activation, gate_in_place};
 use super::matmul::{self, PANEL};
 use super::matrix::{Format, Matrix};
-use super::matvec::{self, Vector};
+use super::matvec::{self, Vectors};
 use super::pool::Pool;
 
 /// Bytes of weights that are worth a task of their own in a decode step: a microsecond.
@@ -84,8 +84,8 @@ struct Plan<'a> {
 
 /// Activations as a matrix of one format meets them.
 enum Factor<'a> {
-    /// A single row of int8.
-    Vector(Vector<'a>),
+    /// A few rows of int8.
+    Vectors(Vectors<'a>),
     /// Rows of int8, and their sums over the format's groups.
     Rows(&'a Activations, Vec<f32>),
     /// Rows of float32.
@@ -194,7 +194,7 @@ impl Input {
                 .map_or(Factor::Nothing, Factor::Floats);
         }
         match &self.int8[order] {
-            Some(x) if self.tokens == 1 => Factor::Vector(Vector::new(x, format)),
+            Some(x) if self.tokens <= FEW => Factor::Vectors(Vectors::new(x, format)),
             Some(x) => Factor::Rows(x, x.group_sums(format.group())),
             None => Factor::Nothing,
         }
@@ -221,10 +221,8 @@ impl<'a> Plan<'a> {
             }
             Then::Store => Factor::Nothing,
         };
-        let by_rows =
-            input.tokens == 1 || !is_integer(matrix.format(), arithmetic) && input.tokens <= FEW;
         let rows = matrix.rows();
-        let tasks = if by_rows {
+        let tasks = if input.tokens <= FEW {
             halving(rows, threads, TASK_BYTES * rows / matrix.bytes().max(1))
         } else {
             // Neighbouring rows are made faster by one thread; all threads should end together.
@@ -311,7 +309,7 @@ fn add_bias(tile: &mut [f32], bias: Option<&[f32]>, first: usize, count: usize) 
 /// `tile[token][i] = W[first + i] · x[token]` for `count` rows.
 fn rows(matrix: &Matrix, factor: &Factor<'_>, first: usize, count: usize, tile: &mut [f32]) {
     match factor {
-        Factor::Vector(x) => matvec::multiply(matrix, first..first + count, x, tile),
+        Factor::Vectors(x) => matvec::multiply(matrix, first..first + count, x, tile),
         Factor::Rows(x, sums) => panels(first, count, tile, |first, out| {
             matmul::multiply(matrix, first, x, sums, out);
         }),

@@ -1,4 +1,4 @@
-//! Rows of packed weights times one vector of int8 activations: a decode step, bound by memory.
+//! Rows of packed weights times a few vectors of int8 activations: a decode step, bound by memory.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -13,20 +13,26 @@ use super::simd::{self, Kernel, Simd, load_some};
 /// Rows of a part whose scales are made floats at once: they stay in the nearest cache.
 const ROWS: usize = 16;
 
-/// One row of activations as the rows of a matrix of one format meet it.
+/// Rows of activations whose sums are kept at once.
+const TOKENS: usize = 4;
+
+/// Rows of activations as the rows of a matrix of one format meet them.
 #[derive(Debug)]
-pub(super) struct Vector<'a> {
-    /// `[stride]`
+pub(super) struct Vectors<'a> {
+    count: usize,
+    stride: usize,
+    groups: usize,
+    /// `[count, stride]`
     codes: &'a [i8],
-    /// As the lanes of the products need them: `[chunks][8]` for split codes, `[chunks][2]` for
-    /// others.
+    /// `[count]` times what the lanes of the products need: `[chunks][8]` for split codes,
+    /// `[chunks][2]` for others.
     scales: Vec<f32>,
-    /// Over the format's groups.
+    /// Over the format's groups, `[count, groups]`.
     sums: Vec<f32>,
 }
 
-impl<'a> Vector<'a> {
-    /// The only row of `x`, which is in the order of the format.
+impl<'a> Vectors<'a> {
+    /// All rows of `x`, which are in the order of the format.
     pub(super) fn new(x: &'a Activations, format: Format) -> Self {
         let mut scales = x.scales.clone();
         if is_split(format) {
@@ -36,6 +42,9 @@ impl<'a> Vector<'a> {
             }
         }
         Self {
+            count: x.codes.len() / x.stride,
+            stride: x.stride,
+            groups: x.columns / format.group(),
             codes: &x.codes,
             scales,
             sums: x.group_sums(format.group()),
@@ -43,8 +52,9 @@ impl<'a> Vector<'a> {
     }
 }
 
-/// `out[i] = W[rows.start + i] · x` for packed integer formats.
-pub(super) fn multiply(matrix: &Matrix, rows: Range<usize>, x: &Vector<'_>, out: &mut [f32]) {
+/// `out[token][i] = W[rows.start + i] · x[token]` for packed integer formats. What a token gives does
+/// not depend on the others.
+pub(super) fn multiply(matrix: &Matrix, rows: Range<usize>, x: &Vectors<'_>, out: &mut [f32]) {
     let arguments = Arguments {
         matrix,
         rows,
@@ -73,7 +83,7 @@ pub(super) fn unreachable_format(matrix: &Matrix) {
 struct Arguments<'a> {
     matrix: &'a Matrix,
     rows: Range<usize>,
-    x: &'a Vector<'a>,
+    x: &'a Vectors<'a>,
     out: &'a mut [f32],
 }
 
@@ -95,7 +105,8 @@ impl<C: Codes, const GROUP: usize> Kernel for Rows<'_, C, GROUP> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self) {
-        if S::STREAMS == 4 {
+        // More tokens need more registers, and less of the memory.
+        if S::STREAMS == 4 && self.0.x.count == 1 {
             self.side_by_side::<S, 4>();
         } else {
             self.side_by_side::<S, 2>();
@@ -147,9 +158,35 @@ impl<C: Codes, const GROUP: usize> Rows<'_, C, GROUP> {
                 // The next block's.
                 matrix.prefetch_numbers::<S>(first + row + ROWS + i * distance);
             }
-            let sums = self.0.x.rows::<S, C, GROUP, N>(&rows);
-            for (i, sum) in sums.into_iter().enumerate() {
-                self.0.out[first + row + i * distance - self.0.rows.start] = sum;
+            let mut token = 0;
+            while token < self.0.x.count {
+                let at = first + row - self.0.rows.start;
+                if token + TOKENS <= self.0.x.count {
+                    let sums = self.0.x.rows::<S, C, GROUP, N, TOKENS>(token, &rows);
+                    self.store(token, at, distance, &sums);
+                    token += TOKENS;
+                } else {
+                    let sums = self.0.x.rows::<S, C, GROUP, N, 1>(token, &rows);
+                    self.store(token, at, distance, &sums);
+                    token += 1;
+                }
+            }
+        }
+    }
+
+    /// Stores the products of `T` tokens with `N` rows, so far apart.
+    #[inline(always)]
+    fn store<const N: usize, const T: usize>(
+        &mut self,
+        token: usize,
+        at: usize,
+        distance: usize,
+        sums: &[[f32; T]; N],
+    ) {
+        let width = self.0.rows.len();
+        for (i, sums) in sums.iter().enumerate() {
+            for (t, sum) in sums.iter().enumerate() {
+                self.0.out[(token + t) * width + at + i * distance] = *sum;
             }
         }
     }
@@ -180,22 +217,26 @@ fn offset<S: Simd, C: Codes>() -> f32 {
     C::OFFSET / C::UNIT + f32::from(wide)
 }
 
-impl Vector<'_> {
-    /// The products with `N` rows.
+impl Vectors<'_> {
+    /// The products of `T` tokens with `N` rows.
     #[inline(always)]
-    fn rows<S: Simd, C: Codes, const GROUP: usize, const N: usize>(
+    fn rows<S: Simd, C: Codes, const GROUP: usize, const N: usize, const T: usize>(
         &self,
+        token: usize,
         rows: &[Row<'_>; N],
-    ) -> [f32; N] {
-        let mut sums = [S::splat(0.0); N];
+    ) -> [[f32; T]; N] {
+        let mut sums = [[S::splat(0.0); T]; N];
         for (sums, row) in sums.iter_mut().zip(rows) {
-            for group in (0..row.biases.len()).step_by(8) {
-                let count = row.biases.len() - group;
-                // SAFETY: there are as many sums as biases.
-                unsafe {
-                    let bias = load_some::<S>(row.biases.as_ptr().add(group), count);
-                    let total = load_some::<S>(self.sums[group..].as_ptr(), count);
-                    *sums = S::fma(bias, total, *sums);
+            for (t, sums) in sums.iter_mut().enumerate() {
+                let totals = &self.sums[(token + t) * self.groups..][..self.groups];
+                for group in (0..row.biases.len()).step_by(8) {
+                    let count = row.biases.len() - group;
+                    // SAFETY: there are as many sums as biases.
+                    unsafe {
+                        let bias = load_some::<S>(row.biases.as_ptr().add(group), count);
+                        let total = load_some::<S>(totals[group..].as_ptr(), count);
+                        *sums = S::fma(bias, total, *sums);
+                    }
                 }
             }
         }
@@ -212,7 +253,7 @@ impl Vector<'_> {
                         S::prefetch(from.wrapping_add(S::AHEAD));
                     }
                     let scales = row.scales.as_ptr().add(chunk * CHUNK / GROUP);
-                    *sums = self.chunk::<S, C, GROUP>(*sums, from, scales, chunk);
+                    self.chunk::<S, C, GROUP, T>(sums, [token, chunk], from, scales);
                 }
             }
         }
@@ -224,57 +265,71 @@ impl Vector<'_> {
                 // SAFETY: the tail is a chunk; what of its scales is not there meets zeros.
                 unsafe {
                     let scales = row.scales.as_ptr().add(whole * CHUNK / GROUP);
-                    *sums = self.chunk::<S, C, GROUP>(*sums, tail.as_ptr(), scales, whole);
+                    self.chunk::<S, C, GROUP, T>(sums, [token, whole], tail.as_ptr(), scales);
                 }
             }
         }
-        let mut out = [0.0; N];
+        let mut out = [[0.0; T]; N];
         for (out, sums) in out.iter_mut().zip(sums) {
-            *out = S::sum(sums) * C::UNIT;
+            for (out, sums) in out.iter_mut().zip(sums) {
+                *out = S::sum(sums) * C::UNIT;
+            }
         }
         out
     }
 
-    /// Adds one chunk of a row.
+    /// Adds one chunk of a row for `T` tokens from the given one on.
     ///
     /// # Safety
     /// `codes` is valid for a chunk, `scales` for its groups.
     #[inline(always)]
-    unsafe fn chunk<S: Simd, C: Codes, const GROUP: usize>(
+    unsafe fn chunk<S: Simd, C: Codes, const GROUP: usize, const T: usize>(
         &self,
-        sums: S::Floats,
+        sums: &mut [S::Floats; T],
+        [token, chunk]: [usize; 2],
         codes: *const u8,
         scales: *const f32,
-        chunk: usize,
-    ) -> S::Floats {
-        // SAFETY: the caller's promise.
+    ) {
+        // SAFETY: the caller's promise; there are `T` tokens.
         unsafe {
-            let x = self.codes.as_ptr().cast::<u8>().add(chunk * CHUNK);
-            let x = [S::load_bytes(x), S::load_bytes(x.add(32))];
             let weights = C::chunk::<S>(codes);
+            let x = self.codes.as_ptr().cast::<u8>();
+            let x = x.add(token * self.stride + chunk * CHUNK);
             if C::SPLIT {
-                let products = S::dot(S::dot(S::zero_sums(), weights[0], x[0]), weights[1], x[1]);
-                let products = S::to_floats(S::finish(products));
                 let scale = match GROUP {
                     16 => S::pairs(scales),
                     32 => S::halves(*scales, *scales.add(1)),
                     _ => S::splat(*scales),
                 };
-                let x_scale = S::load(self.scales.as_ptr().add(8 * chunk));
-                return S::fma(products, S::mul(scale, x_scale), sums);
+                let x_scales = self.scales.as_ptr();
+                let x_scales = x_scales.add(token * self.stride / CHUNK * 8 + 8 * chunk);
+                for (t, sums) in sums.iter_mut().enumerate() {
+                    let x = x.add(t * self.stride);
+                    let x = [S::load_bytes(x), S::load_bytes(x.add(32))];
+                    let products = S::dot(S::zero_sums(), weights[0], x[0]);
+                    let products = S::to_floats(S::finish(S::dot(products, weights[1], x[1])));
+                    let x_scale = S::load(x_scales.add(t * self.stride / CHUNK * 8));
+                    *sums = S::fma(products, S::mul(scale, x_scale), *sums);
+                }
+                return;
             }
-            let mut sums = sums;
-            for i in 0..2 {
-                let products = if C::WIDE {
-                    S::dot_wide(S::zero_integers(), weights[i], x[i])
-                } else {
-                    S::finish(S::dot(S::zero_sums(), weights[i], x[i]))
-                };
-                let scale = if GROUP == 32 { *scales.add(i) } else { *scales };
-                let scale = S::splat(scale * *self.scales.as_ptr().add(2 * chunk + i));
-                sums = S::fma(S::to_floats(products), scale, sums);
+            let x_scales = self.scales.as_ptr();
+            let x_scales = x_scales.add(token * self.stride / CHUNK * 2 + 2 * chunk);
+            for (t, sums) in sums.iter_mut().enumerate() {
+                let x = x.add(t * self.stride);
+                let x = [S::load_bytes(x), S::load_bytes(x.add(32))];
+                let x_scales = x_scales.add(t * self.stride / CHUNK * 2);
+                for i in 0..2 {
+                    let products = if C::WIDE {
+                        S::dot_wide(S::zero_integers(), weights[i], x[i])
+                    } else {
+                        S::finish(S::dot(S::zero_sums(), weights[i], x[i]))
+                    };
+                    let scale = if GROUP == 32 { *scales.add(i) } else { *scales };
+                    let scale = S::splat(scale * *x_scales.add(i));
+                    *sums = S::fma(S::to_floats(products), scale, *sums);
+                }
             }
-            sums
         }
     }
 }

@@ -24,8 +24,9 @@ const PREFILL_ROWS: usize = 8;
 /// Tasks for each thread, so that all end at about the same time.
 const TASKS_PER_THREAD: usize = 8;
 
-/// Keys that are worth a task of their own: some microseconds.
-const SHORTEST_PIECE: usize = 256;
+/// Keys of a task, which takes some microseconds; always as many, so that what a sequence gets does
+/// not depend on those beside it.
+const PIECE: usize = 256;
 
 /// What is the same for all segments.
 #[derive(Debug, Clone, Copy)]
@@ -198,10 +199,8 @@ impl<'a> Plan<'a> {
             plan.tasks
                 .extend(Block::cut(group, rows.div_ceil(tasks)).map(Task::Prefill));
         }
-        let keys: usize = groups(false).map(|group| group.keys().len()).sum();
-        let piece = keys.div_ceil(tasks).max(SHORTEST_PIECE);
         for group in groups(false) {
-            let (pieces, partials) = Piece::cut(group, piece, plan.partials, plan.done.len());
+            let (pieces, partials) = Piece::cut(group, PIECE, plan.partials, plan.done.len());
             plan.tasks.extend(pieces.map(Task::Decode));
             plan.partials = partials;
             plan.done.push(AtomicUsize::new(0));
