@@ -11,16 +11,13 @@ use super::activations::{Activations, BLOCK};
 use super::codes::{Bits, CHUNK, Codes, Floats4, Nibbles, Wide};
 use super::matrix::{Format, Matrix};
 use super::matvec::unreachable_format;
-use super::simd::{self, Kernel, Simd};
+use super::simd::{self, Kernel, Lanes, Simd};
 
 /// Rows of a panel.
 pub(super) const PANEL: usize = 16;
 
 /// Vectors of eight rows in a panel.
 const VECTORS: usize = PANEL / 8;
-
-/// Tokens that share the loads of a panel.
-const TOKENS: usize = 4;
 
 /// Steps of four columns in a block of 32.
 const STEPS: usize = BLOCK / 4;
@@ -90,24 +87,20 @@ impl<C: Codes, const GROUP: usize> Kernel for Product<'_, C, GROUP> {
         let panel = self.1;
         panel.fill::<S, C, GROUP>(matrix, first);
         let groups = panel.groups;
-        let tokens = out.len();
         let mut at = 0;
-        while at < tokens {
-            let count = (tokens - at).min(TOKENS);
+        while at < out.len() {
             let tokens = Tokens {
                 codes: &x.codes[at * x.stride..],
                 scales: &x.scales[at * x.stride / BLOCK..],
                 sums: &sums[at * groups..],
                 stride: x.stride,
             };
-            let out = &mut out[at..at + count];
-            match count {
-                1 => panel.multiply::<S, C, GROUP, 1>(&tokens, out),
-                2 => panel.multiply::<S, C, GROUP, 2>(&tokens, out),
-                3 => panel.multiply::<S, C, GROUP, 3>(&tokens, out),
-                _ => panel.multiply::<S, C, GROUP, TOKENS>(&tokens, out),
-            }
-            at += count;
+            let out = &mut out[at..];
+            at += if S::Widest::LANES == PANEL {
+                panel.multiply_some::<S::Widest, C, GROUP, 1>(&tokens, out)
+            } else {
+                panel.multiply_some::<S::Widest, C, GROUP, VECTORS>(&tokens, out)
+            };
         }
     }
 }
@@ -221,46 +214,63 @@ impl Panel {
         }
     }
 
+    /// Multiplies the first tokens in `V` vectors of all rows; says how many.
     #[inline(always)]
-    fn multiply<S: Simd, C: Codes, const GROUP: usize, const N: usize>(
+    fn multiply_some<L: Lanes, C: Codes, const GROUP: usize, const V: usize>(
         &self,
         x: &Tokens<'_>,
         out: &mut [[f32; PANEL]],
-    ) {
-        let mut sums = [[S::splat(0.0); VECTORS]; N];
+    ) -> usize {
+        match out.len() {
+            // As many sums as registers hold.
+            8.. if V == 1 => self.multiply::<L, C, GROUP, 8, V>(x, out),
+            4.. => self.multiply::<L, C, GROUP, 4, V>(x, out),
+            2.. => self.multiply::<L, C, GROUP, 2, V>(x, out),
+            _ => self.multiply::<L, C, GROUP, 1, V>(x, out),
+        }
+    }
+
+    #[inline(always)]
+    fn multiply<L: Lanes, C: Codes, const GROUP: usize, const N: usize, const V: usize>(
+        &self,
+        x: &Tokens<'_>,
+        out: &mut [[f32; PANEL]],
+    ) -> usize {
+        let mut sums = [[L::splat(0.0); V]; N];
         // SAFETY: there are `N` tokens of `chunks` chunks and `groups` groups.
         unsafe {
             for group in 0..self.groups {
                 let biases = self.biases.as_ptr().add(group * PANEL);
-                let biases = eights::<S>(biases);
+                let biases = lanes::<L, V>(biases);
                 for (token, sums) in sums.iter_mut().enumerate() {
-                    let total = S::splat(*x.sums.get_unchecked(token * self.groups + group));
-                    for v in 0..VECTORS {
-                        sums[v] = S::fma(biases[v], total, sums[v]);
+                    let total = L::splat(*x.sums.get_unchecked(token * self.groups + group));
+                    for v in 0..V {
+                        sums[v] = L::fma(biases[v], total, sums[v]);
                     }
                 }
             }
             for chunk in 0..self.chunks {
                 for block in 0..2 {
-                    self.block::<S, C, GROUP, N>(x, chunk, block, &mut sums);
+                    self.block::<L, C, GROUP, N, V>(x, chunk, block, &mut sums);
                 }
             }
             for (sums, out) in sums.into_iter().zip(out) {
                 for (v, sums) in sums.into_iter().enumerate() {
-                    S::store(out.as_mut_ptr().add(8 * v), sums);
+                    L::store(out.as_mut_ptr().add(v * L::LANES), sums);
                 }
             }
         }
+        N
     }
 
     /// Adds 32 columns.
     #[inline(always)]
-    unsafe fn block<S: Simd, C: Codes, const GROUP: usize, const N: usize>(
+    unsafe fn block<L: Lanes, C: Codes, const GROUP: usize, const N: usize, const V: usize>(
         &self,
         x: &Tokens<'_>,
         chunk: usize,
         block: usize,
-        sums: &mut [[S::Floats; VECTORS]; N],
+        sums: &mut [[L::Floats; V]; N],
     ) {
         let blocks = x.stride / BLOCK;
         // Steps that the running sums hold, and those that share a scale.
@@ -268,7 +278,7 @@ impl Panel {
             if C::WIDE {
                 STEPS
             } else {
-                largest_power(S::SUMS_LIMIT / (254 * C::LARGEST))
+                largest_power(L::SUMS_LIMIT / (254 * C::LARGEST))
             }
         };
         let scaled = if GROUP == 16 { STEPS / 2 } else { STEPS };
@@ -277,55 +287,55 @@ impl Panel {
             let codes = self
                 .codes
                 .as_ptr()
-                .add((2 * chunk + block) * STEPS * VECTORS * 32);
+                .add((2 * chunk + block) * STEPS * PANEL * 4);
             let x_codes = x.codes.as_ptr().add(chunk * CHUNK);
             for part in 0..STEPS / scaled {
-                let mut totals = [[S::zero_integers(); VECTORS]; N];
+                let mut totals = [[L::zero_integers(); V]; N];
                 let mut step = part * scaled;
                 while step < (part + 1) * scaled {
                     let end = (step + held).min((part + 1) * scaled);
                     if C::WIDE {
                         while step < end {
                             let at = column::<C>(block, step);
-                            let w = words::<S>(codes.add(step * VECTORS * 32));
+                            let w = words::<L, V>(codes.add(step * PANEL * 4));
                             for (token, totals) in totals.iter_mut().enumerate() {
-                                let x = S::splat_word(x_codes.add(token * x.stride + at));
-                                for v in 0..VECTORS {
-                                    totals[v] = S::dot_wide(totals[v], w[v], x);
+                                let x = L::splat_word(x_codes.add(token * x.stride + at));
+                                for v in 0..V {
+                                    totals[v] = L::dot_wide(totals[v], w[v], x);
                                 }
                             }
                             step += 1;
                         }
                         continue;
                     }
-                    let mut running = [[S::zero_sums(); VECTORS]; N];
+                    let mut running = [[L::zero_sums(); V]; N];
                     while step < end {
                         let at = column::<C>(block, step);
-                        let w = words::<S>(codes.add(step * VECTORS * 32));
+                        let w = words::<L, V>(codes.add(step * PANEL * 4));
                         for (token, running) in running.iter_mut().enumerate() {
-                            let x = S::splat_word(x_codes.add(token * x.stride + at));
-                            for v in 0..VECTORS {
-                                running[v] = S::dot(running[v], w[v], x);
+                            let x = L::splat_word(x_codes.add(token * x.stride + at));
+                            for v in 0..V {
+                                running[v] = L::dot(running[v], w[v], x);
                             }
                         }
                         step += 1;
                     }
                     for token in 0..N {
-                        for v in 0..VECTORS {
-                            let finished = S::finish(running[token][v]);
-                            totals[token][v] = S::add_integers(totals[token][v], finished);
+                        for v in 0..V {
+                            let finished = L::finish(running[token][v]);
+                            totals[token][v] = L::add_integers(totals[token][v], finished);
                         }
                     }
                 }
                 let number = (chunk * CHUNK + block * BLOCK + part * BLOCK / 2) / GROUP;
                 let scales = self.scales.as_ptr().add(number * PANEL);
-                let scales = eights::<S>(scales);
+                let scales = lanes::<L, V>(scales);
                 for token in 0..N {
                     let scale = x.scales.as_ptr().add(token * blocks + 2 * chunk + block);
-                    let scale = S::splat(*scale);
-                    for v in 0..VECTORS {
-                        let product = S::mul(S::to_floats(totals[token][v]), scale);
-                        sums[token][v] = S::fma(product, scales[v], sums[token][v]);
+                    let scale = L::splat(*scale);
+                    for v in 0..V {
+                        let product = L::mul(L::to_floats(totals[token][v]), scale);
+                        sums[token][v] = L::fma(product, scales[v], sums[token][v]);
                     }
                 }
             }
@@ -364,17 +374,27 @@ unsafe fn transpose<S: Simd>(from: &[f32], groups: usize, unit: f32, to: &mut [f
 /// # Safety
 /// `from` is valid for 16 floats.
 #[inline(always)]
-unsafe fn eights<S: Simd>(from: *const f32) -> [S::Floats; VECTORS] {
-    // SAFETY: the caller's promise.
-    unsafe { [S::load(from), S::load(from.add(8))] }
+unsafe fn lanes<L: Lanes, const V: usize>(from: *const f32) -> [L::Floats; V] {
+    let mut all = [L::splat(0.0); V];
+    for (v, lanes) in all.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *lanes = unsafe { L::load(from.add(v * L::LANES)) };
+    }
+    all
 }
 
 /// # Safety
 /// `from` is valid for 64 bytes.
 #[inline(always)]
-unsafe fn words<S: Simd>(from: *const u8) -> [S::Bytes; VECTORS] {
+unsafe fn words<L: Lanes, const V: usize>(from: *const u8) -> [L::Bytes; V] {
     // SAFETY: the caller's promise.
-    unsafe { [S::load_bytes(from), S::load_bytes(from.add(32))] }
+    unsafe {
+        let mut all = [L::load_bytes(from); V];
+        for (v, words) in all.iter_mut().enumerate().skip(1) {
+            *words = L::load_bytes(from.add(v * 4 * L::LANES));
+        }
+        all
+    }
 }
 
 /// Where in a chunk's 16 steps the word `word` of vector `part` goes: blocks one after the other.

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, Simd};
+use super::{Kernel, Lanes, Simd};
 
 /// Runs a kernel with AVX2.
 ///
@@ -22,23 +22,103 @@ pub(super) struct Avx2;
     clippy::undocumented_unsafe_blocks,
     reason = "one reason holds for all of them and stands above"
 )]
-impl Simd for Avx2 {
+impl Lanes for Avx2 {
+    const LANES: usize = 8;
     type Floats = __m256;
     type Integers = __m256i;
     type Bytes = __m256i;
     /// Sixteen sums of two products each, in 16 bits.
     type Sums = __m256i;
-
     const WIDE_OFFSET: u8 = 128;
     const SUMS_LIMIT: usize = i16::MAX as usize;
-    // Measured on Zen 3: 22 to 30 GB/s with two threads, 15 with one row at a time.
-    const STREAMS: usize = 4;
-    const AHEAD: usize = 2048;
 
     #[inline(always)]
     fn splat(value: f32) -> __m256 {
         unsafe { _mm256_set1_ps(value) }
     }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m256 {
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, value: __m256) {
+        unsafe { _mm256_storeu_ps(to, value) }
+    }
+
+    #[inline(always)]
+    fn mul(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn to_floats(a: __m256i) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(a) }
+    }
+
+    #[inline(always)]
+    fn zero_integers() -> __m256i {
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    fn add_integers(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> __m256i {
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_word(from: *const i8) -> __m256i {
+        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    fn zero_sums() -> __m256i {
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    fn dot(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi16(sums, _mm256_maddubs_epi16(codes, x)) }
+    }
+
+    #[inline(always)]
+    fn finish(sums: __m256i) -> __m256i {
+        unsafe { _mm256_madd_epi16(sums, _mm256_set1_epi16(1)) }
+    }
+
+    #[inline(always)]
+    fn dot_wide(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+        unsafe {
+            // |code| · (x with the code's sign): at most 128 · 127 · 2, which 16 bits hold.
+            let signed = _mm256_sign_epi8(x, codes);
+            let products = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), signed);
+            _mm256_add_epi32(sums, _mm256_madd_epi16(products, _mm256_set1_epi16(1)))
+        }
+    }
+}
+
+// SAFETY (all blocks of this file): the functions are called from `run` alone, where the
+// instructions are there; pointers are valid as the trait asks.
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one reason holds for all of them and stands above"
+)]
+impl Simd for Avx2 {
+    type Widest = Self;
+    // Measured on Zen 3: 22 to 30 GB/s with two threads, 15 with one row at a time.
+    const STREAMS: usize = 4;
+    const AHEAD: usize = 2048;
 
     #[inline(always)]
     fn halves(low: f32, high: f32) -> __m256 {
@@ -51,16 +131,6 @@ impl Simd for Avx2 {
             let four = _mm256_castps128_ps256(_mm_loadu_ps(from));
             _mm256_permutevar8x32_ps(four, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3))
         }
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> __m256 {
-        unsafe { _mm256_loadu_ps(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(to: *mut f32, value: __m256) {
-        unsafe { _mm256_storeu_ps(to, value) }
     }
 
     #[inline(always)]
@@ -113,18 +183,8 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn mul(a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_mul_ps(a, b) }
-    }
-
-    #[inline(always)]
     fn div(a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_div_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
-        unsafe { _mm256_fmadd_ps(a, b, c) }
     }
 
     #[inline(always)]
@@ -197,26 +257,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn to_floats(a: __m256i) -> __m256 {
-        unsafe { _mm256_cvtepi32_ps(a) }
-    }
-
-    #[inline(always)]
     fn scale_by_power(a: __m256, n: __m256i) -> __m256 {
         unsafe {
             let bits = _mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127)));
             _mm256_mul_ps(a, _mm256_castsi256_ps(bits))
         }
-    }
-
-    #[inline(always)]
-    fn zero_integers() -> __m256i {
-        unsafe { _mm256_setzero_si256() }
-    }
-
-    #[inline(always)]
-    fn add_integers(a: __m256i, b: __m256i) -> __m256i {
-        unsafe { _mm256_add_epi32(a, b) }
     }
 
     #[inline(always)]
@@ -241,11 +286,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_bytes(from: *const u8) -> __m256i {
-        unsafe { _mm256_loadu_si256(from.cast()) }
-    }
-
-    #[inline(always)]
     unsafe fn store_bytes(to: *mut u8, value: __m256i) {
         unsafe { _mm256_storeu_si256(to.cast(), value) }
     }
@@ -261,11 +301,6 @@ impl Simd for Avx2 {
                 _mm256_permute4x64_epi64::<0b11_01_10_00>(odd),
             ]
         }
-    }
-
-    #[inline(always)]
-    unsafe fn splat_word(from: *const i8) -> __m256i {
-        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
     }
 
     #[inline(always)]
@@ -321,31 +356,6 @@ impl Simd for Avx2 {
                 _mm256_permute2x128_si256::<0x31>(low[2], high[2]),
                 _mm256_permute2x128_si256::<0x31>(low[3], high[3]),
             ]
-        }
-    }
-
-    #[inline(always)]
-    fn zero_sums() -> __m256i {
-        unsafe { _mm256_setzero_si256() }
-    }
-
-    #[inline(always)]
-    fn dot(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
-        unsafe { _mm256_add_epi16(sums, _mm256_maddubs_epi16(codes, x)) }
-    }
-
-    #[inline(always)]
-    fn finish(sums: __m256i) -> __m256i {
-        unsafe { _mm256_madd_epi16(sums, _mm256_set1_epi16(1)) }
-    }
-
-    #[inline(always)]
-    fn dot_wide(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
-        unsafe {
-            // |code| · (x with the code's sign): at most 128 · 127 · 2, which 16 bits hold.
-            let signed = _mm256_sign_epi8(x, codes);
-            let products = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), signed);
-            _mm256_add_epi32(sums, _mm256_madd_epi16(products, _mm256_set1_epi16(1)))
         }
     }
 

@@ -127,39 +127,60 @@ pub(super) fn run_with<K: Kernel>(instructions: Instructions, kernel: K) -> K::O
     }
 }
 
-/// Vectors of one instruction set: eight floats, eight integers, or 32 bytes.
+/// Lanes of one instruction set: a float, an integer, or four bytes in each.
 ///
 /// Pointers need no alignment. Every function must be called from inside a [`Kernel`] that was
 /// started by [`run`] or [`run_with`], which makes sure that the processor has the instructions;
 /// those that take pointers also need them valid for the number of elements they name.
-pub(super) trait Simd: Copy + 'static {
-    /// Eight float32.
+pub(super) trait Lanes: Copy + 'static {
+    /// How many.
+    const LANES: usize;
+    /// float32.
     type Floats: Copy;
-    /// Eight int32.
+    /// int32.
     type Integers: Copy;
-    /// 32 bytes.
+    /// Four bytes for each lane.
     type Bytes: Copy;
     /// Running sums of products of bytes; lane `i` of the finished sums covers bytes `4i..4i+4`.
     type Sums: Copy;
-
-    /// What is subtracted from the codes of eight bits to make them what [`Simd::dot_wide`] takes.
+    /// What is subtracted from the codes of eight bits to make them what [`Lanes::dot_wide`] takes.
     const WIDE_OFFSET: u8;
-    /// The largest sum of code × 127 × 2 over all steps that [`Simd::Sums`] holds before it must be
+    /// The largest sum of code × 127 × 2 over all steps that [`Lanes::Sums`] holds before it must be
     /// finished.
     const SUMS_LIMIT: usize;
+    fn splat(value: f32) -> Self::Floats;
+    unsafe fn load(from: *const f32) -> Self::Floats;
+    unsafe fn store(to: *mut f32, value: Self::Floats);
+    fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a · b + c`, rounded once.
+    fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    fn to_floats(a: Self::Integers) -> Self::Floats;
+    fn zero_integers() -> Self::Integers;
+    fn add_integers(a: Self::Integers, b: Self::Integers) -> Self::Integers;
+    unsafe fn load_bytes(from: *const u8) -> Self::Bytes;
+    /// The same four bytes in each lane.
+    unsafe fn splat_word(from: *const i8) -> Self::Bytes;
+    fn zero_sums() -> Self::Sums;
+    /// Adds products of unsigned codes, at most 127, with signed bytes.
+    fn dot(sums: Self::Sums, codes: Self::Bytes, x: Self::Bytes) -> Self::Sums;
+    fn finish(sums: Self::Sums) -> Self::Integers;
+    /// Adds products of wide codes with signed bytes from -127 to 127.
+    fn dot_wide(sums: Self::Integers, codes: Self::Bytes, x: Self::Bytes) -> Self::Integers;
+}
+
+/// Vectors of eight lanes, 32 bytes, and what is done with them beside.
+pub(super) trait Simd: Lanes {
+    /// The widest lanes that these processors are fastest with, for products of many rows; 8 or 16.
+    type Widest: Lanes;
     /// How many distant streams processors with these instructions read fastest from memory: 2 or 4.
     const STREAMS: usize;
     /// How far ahead of the reading they are asked for, in bytes; 0 where the processor itself looks
     /// far enough ahead.
     const AHEAD: usize;
-
-    fn splat(value: f32) -> Self::Floats;
     /// `low` in lanes 0 to 3, `high` in lanes 4 to 7.
     fn halves(low: f32, high: f32) -> Self::Floats;
     /// Each of four floats in two neighbouring lanes.
     unsafe fn pairs(from: *const f32) -> Self::Floats;
-    unsafe fn load(from: *const f32) -> Self::Floats;
-    unsafe fn store(to: *mut f32, value: Self::Floats);
     /// Eight IEEE half floats.
     unsafe fn load_half(from: *const u8) -> Self::Floats;
     unsafe fn store_half(to: *mut u8, value: Self::Floats);
@@ -169,13 +190,9 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn load_e4m3(from: *const u8) -> Self::Floats;
     /// Eight unsigned bytes as floats.
     unsafe fn load_codes(from: *const u8) -> Self::Floats;
-
     fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn div(a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    /// `a · b + c`, rounded once.
-    fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// NaN where `b` is.
     fn max(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// NaN where `b` is.
@@ -187,28 +204,19 @@ pub(super) trait Simd: Copy + 'static {
     fn largest(a: Self::Floats) -> f32;
     /// The sums of each of four vectors.
     fn sum4(a: [Self::Floats; 4]) -> [f32; 4];
-
     /// The 8×8 floats of eight vectors, transposed.
     fn transpose_floats(rows: [Self::Floats; 8]) -> [Self::Floats; 8];
-
     /// To the nearest integer, ties to even; the value must fit.
     fn round(a: Self::Floats) -> Self::Integers;
-    fn to_floats(a: Self::Integers) -> Self::Floats;
     /// `a · 2^n` for n from -126 to 127.
     fn scale_by_power(a: Self::Floats, n: Self::Integers) -> Self::Floats;
-    fn zero_integers() -> Self::Integers;
-    fn add_integers(a: Self::Integers, b: Self::Integers) -> Self::Integers;
     /// The low bytes of 32 lanes, in order; each lane is from -128 to 127.
     fn pack(from: [Self::Integers; 4]) -> Self::Bytes;
     /// Lanes 0 to 3 of `low`, 4 to 7 of `high`, each shifted right by its own count and masked.
     fn spread(low: u32, high: u32, shifts: &[i32; 8], mask: i32) -> Self::Integers;
-
-    unsafe fn load_bytes(from: *const u8) -> Self::Bytes;
     unsafe fn store_bytes(to: *mut u8, value: Self::Bytes);
     /// Of the 64 bytes of two vectors, those of even and those of odd index.
     fn deinterleave(a: Self::Bytes, b: Self::Bytes) -> [Self::Bytes; 2];
-    /// The same four bytes eight times.
-    unsafe fn splat_word(from: *const i8) -> Self::Bytes;
     fn low_nibbles(a: Self::Bytes) -> Self::Bytes;
     fn high_nibbles(a: Self::Bytes) -> Self::Bytes;
     /// Each byte, at most 15, replaced by its entry in the table.
@@ -217,14 +225,6 @@ pub(super) trait Simd: Copy + 'static {
     fn wide(a: Self::Bytes) -> Self::Bytes;
     /// The 8×8 words of eight vectors, transposed.
     fn transpose(rows: [Self::Bytes; 8]) -> [Self::Bytes; 8];
-
-    fn zero_sums() -> Self::Sums;
-    /// Adds products of unsigned codes, at most 127, with signed bytes.
-    fn dot(sums: Self::Sums, codes: Self::Bytes, x: Self::Bytes) -> Self::Sums;
-    fn finish(sums: Self::Sums) -> Self::Integers;
-    /// Adds products of wide codes with signed bytes from -127 to 127.
-    fn dot_wide(sums: Self::Integers, codes: Self::Bytes, x: Self::Bytes) -> Self::Integers;
-
     /// Asks for the cache line at an address that need not be valid.
     fn prefetch(at: *const u8);
 }

@@ -6,7 +6,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{Kernel, Simd};
+use super::{Kernel, Lanes, Simd};
 
 /// Runs a kernel with NEON.
 ///
@@ -36,22 +36,100 @@ macro_rules! both {
     clippy::undocumented_unsafe_blocks,
     reason = "one reason holds for all of them and stands above"
 )]
-impl Simd for Neon {
+impl Lanes for Neon {
+    const LANES: usize = 8;
     type Floats = float32x4x2_t;
     type Integers = int32x4x2_t;
     type Bytes = uint8x16x2_t;
     /// Eight sums of four products each.
     type Sums = int32x4x2_t;
-
     const WIDE_OFFSET: u8 = 128;
     const SUMS_LIMIT: usize = i32::MAX as usize;
-    const STREAMS: usize = 4;
-    const AHEAD: usize = 2048;
 
     #[inline(always)]
     fn splat(value: f32) -> float32x4x2_t {
         Self::halves(value, value)
     }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> float32x4x2_t {
+        unsafe { vld1q_f32_x2(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, value: float32x4x2_t) {
+        unsafe { vst1q_f32_x2(to, value) }
+    }
+
+    #[inline(always)]
+    fn mul(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
+        unsafe { both!(float32x4x2_t, vmulq_f32, a, b) }
+    }
+
+    #[inline(always)]
+    fn fma(a: float32x4x2_t, b: float32x4x2_t, c: float32x4x2_t) -> float32x4x2_t {
+        unsafe { both!(float32x4x2_t, vfmaq_f32, c, a, b) }
+    }
+
+    #[inline(always)]
+    fn to_floats(a: int32x4x2_t) -> float32x4x2_t {
+        unsafe { both!(float32x4x2_t, vcvtq_f32_s32, a) }
+    }
+
+    #[inline(always)]
+    fn zero_integers() -> int32x4x2_t {
+        unsafe { int32x4x2_t(vdupq_n_s32(0), vdupq_n_s32(0)) }
+    }
+
+    #[inline(always)]
+    fn add_integers(a: int32x4x2_t, b: int32x4x2_t) -> int32x4x2_t {
+        unsafe { both!(int32x4x2_t, vaddq_s32, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> uint8x16x2_t {
+        unsafe { vld1q_u8_x2(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_word(from: *const i8) -> uint8x16x2_t {
+        unsafe {
+            let word = vreinterpretq_u8_u32(vdupq_n_u32(from.cast::<u32>().read_unaligned()));
+            uint8x16x2_t(word, word)
+        }
+    }
+
+    #[inline(always)]
+    fn zero_sums() -> int32x4x2_t {
+        Self::zero_integers()
+    }
+
+    #[inline(always)]
+    fn dot(sums: int32x4x2_t, codes: uint8x16x2_t, x: uint8x16x2_t) -> int32x4x2_t {
+        unsafe { both!(int32x4x2_t, sdot, sums, codes, x) }
+    }
+
+    #[inline(always)]
+    fn finish(sums: int32x4x2_t) -> int32x4x2_t {
+        sums
+    }
+
+    #[inline(always)]
+    fn dot_wide(sums: int32x4x2_t, codes: uint8x16x2_t, x: uint8x16x2_t) -> int32x4x2_t {
+        unsafe { both!(int32x4x2_t, sdot, sums, codes, x) }
+    }
+}
+
+// SAFETY (all blocks of this file): the functions are called from `run` alone, where the
+// instructions are there; pointers are valid as the trait asks.
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one reason holds for all of them and stands above"
+)]
+impl Simd for Neon {
+    type Widest = Self;
+    const STREAMS: usize = 4;
+    const AHEAD: usize = 2048;
 
     #[inline(always)]
     fn halves(low: f32, high: f32) -> float32x4x2_t {
@@ -64,16 +142,6 @@ impl Simd for Neon {
             let four = vld1q_f32(from);
             float32x4x2_t(vzip1q_f32(four, four), vzip2q_f32(four, four))
         }
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> float32x4x2_t {
-        unsafe { vld1q_f32_x2(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(to: *mut f32, value: float32x4x2_t) {
-        unsafe { vst1q_f32_x2(to, value) }
     }
 
     #[inline(always)]
@@ -140,18 +208,8 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn mul(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
-        unsafe { both!(float32x4x2_t, vmulq_f32, a, b) }
-    }
-
-    #[inline(always)]
     fn div(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
         unsafe { both!(float32x4x2_t, vdivq_f32, a, b) }
-    }
-
-    #[inline(always)]
-    fn fma(a: float32x4x2_t, b: float32x4x2_t, c: float32x4x2_t) -> float32x4x2_t {
-        unsafe { both!(float32x4x2_t, vfmaq_f32, c, a, b) }
     }
 
     #[inline(always)]
@@ -212,11 +270,6 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn to_floats(a: int32x4x2_t) -> float32x4x2_t {
-        unsafe { both!(float32x4x2_t, vcvtq_f32_s32, a) }
-    }
-
-    #[inline(always)]
     fn scale_by_power(a: float32x4x2_t, n: int32x4x2_t) -> float32x4x2_t {
         unsafe {
             let bias = vdupq_n_s32(127);
@@ -224,16 +277,6 @@ impl Simd for Neon {
             let bits = both!(int32x4x2_t, vshlq_n_s32::<23>, biased);
             Self::mul(a, both!(float32x4x2_t, vreinterpretq_f32_s32, bits))
         }
-    }
-
-    #[inline(always)]
-    fn zero_integers() -> int32x4x2_t {
-        unsafe { int32x4x2_t(vdupq_n_s32(0), vdupq_n_s32(0)) }
-    }
-
-    #[inline(always)]
-    fn add_integers(a: int32x4x2_t, b: int32x4x2_t) -> int32x4x2_t {
-        unsafe { both!(int32x4x2_t, vaddq_s32, a, b) }
     }
 
     #[inline(always)]
@@ -271,11 +314,6 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    unsafe fn load_bytes(from: *const u8) -> uint8x16x2_t {
-        unsafe { vld1q_u8_x2(from) }
-    }
-
-    #[inline(always)]
     unsafe fn store_bytes(to: *mut u8, value: uint8x16x2_t) {
         unsafe { vst1q_u8_x2(to, value) }
     }
@@ -287,14 +325,6 @@ impl Simd for Neon {
                 uint8x16x2_t(vuzp1q_u8(a.0, a.1), vuzp1q_u8(b.0, b.1)),
                 uint8x16x2_t(vuzp2q_u8(a.0, a.1), vuzp2q_u8(b.0, b.1)),
             ]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn splat_word(from: *const i8) -> uint8x16x2_t {
-        unsafe {
-            let word = vreinterpretq_u8_u32(vdupq_n_u32(from.cast::<u32>().read_unaligned()));
-            uint8x16x2_t(word, word)
         }
     }
 
@@ -346,26 +376,6 @@ impl Simd for Neon {
             }
             columns
         }
-    }
-
-    #[inline(always)]
-    fn zero_sums() -> int32x4x2_t {
-        Self::zero_integers()
-    }
-
-    #[inline(always)]
-    fn dot(sums: int32x4x2_t, codes: uint8x16x2_t, x: uint8x16x2_t) -> int32x4x2_t {
-        unsafe { both!(int32x4x2_t, sdot, sums, codes, x) }
-    }
-
-    #[inline(always)]
-    fn finish(sums: int32x4x2_t) -> int32x4x2_t {
-        sums
-    }
-
-    #[inline(always)]
-    fn dot_wide(sums: int32x4x2_t, codes: uint8x16x2_t, x: uint8x16x2_t) -> int32x4x2_t {
-        unsafe { both!(int32x4x2_t, sdot, sums, codes, x) }
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::Simd;
+use super::{Lanes, Simd};
 
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Portable;
@@ -25,7 +25,8 @@ unsafe fn word(from: *const u8, i: usize) -> u16 {
     clippy::undocumented_unsafe_blocks,
     reason = "one reason holds for all of them and stands above"
 )]
-impl Simd for Portable {
+impl Lanes for Portable {
+    const LANES: usize = 8;
     type Floats = [f32; 8];
     type Integers = [i32; 8];
     type Bytes = [u8; 32];
@@ -33,19 +34,9 @@ impl Simd for Portable {
 
     const WIDE_OFFSET: u8 = 0;
     const SUMS_LIMIT: usize = i32::MAX as usize;
-    const STREAMS: usize = 4;
-    const AHEAD: usize = 0;
 
     fn splat(value: f32) -> [f32; 8] {
         [value; 8]
-    }
-
-    fn halves(low: f32, high: f32) -> [f32; 8] {
-        lanes(|i| if i < 4 { low } else { high })
-    }
-
-    unsafe fn pairs(from: *const f32) -> [f32; 8] {
-        lanes(|i| unsafe { from.add(i / 2).read_unaligned() })
     }
 
     unsafe fn load(from: *const f32) -> [f32; 8] {
@@ -56,6 +47,73 @@ impl Simd for Portable {
         for (i, value) in value.into_iter().enumerate() {
             unsafe { to.add(i).write_unaligned(value) };
         }
+    }
+
+    fn mul(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanes(|i| a[i] * b[i])
+    }
+
+    fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        lanes(|i| a[i].mul_add(b[i], c[i]))
+    }
+
+    fn to_floats(a: [i32; 8]) -> [f32; 8] {
+        a.map(|value| value as f32)
+    }
+
+    fn zero_integers() -> [i32; 8] {
+        [0; 8]
+    }
+
+    fn add_integers(a: [i32; 8], b: [i32; 8]) -> [i32; 8] {
+        lanes(|i| a[i] + b[i])
+    }
+
+    unsafe fn load_bytes(from: *const u8) -> [u8; 32] {
+        unsafe { from.cast::<[u8; 32]>().read_unaligned() }
+    }
+
+    unsafe fn splat_word(from: *const i8) -> [u8; 32] {
+        let word = unsafe { from.cast::<[u8; 4]>().read_unaligned() };
+        std::array::from_fn(|i| word[i % 4])
+    }
+
+    fn zero_sums() -> [i32; 8] {
+        [0; 8]
+    }
+
+    fn dot(sums: [i32; 8], codes: [u8; 32], x: [u8; 32]) -> [i32; 8] {
+        lanes(|i| {
+            let products = (4 * i..4 * i + 4).map(|j| i32::from(codes[j]) * i32::from(x[j] as i8));
+            sums[i] + products.sum::<i32>()
+        })
+    }
+
+    fn finish(sums: [i32; 8]) -> [i32; 8] {
+        sums
+    }
+
+    fn dot_wide(sums: [i32; 8], codes: [u8; 32], x: [u8; 32]) -> [i32; 8] {
+        Self::dot(sums, codes, x)
+    }
+}
+
+// SAFETY (all blocks of this file): pointers are valid as the trait asks.
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one reason holds for all of them and stands above"
+)]
+impl Simd for Portable {
+    type Widest = Self;
+    const STREAMS: usize = 4;
+    const AHEAD: usize = 0;
+
+    fn halves(low: f32, high: f32) -> [f32; 8] {
+        lanes(|i| if i < 4 { low } else { high })
+    }
+
+    unsafe fn pairs(from: *const f32) -> [f32; 8] {
+        lanes(|i| unsafe { from.add(i / 2).read_unaligned() })
     }
 
     unsafe fn load_half(from: *const u8) -> [f32; 8] {
@@ -93,16 +151,8 @@ impl Simd for Portable {
         lanes(|i| a[i] - b[i])
     }
 
-    fn mul(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
-        lanes(|i| a[i] * b[i])
-    }
-
     fn div(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         lanes(|i| a[i] / b[i])
-    }
-
-    fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
-        lanes(|i| a[i].mul_add(b[i], c[i]))
     }
 
     fn max(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
@@ -137,20 +187,8 @@ impl Simd for Portable {
         a.map(|value| value.round_ties_even() as i32)
     }
 
-    fn to_floats(a: [i32; 8]) -> [f32; 8] {
-        a.map(|value| value as f32)
-    }
-
     fn scale_by_power(a: [f32; 8], n: [i32; 8]) -> [f32; 8] {
         lanes(|i| a[i] * f32::from_bits(((n[i] + 127) as u32) << 23))
-    }
-
-    fn zero_integers() -> [i32; 8] {
-        [0; 8]
-    }
-
-    fn add_integers(a: [i32; 8], b: [i32; 8]) -> [i32; 8] {
-        lanes(|i| a[i] + b[i])
     }
 
     fn pack(from: [[i32; 8]; 4]) -> [u8; 32] {
@@ -159,10 +197,6 @@ impl Simd for Portable {
 
     fn spread(low: u32, high: u32, shifts: &[i32; 8], mask: i32) -> [i32; 8] {
         lanes(|i| (if i < 4 { low } else { high } >> shifts[i]).cast_signed() & mask)
-    }
-
-    unsafe fn load_bytes(from: *const u8) -> [u8; 32] {
-        unsafe { from.cast::<[u8; 32]>().read_unaligned() }
     }
 
     unsafe fn store_bytes(to: *mut u8, value: [u8; 32]) {
@@ -175,11 +209,6 @@ impl Simd for Portable {
             std::array::from_fn(|i| both(2 * i)),
             std::array::from_fn(|i| both(2 * i + 1)),
         ]
-    }
-
-    unsafe fn splat_word(from: *const i8) -> [u8; 32] {
-        let word = unsafe { from.cast::<[u8; 4]>().read_unaligned() };
-        std::array::from_fn(|i| word[i % 4])
     }
 
     fn low_nibbles(a: [u8; 32]) -> [u8; 32] {
@@ -200,25 +229,6 @@ impl Simd for Portable {
 
     fn transpose(rows: [[u8; 32]; 8]) -> [[u8; 32]; 8] {
         std::array::from_fn(|column| std::array::from_fn(|i| rows[i / 4][4 * column + i % 4]))
-    }
-
-    fn zero_sums() -> [i32; 8] {
-        [0; 8]
-    }
-
-    fn dot(sums: [i32; 8], codes: [u8; 32], x: [u8; 32]) -> [i32; 8] {
-        lanes(|i| {
-            let products = (4 * i..4 * i + 4).map(|j| i32::from(codes[j]) * i32::from(x[j] as i8));
-            sums[i] + products.sum::<i32>()
-        })
-    }
-
-    fn finish(sums: [i32; 8]) -> [i32; 8] {
-        sums
-    }
-
-    fn dot_wide(sums: [i32; 8], codes: [u8; 32], x: [u8; 32]) -> [i32; 8] {
-        Self::dot(sums, codes, x)
     }
 
     fn prefetch(_at: *const u8) {}
