@@ -17,7 +17,7 @@ pub(super) trait Codes {
     const SPLIT: bool;
     /// The largest code.
     const LARGEST: usize;
-    /// Codes of all eight bits, for [`Simd::dot_wide`].
+    /// Codes of all eight bits, for [`Lanes::dot_wide`](super::simd::Lanes).
     const WIDE: bool;
     /// What the format's value is, in units of the scale: `code · UNIT + OFFSET`.
     const UNIT: f32 = 1.0;
@@ -91,7 +91,7 @@ impl Codes for Octets {
     }
 }
 
-/// Integers of eight bits, as [`Simd::dot_wide`] takes them.
+/// Integers of eight bits, as [`Lanes::dot_wide`](super::simd::Lanes) takes them.
 pub(super) struct Wide;
 
 impl Codes for Wide {

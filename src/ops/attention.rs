@@ -130,7 +130,7 @@ impl Attention {
     /// over it. `queries` `[T, H·D]`, `keys` and `values` `[T, Hkv·D]`; gives `[T, H·D]`.
     ///
     /// # Errors
-    /// [`Error::Mlx`] where the model is not on the host.
+    /// [`crate::Error::Mlx`] where the model is not on the host.
     pub fn on_host(
         &self,
         number: CacheNumber,

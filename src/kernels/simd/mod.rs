@@ -221,7 +221,7 @@ pub(super) trait Simd: Lanes {
     fn high_nibbles(a: Self::Bytes) -> Self::Bytes;
     /// Each byte, at most 15, replaced by its entry in the table.
     fn look_up(table: &[u8; 16], a: Self::Bytes) -> Self::Bytes;
-    /// Codes of eight bits as [`Simd::dot_wide`] takes them.
+    /// Codes of eight bits as [`Lanes::dot_wide`] takes them.
     fn wide(a: Self::Bytes) -> Self::Bytes;
     /// The 8×8 words of eight vectors, transposed.
     fn transpose(rows: [Self::Bytes; 8]) -> [Self::Bytes; 8];
