@@ -213,6 +213,39 @@ fn large_matrices_are_cut_in_tasks() {
 }
 
 #[test]
+fn a_few_tokens_together_give_exactly_what_each_gives_alone() {
+    let (rows, tokens) = (37, FEW);
+    for (seed, format) in formats().into_iter().enumerate() {
+        if !is_integer(format, Arithmetic::Int8) {
+            continue;
+        }
+        let width = columns(format, format, 3);
+        let weights = matrix(format, [rows, width], seed);
+        let x = floats(tokens * width, seed + 30);
+        let run = |x: &[f32]| {
+            let mut out = vec![f32::NAN; x.len() / width * rows];
+            let product = Product {
+                matrix: &weights,
+                bias: None,
+                then: Then::Store,
+                out: &mut out,
+            };
+            multiply(for_tests()[1], x, Arithmetic::Int8, vec![product]);
+            out
+        };
+        with_each(|instructions| {
+            for count in 1..=tokens {
+                let together = run(&x[..count * width]);
+                let alone: Vec<f32> = x[..count * width].chunks(width).flat_map(run).collect();
+                prop_assert_eq!(together, alone, "{} {:?} {}", instructions, format, count);
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+}
+
+#[test]
 fn no_tokens_and_no_products_are_no_work() {
     let weights = matrix(Format::Mxfp4, [5, 64], 1);
     let [pool, _] = for_tests();

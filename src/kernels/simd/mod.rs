@@ -135,6 +135,7 @@ pub(super) fn run_with<K: Kernel>(instructions: Instructions, kernel: K) -> K::O
 pub(super) trait Lanes: Copy + 'static {
     /// How many.
     const LANES: usize;
+
     /// float32.
     type Floats: Copy;
     /// int32.
@@ -143,23 +144,29 @@ pub(super) trait Lanes: Copy + 'static {
     type Bytes: Copy;
     /// Running sums of products of bytes; lane `i` of the finished sums covers bytes `4i..4i+4`.
     type Sums: Copy;
+
     /// What is subtracted from the codes of eight bits to make them what [`Lanes::dot_wide`] takes.
     const WIDE_OFFSET: u8;
     /// The largest sum of code × 127 × 2 over all steps that [`Lanes::Sums`] holds before it must be
     /// finished.
     const SUMS_LIMIT: usize;
+
     fn splat(value: f32) -> Self::Floats;
     unsafe fn load(from: *const f32) -> Self::Floats;
     unsafe fn store(to: *mut f32, value: Self::Floats);
+
     fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `a · b + c`, rounded once.
     fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+
     fn to_floats(a: Self::Integers) -> Self::Floats;
     fn zero_integers() -> Self::Integers;
     fn add_integers(a: Self::Integers, b: Self::Integers) -> Self::Integers;
+
     unsafe fn load_bytes(from: *const u8) -> Self::Bytes;
     /// The same four bytes in each lane.
     unsafe fn splat_word(from: *const i8) -> Self::Bytes;
+
     fn zero_sums() -> Self::Sums;
     /// Adds products of unsigned codes, at most 127, with signed bytes.
     fn dot(sums: Self::Sums, codes: Self::Bytes, x: Self::Bytes) -> Self::Sums;
@@ -172,11 +179,13 @@ pub(super) trait Lanes: Copy + 'static {
 pub(super) trait Simd: Lanes {
     /// The widest lanes that these processors are fastest with, for products of many rows; 8 or 16.
     type Widest: Lanes;
+
     /// How many distant streams processors with these instructions read fastest from memory: 2 or 4.
     const STREAMS: usize;
     /// How far ahead of the reading they are asked for, in bytes; 0 where the processor itself looks
     /// far enough ahead.
     const AHEAD: usize;
+
     /// `low` in lanes 0 to 3, `high` in lanes 4 to 7.
     fn halves(low: f32, high: f32) -> Self::Floats;
     /// Each of four floats in two neighbouring lanes.
@@ -190,6 +199,7 @@ pub(super) trait Simd: Lanes {
     unsafe fn load_e4m3(from: *const u8) -> Self::Floats;
     /// Eight unsigned bytes as floats.
     unsafe fn load_codes(from: *const u8) -> Self::Floats;
+
     fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn div(a: Self::Floats, b: Self::Floats) -> Self::Floats;
@@ -204,8 +214,10 @@ pub(super) trait Simd: Lanes {
     fn largest(a: Self::Floats) -> f32;
     /// The sums of each of four vectors.
     fn sum4(a: [Self::Floats; 4]) -> [f32; 4];
+
     /// The 8×8 floats of eight vectors, transposed.
     fn transpose_floats(rows: [Self::Floats; 8]) -> [Self::Floats; 8];
+
     /// To the nearest integer, ties to even; the value must fit.
     fn round(a: Self::Floats) -> Self::Integers;
     /// `a · 2^n` for n from -126 to 127.
@@ -214,6 +226,7 @@ pub(super) trait Simd: Lanes {
     fn pack(from: [Self::Integers; 4]) -> Self::Bytes;
     /// Lanes 0 to 3 of `low`, 4 to 7 of `high`, each shifted right by its own count and masked.
     fn spread(low: u32, high: u32, shifts: &[i32; 8], mask: i32) -> Self::Integers;
+
     unsafe fn store_bytes(to: *mut u8, value: Self::Bytes);
     /// Of the 64 bytes of two vectors, those of even and those of odd index.
     fn deinterleave(a: Self::Bytes, b: Self::Bytes) -> [Self::Bytes; 2];
@@ -225,6 +238,7 @@ pub(super) trait Simd: Lanes {
     fn wide(a: Self::Bytes) -> Self::Bytes;
     /// The 8×8 words of eight vectors, transposed.
     fn transpose(rows: [Self::Bytes; 8]) -> [Self::Bytes; 8];
+
     /// Asks for the cache line at an address that need not be valid.
     fn prefetch(at: *const u8);
 }
