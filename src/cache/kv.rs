@@ -2,10 +2,9 @@
 
 use crate::error::Result;
 use crate::mlx::{Array, ops, slice, slice_update};
-use crate::ops::attention::{HostCache, HostSegment};
+use crate::ops::attention::{self, HostCache, HostSegment};
 
-/// Positions by which the buffers grow (reference: 256).
-const STEP: i32 = 256;
+const STEP: i32 = attention::STEP as i32;
 
 /// Buffers whose first `length` positions hold the sequence.
 #[derive(Debug, Default)]

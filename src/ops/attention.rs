@@ -10,8 +10,8 @@ use crate::kernels::rotary::{Heads, Rotary, RotarySegment, rotate};
 use crate::kernels::{CacheNumber, pool};
 use crate::mlx::{Array, fast};
 
-/// Positions by which caches grow (reference: 256).
-const STEP: usize = 256;
+/// Positions by which caches grow, on every device (reference: 256).
+pub const STEP: usize = 256;
 
 /// What all layers of a kind have in common, and the norms of one of them.
 #[derive(Debug, Clone)]

@@ -75,6 +75,15 @@ impl Sampling {
                 || self.frequency_penalty != 0.0)
     }
 
+    /// How many of the last tokens penalties look back on; 0 where there are none.
+    pub fn looks_back(&self) -> usize {
+        if self.has_penalties() {
+            self.repeat_last_n.unwrap_or(usize::MAX)
+        } else {
+            0
+        }
+    }
+
     /// Refuses values that mean nothing.
     ///
     /// # Errors

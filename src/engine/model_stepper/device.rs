@@ -191,9 +191,7 @@ impl Stepper for DeviceStepper {
         let step = if live.len() == work.len() {
             self.run(work, &mut live)
         } else {
-            Err(Error::Mlx(
-                "a step works on a slot that is not open".to_owned(),
-            ))
+            Err(super::some_not_open())
         };
         self.live.extend(slots.into_iter().zip(live));
         self.queued.push_back(step?);

@@ -81,12 +81,16 @@ impl HostStepper {
         if work.is_empty() {
             return Ok(Vec::new());
         }
-        let mut live = Vec::with_capacity(work.len());
-        for work in work {
-            let one = self.live.remove(&work.slot);
-            live.push((work.slot, one.ok_or_else(|| super::not_open(work.slot))?));
-        }
-        let sampled = step(&*self.model, work, &mut live);
+        let taken = work.iter().filter_map(|work| {
+            let live = self.live.remove(&work.slot);
+            live.map(|live| (work.slot, live))
+        });
+        let mut live: Vec<(Slot, Live)> = taken.collect();
+        let sampled = if live.len() == work.len() {
+            step(&*self.model, work, &mut live)
+        } else {
+            Err(super::some_not_open())
+        };
         self.live.extend(live);
         sampled
     }
@@ -156,11 +160,7 @@ struct History {
 impl History {
     /// Seeded with the end of the prompt.
     fn new(sampling: &Sampling, prompt: &[u32]) -> Self {
-        let window = if sampling.has_penalties() {
-            sampling.repeat_last_n.unwrap_or(usize::MAX)
-        } else {
-            0
-        };
+        let window = sampling.looks_back();
         let seed = &prompt[prompt.len().saturating_sub(window)..];
         Self {
             window,

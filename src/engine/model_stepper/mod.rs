@@ -28,6 +28,10 @@ fn not_open(slot: Slot) -> Error {
     Error::Mlx(format!("{slot:?} is not open"))
 }
 
+fn some_not_open() -> Error {
+    Error::Mlx("a step works on a slot that is not open".to_owned())
+}
+
 fn no_token(slot: Slot) -> Error {
     Error::Mlx(format!("{slot:?} has no token to go on from"))
 }

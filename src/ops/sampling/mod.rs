@@ -45,11 +45,7 @@ pub struct History {
 impl History {
     /// Seeded with the end of the prompt.
     pub fn new(sampling: &Sampling, prompt: &[u32]) -> Self {
-        let window = if sampling.has_penalties() {
-            sampling.repeat_last_n.unwrap_or(usize::MAX)
-        } else {
-            0
-        };
+        let window = sampling.looks_back();
         let seed = &prompt[prompt.len().saturating_sub(window)..];
         let ids: Vec<i32> = seed.iter().map(|&id| id as i32).collect();
         let tokens = (!ids.is_empty()).then(|| Array::from_slice(&ids, &[ids.len() as i32]));
