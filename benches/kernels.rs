@@ -147,13 +147,14 @@ fn attention(criterion: &mut Criterion) {
         window: None,
         soft_cap: None,
         sinks: None,
-        number: CacheNumber::F16,
+        number: CacheNumber::I8,
     };
     let row = attention.heads * attention.width;
     let mut group = group(criterion, "attention");
     let length = 1 << 14;
-    // Half floats of about one.
-    let cache = vec![0x38_u8; attention.kv_heads * length * attention.width * 2];
+    // Codes, and scales that are small floats.
+    let row_bytes = attention.number.row_bytes(attention.width);
+    let cache = vec![0x38_u8; attention.kv_heads * length * row_bytes];
     for rows in [1, TOKENS] {
         let segment = AttentionSegment {
             rows,

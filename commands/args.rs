@@ -164,7 +164,7 @@ pub(crate) struct ModelArgs {
     /// Threads that compute on the CPU [default: one for each core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
-    /// Compute in float32 on the CPU, instead of rounding to 8 bits what meets packed weights
+    /// Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights
     #[arg(long)]
     pub(crate) cpu_exact: bool,
 }

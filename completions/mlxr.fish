@@ -58,7 +58,7 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l frequency-penalty -d '
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l seed -d 'Same seed, same text [default: a fresh one]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l stats -d 'Print counts and times on stderr' -r -f -a "text\t''
 json\t''"
-complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l cpu-exact -d 'Compute in float32 on the CPU, instead of rounding to 8 bits what meets packed weights'
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l raw -d 'Send the prompt as it is, without chat template, and print all that the model produces'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l json -d 'Print one JSON object when the answer is complete'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l jsonl -d 'Print one JSON object per line: the events of an answer, or the results of many requests'
@@ -92,7 +92,7 @@ jsonl\t''
 sql\t''"
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l baseline -d 'Compare with the results that an earlier run wrote with `-o json`' -r -F
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l fail-if -d 'End with code 1 if the median rate of a test falls so far below the baseline\'s: pp<-5%, tg<-3%, \'tg128 @ d2048<-3%\' (repeatable)' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l cpu-exact -d 'Compute in float32 on the CPU, instead of rounding to 8 bits what meets packed weights'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -109,7 +109,7 @@ csv\t''
 json\t''
 jsonl\t''
 sql\t''"
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -l cpu-exact -d 'Compute in float32 on the CPU, instead of rounding to 8 bits what meets packed weights'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,5 +1,7 @@
 //! Activations as int8: a scale for each block of 32 columns of a row, in the order of the codes.
 
+use half::bf16;
+
 use super::codes::CHUNK;
 use super::pool::Pool;
 use super::simd::{self, Kernel, Simd};
@@ -141,30 +143,77 @@ impl Kernel for Quantize<'_> {
 /// # Safety
 /// `x` is valid for 32 floats.
 #[inline(always)]
-unsafe fn block<S: Simd>(x: *const f32) -> (S::Bytes, f32, [S::Floats; 2]) {
-    let mut floats = [S::splat(0.0); 4];
-    for (i, floats) in floats.iter_mut().enumerate() {
-        // SAFETY: the caller's promise.
-        *floats = unsafe { S::load(x.add(8 * i)) };
-    }
-    let largest = S::max(
-        S::max(S::abs(floats[0]), S::abs(floats[1])),
-        S::max(S::abs(floats[2]), S::abs(floats[3])),
-    );
-    let largest = S::largest(largest);
-    // 0, or not a number where one of the activations is none: then the products are none either.
-    let total = S::add(S::add(floats[0], floats[1]), S::add(floats[2], floats[3]));
-    let scale = largest / 127.0 + S::sum(total) * 0.0;
-    let inverse = S::splat(if largest > SMALLEST {
+pub(super) unsafe fn block<S: Simd>(x: *const f32) -> (S::Bytes, f32, [S::Floats; 2]) {
+    // SAFETY: the caller's promise.
+    let floats = unsafe { load_block::<S>(x) };
+    let (largest, scale) = scale::<S>(floats);
+    let inverse = if largest > SMALLEST {
         127.0 / largest
     } else {
         0.0
-    });
-    let mut rounded = [S::zero_integers(); 4];
-    for (rounded, floats) in rounded.iter_mut().zip(&mut floats) {
-        *rounded = S::round(S::mul(*floats, inverse));
-        *floats = S::to_floats(*rounded);
+    };
+    let rounded = round::<S>(floats, inverse);
+    let [a, b, c, d] = rounded;
+    let first = S::add(S::to_floats(a), S::to_floats(b));
+    let last = S::add(S::to_floats(c), S::to_floats(d));
+    (S::pack(rounded), scale, [first, last])
+}
+
+/// Rounds 32 floats to bytes with a scale in bfloat16.
+///
+/// # Safety
+/// `x` is valid for 32 floats.
+#[inline(always)]
+pub(super) unsafe fn coarse_block<S: Simd>(x: *const f32) -> (S::Bytes, bf16) {
+    // SAFETY: the caller's promise.
+    let floats = unsafe { load_block::<S>(x) };
+    let (largest, scale) = scale::<S>(floats);
+    if scale.is_nan() {
+        return (S::pack([S::zero_integers(); 4]), bf16::NAN);
     }
-    let sums = [S::add(floats[0], floats[1]), S::add(floats[2], floats[3])];
-    (S::pack(rounded), scale, sums)
+    // Up to the next one, so that no byte is above 127.
+    let bits = scale.to_bits().saturating_add(0xffff) & 0xffff_0000;
+    let inverse = if largest > SMALLEST {
+        f32::from_bits(bits).recip()
+    } else {
+        0.0
+    };
+    let rounded = round::<S>(floats, inverse);
+    (S::pack(rounded), bf16::from_bits((bits >> 16) as u16))
+}
+
+/// # Safety
+/// `x` is valid for 32 floats.
+#[inline(always)]
+unsafe fn load_block<S: Simd>(x: *const f32) -> [S::Floats; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        [
+            S::load(x),
+            S::load(x.add(8)),
+            S::load(x.add(16)),
+            S::load(x.add(24)),
+        ]
+    }
+}
+
+#[inline(always)]
+fn round<S: Simd>([a, b, c, d]: [S::Floats; 4], inverse: f32) -> [S::Integers; 4] {
+    let inverse = S::splat(inverse);
+    [
+        S::round(S::mul(a, inverse)),
+        S::round(S::mul(b, inverse)),
+        S::round(S::mul(c, inverse)),
+        S::round(S::mul(d, inverse)),
+    ]
+}
+
+/// The largest size of a number in a block, and the scale that makes it 127; not a number where one
+/// of the block is none, or is infinite: then the products are none either.
+#[inline(always)]
+fn scale<S: Simd>([a, b, c, d]: [S::Floats; 4]) -> (f32, f32) {
+    let largest = S::max(S::max(S::abs(a), S::abs(b)), S::max(S::abs(c), S::abs(d)));
+    let largest = S::largest(largest);
+    let total = S::add(S::add(a, b), S::add(c, d));
+    (largest, largest / 127.0 + S::sum(total) * 0.0)
 }

@@ -24,13 +24,19 @@ impl<'a, T> Parts<'a, T> {
         }
     }
 
+    /// Where elements `at..at + length` begin, of which each user takes others.
+    pub(super) fn start(self, at: usize, length: usize) -> *mut T {
+        assert!(at <= self.length && length <= self.length - at);
+        // SAFETY: within the slice.
+        unsafe { self.start.add(at) }
+    }
+
     /// Elements `at..at + length`.
     ///
     /// # Safety
     /// No other part that is in use at the same time overlaps this one.
     pub(super) unsafe fn part(self, at: usize, length: usize) -> &'a mut [T] {
-        assert!(at <= self.length && length <= self.length - at);
         // SAFETY: within the slice, and the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), length) }
+        unsafe { std::slice::from_raw_parts_mut(self.start(at, length), length) }
     }
 }

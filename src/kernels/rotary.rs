@@ -3,7 +3,7 @@
 //! Rotary position embedding: Su et al. 2021, arXiv:2104.09864.
 
 use super::norm::norm_row;
-use super::number::{CacheNumber, Half, Number, Single};
+use super::number::{Byte, CacheNumber, Half, Number, Single};
 use super::parts::Parts;
 use super::pool::Pool;
 use super::simd::{Kernel, Simd, load_some, run, store_some};
@@ -46,11 +46,11 @@ pub struct RotarySegment<'a> {
     pub position: usize,
     /// Place of the first row in the cache.
     pub place: usize,
-    /// Places of the cache.
+    /// Places of the cache, whole blocks.
     pub capacity: usize,
-    /// `[Hkv, capacity, D]`.
+    /// `[Hkv, capacity]` rows of D.
     pub keys: &'a mut [u8],
-    /// `[Hkv, capacity, Dv]`.
+    /// `[Hkv, capacity]` rows of Dv.
     pub values: &'a mut [u8],
 }
 
@@ -132,9 +132,11 @@ impl Rotary<'_> {
         }
         for segment in segments {
             assert!(segment.place + segment.rows <= segment.capacity);
-            let places = self.kv_heads * segment.capacity * self.number.bytes();
-            assert_eq!(segment.keys.len(), places * self.width);
-            assert_eq!(segment.values.len(), places * self.value_width);
+            assert!(segment.capacity.is_multiple_of(self.number.block()));
+            let places = self.kv_heads * segment.capacity;
+            let row = |width: usize| self.number.row_bytes(width);
+            assert_eq!(segment.keys.len(), places * row(self.width));
+            assert_eq!(segment.values.len(), places * row(self.value_width));
         }
     }
 }
@@ -168,6 +170,7 @@ impl Kernel for Rows<'_> {
         match self.rotary.number {
             CacheNumber::F32 => self.rows::<S, Single>(),
             CacheNumber::F16 => self.rows::<S, Half>(),
+            CacheNumber::I8 => self.rows::<S, Byte>(),
         }
     }
 }
@@ -215,21 +218,22 @@ impl Rows<'_> {
         } = *self.rotary;
         for kv_head in 0..kv_heads {
             let from = row * kv_heads + kv_head;
-            let to = kv_head * self.cache.capacity + place;
             let key = &self.heads.keys[from * width..][..width];
             self.rotary
                 .turn::<S>(key, self.rotary.key_norm, turns, head);
-            let (bytes, value_bytes) = (width * N::BYTES, value_width * N::BYTES);
+            let value = &self.heads.values[from * value_width..][..value_width];
+            let (bytes, value_bytes) = (N::row_bytes(width), N::row_bytes(value_width));
+            let first = kv_head * self.cache.capacity;
             // SAFETY: each row belongs to one task, and has a place of its own.
-            let (keys, values) = unsafe {
-                let keys = self.cache.keys.part(to * bytes, bytes);
-                (keys, self.cache.values.part(to * value_bytes, value_bytes))
-            };
-            store_row::<S, N>(head, keys);
-            store_row::<S, N>(
-                &self.heads.values[from * value_width..][..value_width],
-                values,
-            );
+            unsafe {
+                let keys = self
+                    .cache
+                    .keys
+                    .start(first * bytes, self.cache.capacity * bytes);
+                N::store_key::<S>(head, keys, place);
+                let to = (first + place) * value_bytes;
+                N::store_value::<S>(value, self.cache.values.part(to, value_bytes));
+            }
         }
     }
 }
@@ -285,19 +289,6 @@ impl Turns {
         for ((cosine, sine), &period) in turns.zip(rotary.periods) {
             let (sine_, cosine_) = (position / f64::from(period)).sin_cos();
             (*sine, *cosine) = (sine_ as f32, cosine_ as f32);
-        }
-    }
-}
-
-/// Stores floats as numbers of the cache.
-#[inline(always)]
-fn store_row<S: Simd, N: Number>(from: &[f32], to: &mut [u8]) {
-    for at in (0..from.len()).step_by(8) {
-        let count = from.len() - at;
-        // SAFETY: `to` holds as many numbers as `from`.
-        unsafe {
-            let value = load_some::<S>(from.as_ptr().add(at), count);
-            N::store_some::<S>(to.as_mut_ptr().add(at * N::BYTES), value, count);
         }
     }
 }

@@ -23,8 +23,8 @@ use crate::weights::Weights;
 pub enum Precision {
     /// That of the checkpoint. For GPUs.
     Stored,
-    /// float32, but packed weights times activations that are rounded to int8, and a cache in half
-    /// precision: for the CPU.
+    /// float32, but packed weights times activations that are rounded to int8, and a cache in int8
+    /// beside packed weights, in half precision beside others: for the CPU.
     Int8,
     /// float32: for exact comparisons.
     Float32,
@@ -137,6 +137,7 @@ impl<'a> Loader<'a> {
     pub fn host_cache(&self) -> Option<CacheNumber> {
         self.host.then_some(match self.precision {
             Precision::Float32 => CacheNumber::F32,
+            Precision::Int8 if self.quantization.is_some() => CacheNumber::I8,
             Precision::Int8 | Precision::Stored => CacheNumber::F16,
         })
     }

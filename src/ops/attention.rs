@@ -39,9 +39,9 @@ pub struct Attention {
 pub struct HostCache {
     /// Positions that there is room for.
     capacity: usize,
-    /// `[Hkv, capacity, D]`.
+    /// `[Hkv, capacity]` rows of D.
     keys: Vec<u8>,
-    /// `[Hkv, capacity, D]`.
+    /// `[Hkv, capacity]` rows of D.
     values: Vec<u8>,
 }
 
@@ -137,7 +137,7 @@ impl Attention {
         segments: &mut [HostSegment],
         [queries, keys, values]: [&Rows; 3],
     ) -> Result<Rows> {
-        let bytes = self.width * number.bytes();
+        let bytes = number.row_bytes(self.width);
         for segment in &mut *segments {
             let positions = segment.length + segment.rows;
             let cache = &mut segment.cache;

@@ -10,8 +10,9 @@ use super::super::simd::Simd;
 use super::softmax::Running;
 use super::{Call, Group, Plan};
 
-/// Keys of a block: theirs and their values' bytes stay in the nearest cache between their uses.
-const KEYS: usize = 32;
+/// Keys of a block: theirs and their values' bytes, and those of the next block, stay in the nearest
+/// cache.
+const KEYS: usize = 16;
 
 /// Queries that are done at once: as many as registers hold.
 const QUERIES: usize = 4;
@@ -36,14 +37,16 @@ fn partial(group: Group<'_>) -> (usize, usize) {
 }
 
 impl<'a> Piece<'a> {
-    /// Pieces of about `length` keys, and where partial results end. Theirs begin at `partials`.
+    /// Pieces of about `length` keys, and where partial results end. Theirs begin at `partials`. The
+    /// first begins with a block of the cache's.
     pub(super) fn cut(
         group: Group<'a>,
         length: usize,
         partials: usize,
         done: usize,
     ) -> (impl Iterator<Item = Self>, usize) {
-        let keys = group.keys();
+        let mut keys = group.keys();
+        keys.start -= keys.start % group.attention.number.block();
         let pieces = keys.len().div_ceil(length);
         let length = keys.len().div_ceil(pieces).next_multiple_of(KEYS);
         let pieces = keys.len().div_ceil(length);
@@ -70,16 +73,19 @@ impl<'a> Piece<'a> {
         sums.fill(0.0);
         let (states, _) = states.as_chunks_mut::<2>();
         states.fill([Running::START.highest, Running::START.sum]);
-        let query_stride = self.group.attention.width.next_multiple_of(8);
-        let mut queries = Scratch::new(self.group.rows() * query_stride);
-        let rows = queries.chunks_exact_mut(query_stride).enumerate();
-        for (row, query) in rows.take(self.group.rows()) {
-            query[self.group.attention.width..].fill(0.0);
+        let width = self.group.attention.width;
+        let bytes = N::query_bytes(width);
+        let mut scratch = Scratch::new(width + (self.group.rows() * bytes).div_ceil(4));
+        let (query, queries) = scratch.split_at_mut(width);
+        let queries = as_bytes(queries);
+        let rows = queries.chunks_exact_mut(bytes).enumerate();
+        for (row, to) in rows.take(self.group.rows()) {
             self.group.query(row, call.queries, query);
+            N::store_query::<S>(query, to);
         }
         for start in self.keys.clone().step_by(KEYS) {
             let keys = start..self.keys.end.min(start + KEYS);
-            self.block::<S, N>(keys, &queries, sums, states);
+            self.block::<S, N>(keys, queries, sums, states);
         }
         let done = plan.done[self.done].fetch_add(1, Ordering::AcqRel) + 1;
         if done == self.pieces {
@@ -92,12 +98,12 @@ impl<'a> Piece<'a> {
     fn block<S: Simd, N: Number>(
         &self,
         keys: Range<usize>,
-        queries: &[f32],
+        queries: &[u8],
         sums: &mut [f32],
         states: &mut [[f32; 2]],
     ) {
         let (stride, _) = partial(self.group);
-        let query_stride = self.group.attention.width.next_multiple_of(8);
+        let query_stride = N::query_bytes(self.group.attention.width);
         for first in (0..states.len()).step_by(QUERIES) {
             let count = QUERIES.min(states.len() - first);
             let tile = Tile {
@@ -159,7 +165,8 @@ struct Tile<'a> {
     keys: Range<usize>,
     /// The first of the queries among the rows of the group.
     first: usize,
-    queries: &'a [f32],
+    /// As the numbers of the cache are multiplied with.
+    queries: &'a [u8],
     sums: &'a mut [f32],
     states: &'a mut [[f32; 2]],
 }
@@ -179,19 +186,19 @@ impl Tile<'_> {
         // SAFETY: the cache holds the keys and values of `count` positions from here on, and the
         // queries are `Q` rows.
         unsafe {
-            let ahead = if self.first == 0 {
-                values
-            } else {
-                std::ptr::null()
-            };
+            let bytes = N::row_bytes(attention.width);
             let mut key = 0;
-            while key + K <= count {
-                self.scores::<S, N, Q, K>(keys, key, ahead, &mut scores);
-                key += K;
-            }
             while key < count {
-                self.scores::<S, N, Q, 1>(keys, key, ahead, &mut scores);
-                key += 1;
+                let (keys, scores) = (keys.add(key * bytes), scores.as_mut_ptr().cast::<f32>());
+                let (queries, scores) = (self.queries.as_ptr(), scores.add(key));
+                let step = if N::BLOCK == 1 && key + K > count {
+                    N::scores::<S, Q, 1>(keys, attention.width, queries, scores, KEYS);
+                    1
+                } else {
+                    N::scores::<S, Q, K>(keys, attention.width, queries, scores, KEYS);
+                    K.max(N::BLOCK)
+                };
+                key += step;
             }
         }
         let mut factors = [0.0; Q];
@@ -210,81 +217,21 @@ impl Tile<'_> {
             };
             self.states[q] = [running.highest, running.sum];
         }
-        let next = keys.wrapping_add(KEYS * attention.width * N::BYTES);
         // SAFETY: as above; sums are `Q` rows.
         unsafe {
             let width = attention.value_width;
             let mut at = 0;
             while at + 8 * W <= width {
-                self.sums::<S, N, Q, W, true>(next, values, at, &scores, &factors);
+                self.sums::<S, N, Q, W, true>(keys, values, at, &scores, &factors);
                 at += 8 * W;
             }
             while at + 8 <= width {
-                self.sums::<S, N, Q, 1, true>(next, values, at, &scores, &factors);
+                self.sums::<S, N, Q, 1, true>(keys, values, at, &scores, &factors);
                 at += 8;
             }
             if at < width {
-                self.sums::<S, N, Q, 1, false>(next, values, at, &scores, &factors);
+                self.sums::<S, N, Q, 1, false>(keys, values, at, &scores, &factors);
             }
-        }
-    }
-
-    /// Scores of keys `key..key + K` of the block. Asks for the values of these keys if `ahead` is
-    /// where the block's values are.
-    ///
-    /// # Safety
-    /// `keys` is valid for those keys; queries are `Q` rows.
-    #[inline(always)]
-    unsafe fn scores<S: Simd, N: Number, const Q: usize, const K: usize>(
-        &self,
-        keys: *const u8,
-        key: usize,
-        ahead: *const u8,
-        scores: &mut Scores,
-    ) {
-        let attention = self.piece.group.attention;
-        let width = attention.width;
-        let stride = width.next_multiple_of(8);
-        if !ahead.is_null() {
-            let bytes = attention.value_width * N::BYTES;
-            for at in (key * bytes..(key + K) * bytes).step_by(64) {
-                S::prefetch(ahead.wrapping_add(at));
-            }
-        }
-        let mut sums = [[S::splat(0.0); Q]; K];
-        // SAFETY: all indices stay within the keys and queries.
-        unsafe {
-            let keys = keys.add(key * width * N::BYTES);
-            let queries = self.queries.as_ptr();
-            let whole = width / 8 * 8;
-            let mut eight = [S::splat(0.0); K];
-            for at in (0..whole).step_by(8) {
-                for (k, key) in eight.iter_mut().enumerate() {
-                    *key = N::load::<S>(keys.add((k * width + at) * N::BYTES));
-                }
-                multiply::<S, Q, K>(&mut sums, queries.add(at), stride, eight);
-            }
-            if whole < width {
-                for (k, key) in eight.iter_mut().enumerate() {
-                    let from = keys.add((k * width + whole) * N::BYTES);
-                    *key = N::load_some::<S>(from, width - whole);
-                }
-                multiply::<S, Q, K>(&mut sums, queries.add(whole), stride, eight);
-            }
-        }
-        let mut set = |i: usize, score: f32| scores[i / K][key + i % K] = score;
-        let sum = |i: usize| sums[i % K][i / K];
-        let mut i = 0;
-        while i + 4 <= Q * K {
-            let four = S::sum4([sum(i), sum(i + 1), sum(i + 2), sum(i + 3)]);
-            for (j, score) in four.into_iter().enumerate() {
-                set(i + j, score);
-            }
-            i += 4;
-        }
-        while i < Q * K {
-            set(i, S::sum(sum(i)));
-            i += 1;
         }
     }
 
@@ -292,17 +239,18 @@ impl Tile<'_> {
     /// from `at` on; the last may be part of one, unless all are `WHOLE`.
     ///
     /// # Safety
-    /// `values` is valid for the block's values; sums are `Q` rows.
+    /// `values` is valid for the block's values; `keys` is where its keys are; sums are `Q` rows.
     #[inline(always)]
     unsafe fn sums<S: Simd, N: Number, const Q: usize, const W: usize, const WHOLE: bool>(
         &mut self,
-        next: *const u8,
+        keys: *const u8,
         values: *const u8,
         at: usize,
         weights: &Scores,
         factors: &[f32; Q],
     ) {
-        let width = self.piece.group.attention.value_width;
+        let attention = self.piece.group.attention;
+        let width = attention.value_width;
         let stride = width.next_multiple_of(8);
         let rows = self.sums.as_mut_ptr();
         let mut sums = [[S::splat(0.0); W]; Q];
@@ -314,25 +262,27 @@ impl Tile<'_> {
                     *sum = S::mul(old, S::splat(factors[q]));
                 }
             }
-            if self.first == 0 {
-                // Spread over the tile, so that the memory never rests.
-                let lines = at * KEYS * N::BYTES..(at + 8 * W) * KEYS * N::BYTES;
-                for line in lines.step_by(64) {
-                    S::prefetch(next.wrapping_add(line));
-                }
-            }
+            // The next block's keys and values are asked for evenly over this one's sums, which take
+            // most of the time.
+            let bytes = [N::row_bytes(attention.width), N::row_bytes(width)];
+            let step = bytes.map(|bytes| 8 * W * bytes / width);
+            let next_keys = keys.wrapping_add(KEYS * bytes[0] + at * KEYS * bytes[0] / width);
+            let next_values = values.wrapping_add(KEYS * bytes[1] + at * KEYS * bytes[1] / width);
             for key in 0..self.keys.len() {
                 let mut splats = [S::splat(0.0); Q];
                 for (splat, weights) in splats.iter_mut().zip(weights) {
                     *splat = S::splat(weights[key]);
                 }
-                let values = values.add((key * width + at) * N::BYTES);
+                let values = values.add(key * bytes[1]);
+                if self.first == 0 {
+                    S::prefetch(next_keys.wrapping_add(key * step[0]));
+                    S::prefetch(next_values.wrapping_add(key * step[1]));
+                }
                 for w in 0..W {
-                    let from = values.add(8 * w * N::BYTES);
                     let value = if WHOLE {
-                        N::load::<S>(from)
+                        N::load_value::<S>(values, width, at + 8 * w)
                     } else {
-                        N::load_some::<S>(from, width - at - 8 * w)
+                        N::load_some::<S>(values, width, at + 8 * w)
                     };
                     for (sums, &weight) in sums.iter_mut().zip(&splats) {
                         sums[w] = S::fma(weight, value, sums[w]);
@@ -348,22 +298,8 @@ impl Tile<'_> {
     }
 }
 
-/// Adds products of eight dimensions of `K` keys and of `Q` queries, `stride` apart.
-///
-/// # Safety
-/// The pointer is valid for the queries.
-#[inline(always)]
-unsafe fn multiply<S: Simd, const Q: usize, const K: usize>(
-    sums: &mut [[S::Floats; Q]; K],
-    queries: *const f32,
-    stride: usize,
-    keys: [S::Floats; K],
-) {
-    for q in 0..Q {
-        // SAFETY: the caller's promise.
-        let query = unsafe { S::load(queries.add(q * stride)) };
-        for (sums, &key) in sums.iter_mut().zip(&keys) {
-            sums[q] = S::fma(query, key, sums[q]);
-        }
-    }
+/// The bytes of some floats.
+fn as_bytes(floats: &mut [f32]) -> &mut [u8] {
+    // SAFETY: every float is four bytes, and any four bytes are a float.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), 4 * floats.len()) }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicUsize;
 
 use self::decode::Piece;
 use self::prefill::Block;
-use super::number::{CacheNumber, Half, Number, Single};
+use super::number::{Byte, CacheNumber, Half, Number, Single};
 use super::parts::Parts;
 use super::pool::Pool;
 use super::simd::{Instructions, Kernel, Simd, run_with};
@@ -58,11 +58,11 @@ pub struct AttentionSegment<'a> {
     pub rows: usize,
     /// Positions that the cache holds, the rows' own included.
     pub length: usize,
-    /// Places of the cache.
+    /// Places of the cache, whole blocks.
     pub capacity: usize,
-    /// `[Hkv, capacity, D]`.
+    /// `[Hkv, capacity]` rows of D.
     pub keys: &'a [u8],
-    /// `[Hkv, capacity, Dv]`.
+    /// `[Hkv, capacity]` rows of Dv.
     pub values: &'a [u8],
 }
 
@@ -130,9 +130,11 @@ impl Attention<'_> {
         assert!(self.sinks.is_none_or(|sinks| sinks.len() == self.heads));
         for segment in segments {
             assert!(segment.rows <= segment.length && segment.length <= segment.capacity);
-            let places = self.kv_heads * segment.capacity * self.number.bytes();
-            assert_eq!(segment.keys.len(), places * self.width);
-            assert_eq!(segment.values.len(), places * self.value_width);
+            assert!(segment.capacity.is_multiple_of(self.number.block()));
+            let places = self.kv_heads * segment.capacity;
+            let row = |width: usize| self.number.row_bytes(width);
+            assert_eq!(segment.keys.len(), places * row(self.width));
+            assert_eq!(segment.values.len(), places * row(self.value_width));
         }
     }
 }
@@ -255,11 +257,11 @@ impl Group<'_> {
         }
     }
 
-    /// The keys, and the values, from a position on.
+    /// The keys, and the values, from a position on that begins a block.
     fn cached<N: Number>(self, position: usize) -> (*const u8, *const u8) {
         let place = self.kv_head * self.segment.capacity + position;
-        let keys = &self.segment.keys[place * self.attention.width * N::BYTES..];
-        let values = &self.segment.values[place * self.attention.value_width * N::BYTES..];
+        let keys = &self.segment.keys[place * N::row_bytes(self.attention.width)..];
+        let values = &self.segment.values[place * N::row_bytes(self.attention.value_width)..];
         (keys.as_ptr(), values.as_ptr())
     }
 }
@@ -279,8 +281,10 @@ impl Kernel for Doing<'_> {
         match (self.task, self.call.attention.number) {
             (Task::Decode(piece), CacheNumber::F32) => piece.run::<S, Single>(self.call, self.plan),
             (Task::Decode(piece), CacheNumber::F16) => piece.run::<S, Half>(self.call, self.plan),
+            (Task::Decode(piece), CacheNumber::I8) => piece.run::<S, Byte>(self.call, self.plan),
             (Task::Prefill(block), CacheNumber::F32) => block.run::<S, Single>(self.call),
             (Task::Prefill(block), CacheNumber::F16) => block.run::<S, Half>(self.call),
+            (Task::Prefill(block), CacheNumber::I8) => block.run::<S, Byte>(self.call),
         }
     }
 }

@@ -75,7 +75,7 @@ impl<'a> Block<'a> {
             running: vec![Running::START; rows],
             factors: vec![1.0; rows],
         };
-        let all = matrices.seen(0).start..matrices.seen(rows / TILE - 1).end;
+        let all = matrices.seen(0).start / N::BLOCK * N::BLOCK..matrices.seen(rows / TILE - 1).end;
         for start in all.clone().step_by(KEYS) {
             matrices.take::<S, N>(start..all.end.min(start + KEYS));
         }
@@ -156,13 +156,9 @@ impl Matrices<'_> {
                 let panel = self.keys.as_mut_ptr();
                 let panel = panel.add(key / COLUMNS * width * COLUMNS + key % COLUMNS);
                 for at in (0..width).step_by(8) {
-                    let mut eight = [S::splat(0.0); 8];
-                    for (i, row) in eight.iter_mut().enumerate() {
-                        // Keys beyond the last are what the last is: nobody sees them.
-                        let from = (key + i).min(count - 1) * width + at;
-                        *row = N::load_some::<S>(keys.add(from * N::BYTES), width - at);
-                    }
-                    let eight = S::transpose_floats(eight);
+                    // Keys beyond the last may be any: nobody sees them.
+                    let from = keys.add(key * N::row_bytes(width));
+                    let eight = N::eight_keys::<S>(from, count - key, width, at);
                     for (i, column) in eight.into_iter().enumerate().take(width - at) {
                         S::store(panel.add((at + i) * COLUMNS), column);
                     }
@@ -171,8 +167,8 @@ impl Matrices<'_> {
             for key in 0..count {
                 let panel = self.values.as_mut_ptr().add(key * COLUMNS);
                 for at in (0..value_width).step_by(8) {
-                    let from = values.add((key * value_width + at) * N::BYTES);
-                    let value = N::load_some::<S>(from, value_width - at);
+                    let value = values.add(key * N::row_bytes(value_width));
+                    let value = N::load_some::<S>(value, value_width, at);
                     S::store(
                         panel.add(at / COLUMNS * KEYS * COLUMNS + at % COLUMNS),
                         value,

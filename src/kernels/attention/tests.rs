@@ -1,8 +1,8 @@
 //! Attention against the plain formula in float64.
 
-use half::f16;
 use proptest::prelude::*;
 
+use super::super::number::tests::{Stored, numbers, stored};
 use super::super::pool::for_tests;
 use super::*;
 
@@ -24,7 +24,7 @@ fn cases() -> impl Strategy<Value = Case> {
     let segment = (0_usize..30, 0_usize..100, 0_usize..4)
         .prop_map(|(rows, before, rest)| (rows, before + rows, before + rows + rest));
     let widths = (1_usize..70, 1_usize..70);
-    let number = prop_oneof![Just(CacheNumber::F32), Just(CacheNumber::F16)];
+    let number = numbers();
     let options = (
         prop::option::of(1_usize..90),
         prop::option::of(0.5_f32..20.0),
@@ -52,33 +52,38 @@ fn noise(length: usize, seed: f32) -> Vec<f32> {
         .collect()
 }
 
-/// Bytes of a cache that holds noise, and NaN in places from `length` on.
-fn cache(case: &Case, length: usize, capacity: usize, width: usize, seed: f32) -> Vec<u8> {
-    let numbers = noise(case.kv_heads * capacity * width, seed);
-    let numbers = numbers.into_iter().enumerate().map(|(i, x)| {
-        if i / width % capacity < length {
-            x
-        } else {
-            f32::NAN
-        }
-    });
-    match case.number {
-        CacheNumber::F32 => numbers.flat_map(f32::to_le_bytes).collect(),
-        CacheNumber::F16 => numbers
-            .flat_map(|x| f16::from_f32(x).to_le_bytes())
-            .collect(),
+/// Keys and values of a cache that hold noise, and none in places from `length` on.
+fn cache(case: &Case, length: usize, capacity: usize, seed: f32) -> (Vec<u8>, Vec<u8>) {
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
+    for head in 0..case.kv_heads {
+        let rows = |width: usize, seed: f32| {
+            let mut rows = noise(capacity * width, seed + head as f32);
+            rows[length * width..].fill(f32::NAN);
+            stored(Instructions::best(), case.number, &rows, width)
+        };
+        let ([head_keys, _], [_, head_values]) =
+            (rows(case.width, seed), rows(case.value_width, seed + 0.3));
+        keys.extend(head_keys);
+        values.extend(head_values);
     }
+    (keys, values)
 }
 
-fn number(bytes: &[u8], i: usize, number: CacheNumber) -> f64 {
-    match number {
-        CacheNumber::F32 => f64::from(f32::from_le_bytes(
-            bytes[4 * i..4 * i + 4].try_into().unwrap(),
-        )),
-        CacheNumber::F16 => {
-            f16::from_le_bytes(bytes[2 * i..2 * i + 2].try_into().unwrap()).to_f64()
-        }
+/// A query as it is multiplied with keys of this number by few rows: in int8 too, with a scale for
+/// each 32.
+fn rounded(query: &[f32], number: CacheNumber, rows: usize, scale: f32) -> Vec<f64> {
+    let scaled: Vec<f32> = query.iter().map(|x| x * scale).collect();
+    if number != CacheNumber::I8 || rows >= PREFILL_ROWS {
+        return scaled.into_iter().map(f64::from).collect();
     }
+    let blocks = scaled.chunks(32).flat_map(|block| {
+        let largest = block.iter().fold(0_f32, |a, b| a.max(b.abs()));
+        let codes = block
+            .iter()
+            .map(move |x| (x * (127.0 / largest)).round_ties_even());
+        codes.map(move |code| f64::from(code) * f64::from(largest / 127.0))
+    });
+    blocks.collect()
 }
 
 /// One row and head, in float64.
@@ -90,7 +95,14 @@ fn reference(
     query: &[f32],
 ) -> Vec<f64> {
     let (width, value_width) = (attention.width, attention.value_width);
-    let first = head / (attention.heads / attention.kv_heads) * segment.capacity;
+    let kv_head = head / (attention.heads / attention.kv_heads);
+    let of_head =
+        |cache, width| Stored::of_head(attention.number, cache, width, segment.capacity, kv_head);
+    let (keys, values) = (
+        of_head(segment.keys, width),
+        of_head(segment.values, value_width),
+    );
+    let query = rounded(query, attention.number, segment.rows, attention.scale);
     let position = segment.length - segment.rows + row;
     let seen: Vec<usize> = (0..=position)
         .filter(|key| {
@@ -101,12 +113,8 @@ fn reference(
         .collect();
     let scores: Vec<f64> = (seen.iter())
         .map(|key| {
-            let at = (first + key) * width;
-            let products = query
-                .iter()
-                .enumerate()
-                .map(|(i, &x)| f64::from(x) * number(segment.keys, at + i, attention.number));
-            let score = products.sum::<f64>() * f64::from(attention.scale);
+            let products = query.iter().enumerate();
+            let score = products.map(|(i, &x)| x * keys.key(*key, i)).sum::<f64>();
             attention.soft_cap.map_or(score, |cap| {
                 f64::from(cap) * (score / f64::from(cap)).tanh()
             })
@@ -121,8 +129,7 @@ fn reference(
     for (key, score) in seen.iter().zip(scores) {
         let weight = (score - highest).exp() / total;
         for (i, out) in out.iter_mut().enumerate() {
-            let at = (first + key) * value_width + i;
-            *out += weight * number(segment.values, at, attention.number);
+            *out += weight * values.value(*key, i);
         }
     }
     out
@@ -142,21 +149,16 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
         sinks: case.sinks.then_some(&sinks),
         number: case.number,
     };
+    let places = |capacity: usize| capacity.next_multiple_of(case.number.block());
     let caches: Vec<_> = (case.segments.iter().enumerate())
-        .map(|(i, &(_, length, capacity))| {
-            let keys = cache(case, length, capacity, case.width, i as f32);
-            (
-                keys,
-                cache(case, length, capacity, case.value_width, i as f32 + 0.3),
-            )
-        })
+        .map(|(i, &(_, length, capacity))| cache(case, length, places(capacity), i as f32))
         .collect();
     let segments: Vec<_> = (case.segments.iter().zip(&caches))
         .map(
             |(&(rows, length, capacity), (keys, values))| AttentionSegment {
                 rows,
                 length,
-                capacity,
+                capacity: places(capacity),
                 keys,
                 values,
             },
@@ -225,7 +227,14 @@ fn plain(group: usize, width: usize, segments: &[(usize, usize, usize)]) -> Case
 
 #[test]
 fn a_long_cache_is_cut_in_pieces() {
-    check(&plain(4, 128, &[(1, 3000, 3001), (2, 700, 701)])).unwrap();
+    let case = plain(4, 128, &[(1, 3000, 3001), (2, 700, 701)]);
+    for number in [CacheNumber::F16, CacheNumber::I8] {
+        check(&Case {
+            number,
+            ..case.clone()
+        })
+        .unwrap();
+    }
     check(&Case {
         window: Some(1500),
         sinks: true,

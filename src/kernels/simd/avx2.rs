@@ -173,6 +173,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_signed(from: *const u8) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+
+    #[inline(always)]
     fn add(a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_add_ps(a, b) }
     }
@@ -252,6 +257,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn splat_integer(value: i32) -> __m256i {
+        unsafe { _mm256_set1_epi32(value) }
+    }
+
+    #[inline(always)]
     fn round(a: __m256) -> __m256i {
         unsafe { _mm256_cvtps_epi32(a) }
     }
@@ -299,6 +309,19 @@ impl Simd for Avx2 {
             [
                 _mm256_permute4x64_epi64::<0b11_01_10_00>(even),
                 _mm256_permute4x64_epi64::<0b11_01_10_00>(odd),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn unsigned_bytes(a: __m256i) -> [__m256; 4] {
+        unsafe {
+            let low = _mm256_set1_epi32(0xff);
+            [
+                _mm256_cvtepi32_ps(_mm256_and_si256(a, low)),
+                _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32::<8>(a), low)),
+                _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32::<16>(a), low)),
+                _mm256_cvtepi32_ps(_mm256_srli_epi32::<24>(a)),
             ]
         }
     }

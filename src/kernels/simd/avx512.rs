@@ -200,11 +200,13 @@ impl Simd for Avx512 {
         largest(a: __m256) -> f32;
         sum4(a: [__m256; 4]) -> [f32; 4];
         transpose_floats(rows: [__m256; 8]) -> [__m256; 8];
+        splat_integer(value: i32) -> __m256i;
         round(a: __m256) -> __m256i;
         scale_by_power(a: __m256, n: __m256i) -> __m256;
         pack(from: [__m256i; 4]) -> __m256i;
         spread(low: u32, high: u32, shifts: &[i32; 8], mask: i32) -> __m256i;
         deinterleave(a: __m256i, b: __m256i) -> [__m256i; 2];
+        unsigned_bytes(a: __m256i) -> [__m256; 4];
         low_nibbles(a: __m256i) -> __m256i;
         high_nibbles(a: __m256i) -> __m256i;
         look_up(table: &[u8; 16], a: __m256i) -> __m256i;
@@ -219,6 +221,7 @@ impl Simd for Avx512 {
         load_bfloat(from: *const u8) -> __m256;
         load_e4m3(from: *const u8) -> __m256;
         load_codes(from: *const u8) -> __m256;
+        load_signed(from: *const u8) -> __m256;
         store_bytes(to: *mut u8, value: __m256i) -> ();
     }
 

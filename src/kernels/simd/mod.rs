@@ -199,6 +199,8 @@ pub(super) trait Simd: Lanes {
     unsafe fn load_e4m3(from: *const u8) -> Self::Floats;
     /// Eight unsigned bytes as floats.
     unsafe fn load_codes(from: *const u8) -> Self::Floats;
+    /// Eight signed bytes as floats.
+    unsafe fn load_signed(from: *const u8) -> Self::Floats;
 
     fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
@@ -218,6 +220,7 @@ pub(super) trait Simd: Lanes {
     /// The 8×8 floats of eight vectors, transposed.
     fn transpose_floats(rows: [Self::Floats; 8]) -> [Self::Floats; 8];
 
+    fn splat_integer(value: i32) -> Self::Integers;
     /// To the nearest integer, ties to even; the value must fit.
     fn round(a: Self::Floats) -> Self::Integers;
     /// `a · 2^n` for n from -126 to 127.
@@ -230,6 +233,8 @@ pub(super) trait Simd: Lanes {
     unsafe fn store_bytes(to: *mut u8, value: Self::Bytes);
     /// Of the 64 bytes of two vectors, those of even and those of odd index.
     fn deinterleave(a: Self::Bytes, b: Self::Bytes) -> [Self::Bytes; 2];
+    /// The unsigned bytes of index 0, 1, 2 and 3 in each lane, as floats.
+    fn unsigned_bytes(a: Self::Bytes) -> [Self::Floats; 4];
     fn low_nibbles(a: Self::Bytes) -> Self::Bytes;
     fn high_nibbles(a: Self::Bytes) -> Self::Bytes;
     /// Each byte, at most 15, replaced by its entry in the table.

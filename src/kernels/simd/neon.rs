@@ -198,6 +198,15 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn load_signed(from: *const u8) -> float32x4x2_t {
+        unsafe {
+            let words = vmovl_s8(vld1_s8(from.cast()));
+            let low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(words)));
+            float32x4x2_t(low, vcvtq_f32_s32(vmovl_high_s16(words)))
+        }
+    }
+
+    #[inline(always)]
     fn add(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
         unsafe { both!(float32x4x2_t, vaddq_f32, a, b) }
     }
@@ -265,6 +274,12 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn splat_integer(value: i32) -> int32x4x2_t {
+        let four = unsafe { vdupq_n_s32(value) };
+        int32x4x2_t(four, four)
+    }
+
+    #[inline(always)]
     fn round(a: float32x4x2_t) -> int32x4x2_t {
         unsafe { both!(int32x4x2_t, vcvtnq_s32_f32, a) }
     }
@@ -326,6 +341,24 @@ impl Simd for Neon {
                 uint8x16x2_t(vuzp2q_u8(a.0, a.1), vuzp2q_u8(b.0, b.1)),
             ]
         }
+    }
+
+    #[inline(always)]
+    fn unsigned_bytes(a: uint8x16x2_t) -> [float32x4x2_t; 4] {
+        /// Byte 3 of each word, after a shift to the left by `LEFT`.
+        #[inline(always)]
+        fn highest<const LEFT: i32>(a: uint8x16_t) -> float32x4_t {
+            unsafe {
+                let shifted = vshlq_n_u32::<LEFT>(vreinterpretq_u32_u8(a));
+                vcvtq_f32_u32(vshrq_n_u32::<24>(shifted))
+            }
+        }
+        [
+            float32x4x2_t(highest::<24>(a.0), highest::<24>(a.1)),
+            float32x4x2_t(highest::<16>(a.0), highest::<16>(a.1)),
+            float32x4x2_t(highest::<8>(a.0), highest::<8>(a.1)),
+            float32x4x2_t(highest::<0>(a.0), highest::<0>(a.1)),
+        ]
     }
 
     #[inline(always)]

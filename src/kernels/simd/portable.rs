@@ -143,6 +143,10 @@ impl Simd for Portable {
         lanes(|i| f32::from(unsafe { *from.add(i) }))
     }
 
+    unsafe fn load_signed(from: *const u8) -> [f32; 8] {
+        lanes(|i| f32::from(unsafe { *from.add(i) }.cast_signed()))
+    }
+
     fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         lanes(|i| a[i] + b[i])
     }
@@ -183,6 +187,10 @@ impl Simd for Portable {
         lanes(|column| lanes(|row| rows[row][column]))
     }
 
+    fn splat_integer(value: i32) -> [i32; 8] {
+        [value; 8]
+    }
+
     fn round(a: [f32; 8]) -> [i32; 8] {
         a.map(|value| value.round_ties_even() as i32)
     }
@@ -209,6 +217,10 @@ impl Simd for Portable {
             std::array::from_fn(|i| both(2 * i)),
             std::array::from_fn(|i| both(2 * i + 1)),
         ]
+    }
+
+    fn unsigned_bytes(a: [u8; 32]) -> [[f32; 8]; 4] {
+        std::array::from_fn(|byte| lanes(|i| f32::from(a[4 * i + byte])))
     }
 
     fn low_nibbles(a: [u8; 32]) -> [u8; 32] {

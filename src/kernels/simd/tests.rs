@@ -80,6 +80,7 @@ impl Everything {
             results.floats::<S>("load_bfloat", S::load_bfloat(raw.as_ptr()));
             results.floats::<S>("load_e4m3", S::load_e4m3(raw.as_ptr()));
             results.floats::<S>("load_codes", S::load_codes(raw.as_ptr()));
+            results.floats::<S>("load_signed", S::load_signed(raw.as_ptr()));
             S::store_half(halves.as_mut_ptr(), S::div(rows[0], rows[1]));
             results.floats::<S>("load_half", S::load_half(halves.as_ptr()));
         }
@@ -117,6 +118,7 @@ impl Everything {
             results.integers::<S>("round", *integers);
         }
         results.integers::<S>("add_integers", S::add_integers(numbers[0], numbers[1]));
+        results.integers::<S>("splat_integer", S::splat_integer(-70_000));
         let small = S::round(S::splat(-3.0));
         results.floats::<S>("scale_by_power", S::scale_by_power(S::splat(1.25), small));
         results.bytes::<S>("pack", S::pack(numbers));
@@ -141,6 +143,9 @@ impl Everything {
         results.bytes::<S>("look_up", S::look_up(&table, S::low_nibbles(rows[1])));
         for bytes in S::deinterleave(rows[0], rows[1]) {
             results.bytes::<S>("deinterleave", bytes);
+        }
+        for floats in S::unsigned_bytes(rows[0]) {
+            results.floats::<S>("unsigned_bytes", floats);
         }
         for column in S::transpose(rows) {
             results.bytes::<S>("transpose", column);

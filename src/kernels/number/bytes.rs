@@ -1,0 +1,210 @@
+//! Keys and values as int8, with a scale in bfloat16 for each 32 columns.
+//!
+//! A value is its codes, padded with zeros to whole blocks of columns, then its scales. Keys are
+//! interleaved: of eight positions the codes of columns 0 to 3, then those of columns 4 to 7, and so
+//! on; then the scales of the first block of columns, and so on. So a vector holds four columns of
+//! eight keys, and what it is multiplied with is a word of the query; nothing is to be summed
+//! across lanes. Codes of keys are 128 more than what they stand for.
+
+use half::bf16;
+
+use super::super::activations::{BLOCK as COLUMNS, block, coarse_block};
+use super::super::simd::Simd;
+use super::Number;
+
+/// Positions whose keys are interleaved.
+const EIGHT: usize = 8;
+
+/// What codes of keys are more than what they stand for.
+const OFFSET: u8 = 128;
+
+/// Words of a block of columns, in a key or a query.
+const WORDS: usize = COLUMNS / 4;
+
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Byte;
+
+/// A block of a query's columns.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, packed)]
+struct QueryBlock {
+    codes: [i8; COLUMNS],
+    scale: f32,
+    /// What products begin with, so that the keys' offset falls away.
+    first: i32,
+}
+
+/// Where the scales of a row, or of interleaved keys for each position, begin.
+#[inline(always)]
+fn codes(width: usize) -> usize {
+    width.next_multiple_of(COLUMNS)
+}
+
+/// Rounds up to 32 floats.
+#[inline(always)]
+fn round<S: Simd>(from: &[f32]) -> ([u8; COLUMNS], bf16) {
+    let mut padded = [0.0; COLUMNS];
+    padded[..from.len()].copy_from_slice(from);
+    let mut codes = [0; COLUMNS];
+    // SAFETY: both are a block.
+    let scale = unsafe {
+        let (bytes, scale) = coarse_block::<S>(padded.as_ptr());
+        S::store_bytes(codes.as_mut_ptr(), bytes);
+        scale
+    };
+    (codes, scale)
+}
+
+impl Number for Byte {
+    const BLOCK: usize = EIGHT;
+
+    #[inline(always)]
+    fn row_bytes(width: usize) -> usize {
+        width.div_ceil(COLUMNS) * (COLUMNS + 2)
+    }
+
+    #[inline(always)]
+    fn query_bytes(width: usize) -> usize {
+        width.div_ceil(COLUMNS) * size_of::<QueryBlock>()
+    }
+
+    #[inline(always)]
+    fn store_query<S: Simd>(from: &[f32], query: &mut [u8]) {
+        assert_eq!(query.len(), Self::query_bytes(from.len()));
+        let blocks = query.chunks_exact_mut(size_of::<QueryBlock>());
+        for (from, to) in from.chunks(COLUMNS).zip(blocks) {
+            let mut padded = [0.0; COLUMNS];
+            padded[..from.len()].copy_from_slice(from);
+            let mut codes = [0; COLUMNS];
+            // SAFETY: both are a block.
+            let scale = unsafe {
+                let (bytes, scale, _) = block::<S>(padded.as_ptr());
+                S::store_bytes(codes.as_mut_ptr().cast(), bytes);
+                scale
+            };
+            let mut first = 0;
+            for &code in &codes {
+                first += (i32::from(S::WIDE_OFFSET) - i32::from(OFFSET)) * i32::from(code);
+            }
+            let block = QueryBlock {
+                codes,
+                scale,
+                first,
+            };
+            // SAFETY: `to` is as large as a block.
+            unsafe { to.as_mut_ptr().cast::<QueryBlock>().write(block) };
+        }
+    }
+
+    #[inline(always)]
+    fn store_value<S: Simd>(from: &[f32], value: &mut [u8]) {
+        assert_eq!(value.len(), Self::row_bytes(from.len()));
+        let (codes, scales) = value.split_at_mut(codes(from.len()));
+        let blocks = codes
+            .chunks_exact_mut(COLUMNS)
+            .zip(scales.chunks_exact_mut(2));
+        for (from, (codes, scale)) in from.chunks(COLUMNS).zip(blocks) {
+            let (rounded, by) = round::<S>(from);
+            codes.copy_from_slice(&rounded);
+            scale.copy_from_slice(&by.to_le_bytes());
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_key<S: Simd>(from: &[f32], keys: *mut u8, position: usize) {
+        let width = from.len();
+        // SAFETY: what is written is of this position, in its block.
+        unsafe {
+            let keys = keys.add(position / EIGHT * EIGHT * Self::row_bytes(width));
+            let lane = position % EIGHT;
+            for (i, from) in from.chunks(COLUMNS).enumerate() {
+                let (codes_, scale) = round::<S>(from);
+                for (word, four) in codes_.as_chunks::<4>().0.iter().enumerate() {
+                    let to = keys.add(((i * WORDS + word) * EIGHT + lane) * 4);
+                    let offset = four.map(|code| code ^ OFFSET);
+                    to.cast::<[u8; 4]>().write(offset);
+                }
+                let to = keys.add(codes(width) * EIGHT + (i * EIGHT + lane) * 2);
+                to.cast::<bf16>().write_unaligned(scale);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_value<S: Simd>(value: *const u8, width: usize, at: usize) -> S::Floats {
+        // SAFETY: the codes are padded, and their scales come after them.
+        unsafe {
+            let scale = value.add(codes(width) + at / COLUMNS * 2);
+            let scale = scale.cast::<u16>().read_unaligned();
+            let scale = f32::from_bits(u32::from(scale) << 16);
+            S::mul(S::load_signed(value.add(at)), S::splat(scale))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_some<S: Simd>(value: *const u8, width: usize, at: usize) -> S::Floats {
+        // SAFETY: the caller's promise; the padding is zeros.
+        unsafe { Self::load_value::<S>(value, width, at) }
+    }
+
+    #[inline(always)]
+    unsafe fn eight_keys<S: Simd>(
+        keys: *const u8,
+        _count: usize,
+        width: usize,
+        at: usize,
+    ) -> [S::Floats; 8] {
+        // SAFETY: a block is there as a whole.
+        unsafe {
+            let scales = S::load_bfloat(keys.add((codes(width) + at / COLUMNS * 2) * EIGHT));
+            let [a, b, c, d] = S::unsigned_bytes(S::load_bytes(keys.add(at * EIGHT)));
+            let [e, f, g, h] = S::unsigned_bytes(S::load_bytes(keys.add((at + 4) * EIGHT)));
+            let offset = S::splat(f32::from(OFFSET));
+            let mut eight = [a, b, c, d, e, f, g, h];
+            for column in &mut eight {
+                *column = S::mul(S::sub(*column, offset), scales);
+            }
+            eight
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scores<S: Simd, const Q: usize, const K: usize>(
+        keys: *const u8,
+        width: usize,
+        queries: *const u8,
+        scores: *mut f32,
+        stride: usize,
+    ) {
+        let mut sums = [S::splat(0.0); Q];
+        // SAFETY: a block of keys is there as a whole, and the queries are padded to blocks.
+        unsafe {
+            for block in 0..width.div_ceil(COLUMNS) {
+                let codes_of_keys = keys.add(block * COLUMNS * EIGHT);
+                let scales = S::load_bfloat(keys.add((codes(width) + block * 2) * EIGHT));
+                let query = queries.cast::<QueryBlock>().add(block);
+                let mut products = [S::zero_integers(); Q];
+                for (q, products) in products.iter_mut().enumerate() {
+                    let query = query.byte_add(q * Self::query_bytes(width));
+                    *products = S::splat_integer((*query).first);
+                }
+                for word in 0..WORDS {
+                    let key = S::wide(S::load_bytes(codes_of_keys.add(word * 4 * EIGHT)));
+                    for (q, products) in products.iter_mut().enumerate() {
+                        let query = query.byte_add(q * Self::query_bytes(width));
+                        let query = S::splat_word(query.cast::<i8>().add(4 * word));
+                        *products = S::dot_wide(*products, key, query);
+                    }
+                }
+                for (q, sum) in sums.iter_mut().enumerate() {
+                    let query = query.byte_add(q * Self::query_bytes(width));
+                    let scale = S::splat((*query).scale);
+                    *sum = S::fma(S::to_floats(products[q]), S::mul(scales, scale), *sum);
+                }
+            }
+            for (q, sum) in sums.into_iter().enumerate() {
+                S::store(scores.add(q * stride), sum);
+            }
+        }
+    }
+}

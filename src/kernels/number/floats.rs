@@ -1,0 +1,217 @@
+//! Keys and values as floats, row by row; queries are float32.
+
+use half::f16;
+
+use super::super::simd::{Simd, load_some};
+use super::Number;
+
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Single;
+
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Half;
+
+/// What both have in common, over what differs: [`Float`].
+macro_rules! number {
+    ($name:ty) => {
+        impl Number for $name {
+            const BLOCK: usize = 1;
+
+            #[inline(always)]
+            fn row_bytes(width: usize) -> usize {
+                <Self as Float>::BYTES * width
+            }
+
+            #[inline(always)]
+            fn query_bytes(width: usize) -> usize {
+                Single::row_bytes(width)
+            }
+
+            #[inline(always)]
+            fn store_query<S: Simd>(from: &[f32], query: &mut [u8]) {
+                Single::store_value::<S>(from, query);
+            }
+
+            #[inline(always)]
+            fn store_value<S: Simd>(from: &[f32], value: &mut [u8]) {
+                assert_eq!(value.len(), Self::row_bytes(from.len()));
+                // SAFETY: both are as many numbers.
+                unsafe { Self::store::<S>(from, value.as_mut_ptr()) };
+            }
+
+            #[inline(always)]
+            unsafe fn store_key<S: Simd>(from: &[f32], keys: *mut u8, position: usize) {
+                // SAFETY: the caller's promise.
+                unsafe { Self::store::<S>(from, keys.add(position * Self::row_bytes(from.len()))) };
+            }
+
+            #[inline(always)]
+            unsafe fn load_value<S: Simd>(value: *const u8, _width: usize, at: usize) -> S::Floats {
+                // SAFETY: the caller's promise.
+                unsafe { Self::load::<S>(value.add(at * Self::BYTES)) }
+            }
+
+            #[inline(always)]
+            unsafe fn load_some<S: Simd>(value: *const u8, width: usize, at: usize) -> S::Floats {
+                // SAFETY: the caller's promise; the buffer holds eight numbers.
+                unsafe {
+                    let (from, count) = (value.add(at * Self::BYTES), width - at);
+                    if count >= 8 {
+                        return Self::load::<S>(from);
+                    }
+                    let mut eight = [0_u8; 32];
+                    std::ptr::copy_nonoverlapping(from, eight.as_mut_ptr(), count * Self::BYTES);
+                    Self::load::<S>(eight.as_ptr())
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn eight_keys<S: Simd>(
+                keys: *const u8,
+                count: usize,
+                width: usize,
+                at: usize,
+            ) -> [S::Floats; 8] {
+                let mut eight = [S::splat(0.0); 8];
+                for (i, row) in eight.iter_mut().enumerate() {
+                    // SAFETY: the caller's promise.
+                    *row = unsafe {
+                        let key = keys.add(i.min(count - 1) * Self::row_bytes(width));
+                        Self::load_some::<S>(key, width, at)
+                    };
+                }
+                S::transpose_floats(eight)
+            }
+
+            #[inline(always)]
+            unsafe fn scores<S: Simd, const Q: usize, const K: usize>(
+                keys: *const u8,
+                width: usize,
+                queries: *const u8,
+                scores: *mut f32,
+                stride: usize,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe { scores_of_rows::<S, Self, Q, K>(keys, width, queries, scores, stride) };
+            }
+        }
+    };
+}
+
+number!(Single);
+number!(Half);
+
+/// One kind of floats.
+trait Float {
+    const BYTES: usize;
+
+    /// Loads eight.
+    ///
+    /// # Safety
+    /// The pointer is valid for eight.
+    unsafe fn load<S: Simd>(from: *const u8) -> S::Floats;
+
+    /// Stores floats.
+    ///
+    /// # Safety
+    /// The pointer is valid for as many.
+    unsafe fn store<S: Simd>(from: &[f32], to: *mut u8);
+}
+
+impl Float for Single {
+    const BYTES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const u8) -> S::Floats {
+        // SAFETY: the caller's promise.
+        unsafe { S::load(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(from: &[f32], to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr().cast(), to, 4 * from.len()) };
+    }
+}
+
+impl Float for Half {
+    const BYTES: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const u8) -> S::Floats {
+        // SAFETY: the caller's promise.
+        unsafe { S::load_half(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(from: &[f32], to: *mut u8) {
+        for at in (0..from.len()).step_by(8) {
+            let count = from.len() - at;
+            // SAFETY: the caller's promise; the buffer holds eight.
+            unsafe {
+                let value = load_some::<S>(from.as_ptr().add(at), count);
+                let mut eight = [f16::ZERO; 8];
+                S::store_half(eight.as_mut_ptr().cast(), value);
+                let bytes = 2 * count.min(8);
+                std::ptr::copy_nonoverlapping(eight.as_ptr().cast(), to.add(2 * at), bytes);
+            }
+        }
+    }
+}
+
+/// [`Number::scores`] of keys that lie row by row.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn scores_of_rows<S: Simd, N: Number, const Q: usize, const K: usize>(
+    keys: *const u8,
+    width: usize,
+    queries: *const u8,
+    scores: *mut f32,
+    stride: usize,
+) {
+    let mut sums = [[S::splat(0.0); Q]; K];
+    // SAFETY: all columns are within the rows.
+    unsafe {
+        let whole = width / 8 * 8;
+        let mut eight = [S::splat(0.0); K];
+        for at in (0..whole).step_by(8) {
+            for (k, eight) in eight.iter_mut().enumerate() {
+                *eight = N::load_value::<S>(keys.add(k * N::row_bytes(width)), width, at);
+            }
+            for q in 0..Q {
+                let query = S::load(queries.add(4 * (q * width + at)).cast());
+                for k in 0..K {
+                    sums[k][q] = S::fma(query, eight[k], sums[k][q]);
+                }
+            }
+        }
+        if whole < width {
+            for (k, eight) in eight.iter_mut().enumerate() {
+                *eight = N::load_some::<S>(keys.add(k * N::row_bytes(width)), width, whole);
+            }
+            for q in 0..Q {
+                let query = queries.add(q * N::query_bytes(width));
+                let query = Single::load_some::<S>(query, width, whole);
+                for k in 0..K {
+                    sums[k][q] = S::fma(query, eight[k], sums[k][q]);
+                }
+            }
+        }
+        let sum = |i: usize| sums[i % K][i / K];
+        let place = |i: usize| scores.add(i / K * stride + i % K);
+        let mut i = 0;
+        while i + 4 <= Q * K {
+            let four = S::sum4([sum(i), sum(i + 1), sum(i + 2), sum(i + 3)]);
+            for (j, score) in four.into_iter().enumerate() {
+                *place(i + j) = score;
+            }
+            i += 4;
+        }
+        while i < Q * K {
+            *place(i) = S::sum(sum(i));
+            i += 1;
+        }
+    }
+}
