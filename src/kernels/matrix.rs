@@ -337,7 +337,7 @@ impl Matrix {
         for numbers in [&self.scales, &self.biases] {
             let size = numbers.len() / self.rows;
             for line in (0..size).step_by(64) {
-                S::prefetch(numbers.as_ptr().wrapping_add(row * size + line));
+                S::prefetch_far(numbers.as_ptr().wrapping_add(row * size + line));
             }
         }
     }

@@ -106,7 +106,7 @@ impl<C: Codes, const GROUP: usize> Kernel for Rows<'_, C, GROUP> {
     #[inline(always)]
     fn run<S: Simd>(mut self) {
         // More tokens need more registers, and less of the memory.
-        if S::STREAMS == 4 && self.0.x.count == 1 {
+        if self.0.x.count == 1 {
             self.side_by_side::<S, 4>();
         } else {
             self.side_by_side::<S, 2>();
@@ -250,7 +250,7 @@ impl Vectors<'_> {
                     let from = row.codes.as_ptr().add(chunk * C::BYTES);
                     // Once for each cache line.
                     if S::AHEAD > 0 && chunk * C::BYTES % 64 < C::BYTES {
-                        S::prefetch(from.wrapping_add(S::AHEAD));
+                        S::prefetch_far(from.wrapping_add(S::AHEAD));
                     }
                     let scales = row.scales.as_ptr().add(chunk * CHUNK / GROUP);
                     self.chunk::<S, C, GROUP, T>(sums, [token, chunk], from, scales);

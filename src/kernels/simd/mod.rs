@@ -180,9 +180,7 @@ pub(super) trait Simd: Lanes {
     /// The widest lanes that these processors are fastest with, for products of many rows; 8 or 16.
     type Widest: Lanes;
 
-    /// How many distant streams processors with these instructions read fastest from memory: 2 or 4.
-    const STREAMS: usize;
-    /// How far ahead of the reading they are asked for, in bytes; 0 where the processor itself looks
+    /// How far ahead of the reading memory is asked for, in bytes; 0 where the processor itself looks
     /// far enough ahead.
     const AHEAD: usize;
 
@@ -244,6 +242,8 @@ pub(super) trait Simd: Lanes {
     /// The 8×8 words of eight vectors, transposed.
     fn transpose(rows: [Self::Bytes; 8]) -> [Self::Bytes; 8];
 
-    /// Asks for the cache line at an address that need not be valid.
+    /// Asks for the cache line at an address that need not be valid, into the nearest cache.
     fn prefetch(at: *const u8);
+    /// The same for what is further ahead: into the second cache where that has room for more requests.
+    fn prefetch_far(at: *const u8);
 }

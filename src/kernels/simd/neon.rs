@@ -128,7 +128,6 @@ impl Lanes for Neon {
 )]
 impl Simd for Neon {
     type Widest = Self;
-    const STREAMS: usize = 4;
     const AHEAD: usize = 2048;
 
     #[inline(always)]
@@ -416,6 +415,11 @@ impl Simd for Neon {
         unsafe {
             asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nostack, preserves_flags));
         }
+    }
+
+    #[inline(always)]
+    fn prefetch_far(at: *const u8) {
+        Self::prefetch(at);
     }
 }
 

@@ -105,7 +105,6 @@ impl Lanes for Portable {
 )]
 impl Simd for Portable {
     type Widest = Self;
-    const STREAMS: usize = 4;
     const AHEAD: usize = 0;
 
     fn halves(low: f32, high: f32) -> [f32; 8] {
@@ -244,4 +243,6 @@ impl Simd for Portable {
     }
 
     fn prefetch(_at: *const u8) {}
+
+    fn prefetch_far(_at: *const u8) {}
 }
