@@ -24,10 +24,6 @@ const PREFILL_ROWS: usize = 8;
 /// Tasks for each thread, so that all end at about the same time.
 const TASKS_PER_THREAD: usize = 8;
 
-/// Keys of a task, which takes some microseconds; always as many, so that what a sequence gets does
-/// not depend on those beside it.
-const PIECE: usize = 256;
-
 /// What is the same for all segments.
 #[derive(Debug, Clone, Copy)]
 pub struct Attention<'a> {
@@ -116,6 +112,13 @@ fn attend_with(
 }
 
 impl Attention<'_> {
+    /// Keys of a task. Where one begins the memory rests, so long ones are read faster; few heads need
+    /// shorter ones to keep all threads at work. Always as many, so that what a sequence gets does
+    /// not depend on those beside it.
+    fn piece(&self) -> usize {
+        (128 * self.kv_heads).clamp(256, 1024)
+    }
+
     /// Query heads to one head of keys and values.
     fn group(&self) -> usize {
         self.heads / self.kv_heads
@@ -202,7 +205,8 @@ impl<'a> Plan<'a> {
                 .extend(Block::cut(group, rows.div_ceil(tasks)).map(Task::Prefill));
         }
         for group in groups(false) {
-            let (pieces, partials) = Piece::cut(group, PIECE, plan.partials, plan.done.len());
+            let (pieces, partials) =
+                Piece::cut(group, attention.piece(), plan.partials, plan.done.len());
             plan.tasks.extend(pieces.map(Task::Decode));
             plan.partials = partials;
             plan.done.push(AtomicUsize::new(0));
