@@ -1,10 +1,14 @@
 //! Activations as int8: a scale for each block of 32 columns of a row, in the order of the codes.
+//!
+//! Scales are whole multiples of one number for each row, its unit, so that integers can be multiplied
+//! with them before they are made floats. A scale is at most one unit larger than its block asks for,
+//! and the unit is a 32766th of the row's largest scale.
 
 use half::bf16;
 
 use super::codes::CHUNK;
 use super::pool::Pool;
-use super::simd::{self, Kernel, Simd};
+use super::simd::{self, Kernel, Simd, load_some};
 
 /// Columns that share a scale.
 pub(super) const BLOCK: usize = 32;
@@ -15,6 +19,10 @@ const SMALLEST: f32 = 127.0 / f32::MAX;
 /// Columns of the finest sums.
 const SIXTEEN: usize = 16;
 
+/// What the largest number of a row is in units: one less than 16 bits hold, for what a quotient may be
+/// rounded up, times the largest code.
+const LEVELS: f32 = 127.0 * 32766.0;
+
 /// Rows of int8 with scales, padded with zeros to whole chunks.
 #[derive(Debug)]
 pub(super) struct Activations {
@@ -23,10 +31,22 @@ pub(super) struct Activations {
     pub(super) stride: usize,
     /// `[rows, stride]`, chunks in the order of the codes.
     pub(super) codes: Vec<i8>,
-    /// `[rows, stride/32]`.
-    pub(super) scales: Vec<f32>,
-    /// Sums of the rounded activations, `[rows, stride/16]`.
+    /// `[rows, stride/32]`
+    pub(super) scales: Vec<Scale>,
+    /// `[rows]`; not a number where one of the row is none, or is infinite: then its products are none
+    /// either.
+    pub(super) units: Vec<f32>,
+    /// Sums of the rounded activations in units of the row, `[rows, stride/16]`.
     sums: Vec<f32>,
+}
+
+/// A scale in units of its row, a whole number that is at most 32767.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct Scale {
+    pub(super) float: f32,
+    /// As [`Lanes::scaled`](super::simd::Lanes::scaled) takes it, in one lane.
+    pub(super) factor: [u8; 4],
 }
 
 impl Activations {
@@ -39,7 +59,8 @@ impl Activations {
             columns,
             stride,
             codes: vec![0; rows * stride],
-            scales: vec![0.0; rows * stride / BLOCK],
+            scales: vec![Scale::default(); rows * stride / BLOCK],
+            units: vec![0.0; rows],
             sums: vec![0.0; rows * stride / SIXTEEN],
         };
         let parts = new
@@ -47,12 +68,14 @@ impl Activations {
             .chunks_exact_mut(stride)
             .zip(new.scales.chunks_exact_mut(stride / BLOCK))
             .zip(new.sums.chunks_exact_mut(stride / SIXTEEN))
+            .zip(&mut new.units)
             .zip(x.chunks_exact(columns))
-            .map(|(((codes, scales), sums), x)| Quantize {
+            .map(|((((codes, scales), sums), unit), x)| Quantize {
                 x,
                 split,
                 codes,
                 scales,
+                unit,
                 sums,
             });
         super::pool::run_each(pool, parts.collect(), simd::run);
@@ -67,11 +90,12 @@ impl Activations {
             stride,
             codes: gathered(&self.codes, stride, rows),
             scales: gathered(&self.scales, stride / BLOCK, rows),
+            units: gathered(&self.units, 1, rows),
             sums: gathered(&self.sums, stride / SIXTEEN, rows),
         }
     }
 
-    /// Sums over groups of so many columns, `[rows, columns/group]`.
+    /// Sums over groups of so many columns in units of the row, `[rows, columns/group]`.
     pub(super) fn group_sums(&self, group: usize) -> Vec<f32> {
         let (count, columns) = (group / SIXTEEN, self.columns / SIXTEEN);
         let rows = self.sums.chunks_exact(self.stride / SIXTEEN);
@@ -94,7 +118,8 @@ struct Quantize<'a> {
     x: &'a [f32],
     split: bool,
     codes: &'a mut [i8],
-    scales: &'a mut [f32],
+    scales: &'a mut [Scale],
+    unit: &'a mut f32,
     sums: &'a mut [f32],
 }
 
@@ -103,6 +128,28 @@ impl Kernel for Quantize<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
+        // Four at a time, so that none waits for the one before.
+        let mut all = [S::splat(0.0); 4];
+        let mut total = all;
+        let (whole, rest) = self.x.as_chunks::<BLOCK>();
+        for block in whole {
+            // SAFETY: a block is 32 floats.
+            let floats = unsafe { load_block::<S>(block.as_ptr()) };
+            for i in 0..4 {
+                all[i] = S::max(all[i], S::abs(floats[i]));
+                total[i] = S::fma(floats[i], S::splat(0.0), total[i]);
+            }
+        }
+        for at in (0..rest.len()).step_by(8) {
+            // SAFETY: at least one float is left.
+            let x = unsafe { load_some::<S>(rest.as_ptr().add(at), rest.len() - at) };
+            all[0] = S::max(all[0], S::abs(x));
+            total[0] = S::fma(x, S::splat(0.0), total[0]);
+        }
+        let total = S::add(S::add(total[0], total[1]), S::add(total[2], total[3]));
+        // Of the least numbers, less than a float holds in full is kept.
+        let unit = (largest::<S>(all) / LEVELS).max(f32::MIN_POSITIVE);
+        *self.unit = unit + S::sum(total);
         let chunks = self.x.chunks(CHUNK).zip(self.codes.chunks_exact_mut(CHUNK));
         let numbers = self
             .scales
@@ -118,13 +165,13 @@ impl Kernel for Quantize<'_> {
             };
             // SAFETY: `x` has 64 floats, `codes` 64 bytes.
             unsafe {
-                let (first, scale, low) = block::<S>(x);
-                scales[0] = scale;
-                let (last, scale, high) = block::<S>(x.add(BLOCK));
-                scales[1] = scale;
+                let (first, low);
+                (first, scales[0], low) = block_in_units::<S>(x, unit);
+                let (last, high);
+                (last, scales[1], high) = block_in_units::<S>(x.add(BLOCK), unit);
                 let quarters = S::sum4([low[0], low[1], high[0], high[1]]);
                 for (i, (sum, quarter)) in sums.iter_mut().zip(quarters).enumerate() {
-                    *sum = quarter * scales[i / 2];
+                    *sum = quarter * scales[i / 2].float;
                 }
                 let [first, last] = if self.split {
                     S::deinterleave(first, last)
@@ -138,12 +185,38 @@ impl Kernel for Quantize<'_> {
     }
 }
 
-/// Rounds 32 floats: bytes, scale, and vectors whose sums are those of the first and last 16 bytes.
+/// Rounds 32 floats: bytes, scale in units, and vectors whose sums are those of the first and last 16
+/// bytes.
 ///
 /// # Safety
 /// `x` is valid for 32 floats.
 #[inline(always)]
-pub(super) unsafe fn block<S: Simd>(x: *const f32) -> (S::Bytes, f32, [S::Floats; 2]) {
+unsafe fn block_in_units<S: Simd>(x: *const f32, unit: f32) -> (S::Bytes, Scale, [S::Floats; 2]) {
+    // SAFETY: the caller's promise.
+    let floats = unsafe { load_block::<S>(x) };
+    let scale = (largest::<S>(floats) / (127.0 * unit)).ceil();
+    let inverse = if scale > 0.0 {
+        (scale * unit).recip()
+    } else {
+        0.0
+    };
+    let rounded = round::<S>(floats, inverse);
+    let [a, b, c, d] = rounded;
+    let first = S::add(S::to_floats(a), S::to_floats(b));
+    let last = S::add(S::to_floats(c), S::to_floats(d));
+    let scale = Scale {
+        float: scale,
+        factor: S::factor(scale as u16),
+    };
+    (S::pack(rounded), scale, [first, last])
+}
+
+/// Rounds 32 floats to bytes with a scale of their own.
+///
+/// # Safety
+/// `x` is valid for 32 floats.
+#[inline(always)]
+pub(super) unsafe fn block<S: Simd>(x: *const f32) -> (S::Bytes, f32) {
     // SAFETY: the caller's promise.
     let floats = unsafe { load_block::<S>(x) };
     let (largest, scale) = scale::<S>(floats);
@@ -152,11 +225,7 @@ pub(super) unsafe fn block<S: Simd>(x: *const f32) -> (S::Bytes, f32, [S::Floats
     } else {
         0.0
     };
-    let rounded = round::<S>(floats, inverse);
-    let [a, b, c, d] = rounded;
-    let first = S::add(S::to_floats(a), S::to_floats(b));
-    let last = S::add(S::to_floats(c), S::to_floats(d));
-    (S::pack(rounded), scale, [first, last])
+    (S::pack(round::<S>(floats, inverse)), scale)
 }
 
 /// Rounds 32 floats to bytes with a scale in bfloat16.
@@ -211,9 +280,15 @@ fn round<S: Simd>([a, b, c, d]: [S::Floats; 4], inverse: f32) -> [S::Integers; 4
 /// The largest size of a number in a block, and the scale that makes it 127; not a number where one
 /// of the block is none, or is infinite: then the products are none either.
 #[inline(always)]
-fn scale<S: Simd>([a, b, c, d]: [S::Floats; 4]) -> (f32, f32) {
-    let largest = S::max(S::max(S::abs(a), S::abs(b)), S::max(S::abs(c), S::abs(d)));
-    let largest = S::largest(largest);
+fn scale<S: Simd>(block: [S::Floats; 4]) -> (f32, f32) {
+    let largest = largest::<S>(block);
+    let [a, b, c, d] = block;
     let total = S::add(S::add(a, b), S::add(c, d));
     (largest, largest / 127.0 + S::sum(total) * 0.0)
+}
+
+#[inline(always)]
+fn largest<S: Simd>([a, b, c, d]: [S::Floats; 4]) -> f32 {
+    let largest = S::max(S::max(S::abs(a), S::abs(b)), S::max(S::abs(c), S::abs(d)));
+    S::largest(largest)
 }

@@ -9,7 +9,7 @@ use super::floats::{self, FEW, Floats, is_split};
 use super::gate::{Activation, gate_in_place};
 use super::matmul::{self, PANEL};
 use super::matrix::{Format, Matrix};
-use super::matvec::{self, Vectors};
+use super::matvec::{self, Tiles, Vectors};
 use super::pool::Pool;
 
 /// Bytes of weights that are worth a task of their own in a decode step: a microsecond.
@@ -68,8 +68,24 @@ impl<'a> Then<'a> {
 #[derive(Debug)]
 pub(super) struct Input {
     tokens: usize,
-    int8: [Option<Activations>; 2],
+    int8: [Option<Rounded>; 2],
     floats: [Option<Floats>; 2],
+}
+
+/// Activations as int8.
+#[derive(Debug)]
+struct Rounded {
+    x: Activations,
+    /// Of a few rows.
+    tiles: Option<Tiles>,
+}
+
+impl Rounded {
+    fn new(x: Activations, split: bool) -> Self {
+        let few = x.units.len() <= FEW;
+        let tiles = few.then(|| Tiles::new(&x, split));
+        Self { x, tiles }
+    }
 }
 
 /// A product's tasks, and the activations for its formats.
@@ -164,7 +180,8 @@ impl Input {
         Self {
             tokens: x.len() / columns,
             int8: [false, true].map(|split| {
-                needed(true, split).then(|| Activations::new(pool, x, columns, split))
+                needed(true, split)
+                    .then(|| Rounded::new(Activations::new(pool, x, columns, split), split))
             }),
             floats: [false, true]
                 .map(|split| needed(false, split).then(|| Floats::new(pool, x, columns, split))),
@@ -175,10 +192,10 @@ impl Input {
     pub(super) fn gather(&self, rows: &[usize]) -> Self {
         Self {
             tokens: rows.len(),
-            int8: self
-                .int8
-                .each_ref()
-                .map(|x| x.as_ref().map(|x| x.gather(rows))),
+            int8: [false, true].map(|split| {
+                let whole = self.int8[usize::from(split)].as_ref();
+                whole.map(|whole| Rounded::new(whole.x.gather(rows), split))
+            }),
             floats: self
                 .floats
                 .each_ref()
@@ -194,8 +211,11 @@ impl Input {
                 .map_or(Factor::Nothing, Factor::Floats);
         }
         match &self.int8[order] {
-            Some(x) if self.tokens <= FEW => Factor::Vectors(Vectors::new(x, format)),
-            Some(x) => Factor::Rows(x, x.group_sums(format.group())),
+            Some(Rounded {
+                x,
+                tiles: Some(tiles),
+            }) => Factor::Vectors(Vectors::new(x, tiles, format)),
+            Some(Rounded { x, .. }) => Factor::Rows(x, x.group_sums(format.group())),
             None => Factor::Nothing,
         }
     }

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
-use super::activations::{Activations, BLOCK};
+use super::activations::{Activations, BLOCK, Scale};
 use super::codes::{Bits, CHUNK, Codes, Floats4, Nibbles, Wide};
 use super::matrix::{Format, Matrix};
 use super::matvec::unreachable_format;
@@ -92,6 +92,7 @@ impl<C: Codes, const GROUP: usize> Kernel for Product<'_, C, GROUP> {
             let tokens = Tokens {
                 codes: &x.codes[at * x.stride..],
                 scales: &x.scales[at * x.stride / BLOCK..],
+                units: &x.units[at..],
                 sums: &sums[at * groups..],
                 stride: x.stride,
             };
@@ -108,7 +109,8 @@ impl<C: Codes, const GROUP: usize> Kernel for Product<'_, C, GROUP> {
 /// Activations from one token on.
 struct Tokens<'a> {
     codes: &'a [i8],
-    scales: &'a [f32],
+    scales: &'a [Scale],
+    units: &'a [f32],
     sums: &'a [f32],
     stride: usize,
 }
@@ -254,9 +256,11 @@ impl Panel {
                     self.block::<L, C, GROUP, N, V>(x, chunk, block, &mut sums);
                 }
             }
-            for (sums, out) in sums.into_iter().zip(out) {
+            for (token, sums) in sums.into_iter().enumerate() {
+                let unit = L::splat(*x.units.get_unchecked(token));
+                let out = out.get_unchecked_mut(token).as_mut_ptr();
                 for (v, sums) in sums.into_iter().enumerate() {
-                    L::store(out.as_mut_ptr().add(v * L::LANES), sums);
+                    L::store(out.add(v * L::LANES), L::mul(sums, unit));
                 }
             }
         }
@@ -289,25 +293,37 @@ impl Panel {
                 .as_ptr()
                 .add((2 * chunk + block) * STEPS * PANEL * 4);
             let x_codes = x.codes.as_ptr().add(chunk * CHUNK);
+            let x_scales = x.scales.as_ptr().add(2 * chunk + block);
             for part in 0..STEPS / scaled {
-                let mut totals = [[L::zero_integers(); V]; N];
+                let number = (chunk * CHUNK + block * BLOCK + part * BLOCK / 2) / GROUP;
+                let scales = self.scales.as_ptr().add(number * PANEL);
                 let mut step = part * scaled;
-                while step < (part + 1) * scaled {
-                    let end = (step + held).min((part + 1) * scaled);
-                    if C::WIDE {
-                        while step < end {
-                            let at = column::<C>(block, step);
-                            let w = words::<L, V>(codes.add(step * PANEL * 4));
-                            for (token, totals) in totals.iter_mut().enumerate() {
-                                let x = L::splat_word(x_codes.add(token * x.stride + at));
-                                for v in 0..V {
-                                    totals[v] = L::dot_wide(totals[v], w[v], x);
-                                }
+                let last = step + scaled;
+                if C::WIDE {
+                    let mut totals = [[L::zero_integers(); V]; N];
+                    while step < last {
+                        let at = column::<C>(block, step);
+                        let w = words::<L, V>(codes.add(step * PANEL * 4));
+                        for (token, totals) in totals.iter_mut().enumerate() {
+                            let x = L::splat_word(x_codes.add(token * x.stride + at));
+                            for v in 0..V {
+                                totals[v] = L::dot_wide(totals[v], w[v], x);
                             }
-                            step += 1;
                         }
-                        continue;
+                        step += 1;
                     }
+                    let scales = lanes::<L, V>(scales);
+                    for token in 0..N {
+                        let scale = L::splat((*x_scales.add(token * blocks)).float);
+                        for v in 0..V {
+                            let product = L::mul(L::to_floats(totals[token][v]), scale);
+                            sums[token][v] = L::fma(product, scales[v], sums[token][v]);
+                        }
+                    }
+                    continue;
+                }
+                while step < last {
+                    let end = (step + held).min(last);
                     let mut running = [[L::zero_sums(); V]; N];
                     while step < end {
                         let at = column::<C>(block, step);
@@ -320,22 +336,14 @@ impl Panel {
                         }
                         step += 1;
                     }
+                    let scales = lanes::<L, V>(scales);
                     for token in 0..N {
+                        let scale = &raw const (*x_scales.add(token * blocks)).factor;
+                        let scale = L::splat_word(scale.cast());
                         for v in 0..V {
-                            let finished = L::finish(running[token][v]);
-                            totals[token][v] = L::add_integers(totals[token][v], finished);
+                            let product = L::scaled(running[token][v], scale);
+                            sums[token][v] = L::fma(product, scales[v], sums[token][v]);
                         }
-                    }
-                }
-                let number = (chunk * CHUNK + block * BLOCK + part * BLOCK / 2) / GROUP;
-                let scales = self.scales.as_ptr().add(number * PANEL);
-                let scales = lanes::<L, V>(scales);
-                for token in 0..N {
-                    let scale = x.scales.as_ptr().add(token * blocks + 2 * chunk + block);
-                    let scale = L::splat(*scale);
-                    for v in 0..V {
-                        let product = L::mul(L::to_floats(totals[token][v]), scale);
-                        sums[token][v] = L::fma(product, scales[v], sums[token][v]);
                     }
                 }
             }

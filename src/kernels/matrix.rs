@@ -299,6 +299,12 @@ impl Matrix {
         &self.codes[row * size..(row + 1) * size]
     }
 
+    /// The codes of rows, row after row.
+    pub(super) fn codes_of(&self, rows: Range<usize>) -> &[u8] {
+        let size = self.row_bytes();
+        &self.codes[rows.start * size..rows.end * size]
+    }
+
     /// The scales of rows, one a group, row after row.
     #[inline(always)]
     pub(super) fn read_scales<S: Simd>(&self, rows: Range<usize>, out: &mut [f32]) {
@@ -328,18 +334,51 @@ impl Matrix {
         }
     }
 
-    /// Asks for the scales and biases of a row, which need not be there.
+    /// The scales and the biases of rows, `[rows][stride]` with zeros after a row's groups; biases as
+    /// [`Matrix::read_biases`] gives them.
     #[inline(always)]
-    pub(super) fn prefetch_numbers<S: Simd>(&self, row: usize) {
-        if S::AHEAD == 0 {
+    pub(super) fn read_numbers<S: Simd>(
+        &self,
+        rows: Range<usize>,
+        offset: f32,
+        stride: usize,
+        scales: &mut [f32],
+        biases: &mut [f32],
+    ) {
+        let groups = self.columns / self.format.group();
+        if groups == stride {
+            self.read_scales::<S>(rows.clone(), scales);
+            self.read_biases::<S>(rows, scales, offset, biases);
             return;
         }
-        for numbers in [&self.scales, &self.biases] {
-            let size = numbers.len() / self.rows;
-            for line in (0..size).step_by(64) {
-                S::prefetch_far(numbers.as_ptr().wrapping_add(row * size + line));
-            }
+        let parts = scales
+            .chunks_exact_mut(stride)
+            .zip(biases.chunks_exact_mut(stride));
+        for (row, (scales, biases)) in rows.zip(parts) {
+            self.read_scales::<S>(row..row + 1, scales);
+            self.read_biases::<S>(row..row + 1, scales, offset, biases);
+            scales[groups..].fill(0.0);
+            biases[groups..].fill(0.0);
         }
+    }
+
+    /// Where the scales and biases of rows lie, which need not be there.
+    #[inline(always)]
+    pub(super) fn numbers_ahead(&self, rows: Range<usize>) -> Numbers {
+        let groups = self.columns / self.format.group();
+        let bias_bytes = match self.format {
+            Format::Affine { number, .. } => number.size(),
+            _ => 0,
+        };
+        let part = |numbers: &Part, size: usize| {
+            let bytes = groups * size;
+            let from = numbers.as_ptr().wrapping_add(rows.start * bytes);
+            (from, bytes, (rows.len() * bytes).div_ceil(64))
+        };
+        Numbers([
+            part(&self.scales, self.format.scale_bytes()),
+            part(&self.biases, bias_bytes),
+        ])
     }
 
     /// The biases of rows, one a group, row after row, for codes that stand for `code + offset` in
@@ -400,6 +439,26 @@ impl Matrix {
             scales[i / group].mul_add(value, biases[i / group])
         };
         (0..self.columns).map(weight).collect()
+    }
+}
+
+/// Scales and biases of some rows: where they are, bytes of a row, and cache lines of all.
+pub(super) struct Numbers([(*const u8, usize, usize); 2]);
+
+impl Numbers {
+    /// Asks for a row's share of the numbers of the rows `distance` rows further on.
+    #[inline(always)]
+    pub(super) fn prefetch<S: Simd>(&self, row: usize, distance: usize) {
+        if S::AHEAD == 0 {
+            return;
+        }
+        for (numbers, bytes, lines) in self.0 {
+            let mut line = row;
+            while line < lines {
+                S::prefetch_far(numbers.wrapping_add(distance * bytes + 64 * line));
+                line += super::matvec::ROWS;
+            }
+        }
     }
 }
 

@@ -3,51 +3,114 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::activations::Activations;
+use super::activations::{Activations, BLOCK};
 use super::codes::{Bits, CHUNK, Codes, Floats4, Nibbles, Wide};
-use super::floats::is_split;
 use super::matrix::{Format, Matrix};
 use super::scratch::Scratch;
-use super::simd::{self, Kernel, Simd, load_some};
+use super::simd::{self, Kernel, Simd};
 
 /// Rows of a part whose scales are made floats at once: they stay in the nearest cache.
-const ROWS: usize = 16;
-
-/// Rows of activations whose sums are kept at once.
-const TOKENS: usize = 4;
+pub(super) const ROWS: usize = 16;
 
 /// Rows of activations as the rows of a matrix of one format meet them.
 #[derive(Debug)]
 pub(super) struct Vectors<'a> {
-    count: usize,
-    stride: usize,
+    tiles: &'a Tiles,
     groups: usize,
-    /// `[count, stride]`
-    codes: &'a [i8],
-    /// `[count]` times what the lanes of the products need: `[chunks][8]` for split codes,
-    /// `[chunks][2]` for others.
-    scales: Vec<f32>,
-    /// Over the format's groups, `[count, groups]`.
+    /// Over the format's groups in units, tile after tile and eight groups after eight, those beyond the
+    /// last being zeros: `[T][8]`.
     sums: Vec<f32>,
+    /// `[count]`
+    units: &'a [f32],
+}
+
+/// A few rows of activations, in tiles of rows that are multiplied at once.
+#[derive(Debug)]
+pub(super) struct Tiles {
+    /// Bytes of a chunk of one row: its codes, and their scales for [`Lanes::scaled`], a lane each for
+    /// split codes, and else one lane a vector.
+    ///
+    /// [`Lanes::scaled`]: super::simd::Lanes::scaled
+    record: usize,
+    /// Tile after tile and chunk after chunk: the codes of each row of the tile, then its scales.
+    chunks: Vec<u8>,
+}
+
+/// Lanes of the scales of a chunk.
+const fn scale_lanes(split: bool) -> usize {
+    if split { 8 } else { 2 }
+}
+
+/// How many of so many tokens that are left are multiplied at once.
+fn tile(left: usize) -> usize {
+    match left {
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+/// Tiles of so many rows: the first of each, and how many.
+fn tiles(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let (first, size) = (next, tile(count - next));
+        next = count.min(next + size);
+        (first < count).then_some((first, size))
+    })
+}
+
+impl Tiles {
+    /// All rows of `x`, whose codes are split or not.
+    pub(super) fn new(x: &Activations, split: bool) -> Self {
+        let record = CHUNK + 4 * scale_lanes(split);
+        let mut chunks = vec![0; x.codes.len() / CHUNK * record];
+        let mut rest = chunks.as_mut_slice();
+        for (first, size) in tiles(x.units.len()) {
+            for chunk in 0..x.stride / CHUNK {
+                let (records, after) = rest.split_at_mut(size * record);
+                rest = after;
+                let (codes, scales) = records.split_at_mut(size * CHUNK);
+                let codes = codes.as_chunks_mut::<CHUNK>().0.iter_mut();
+                let scales = scales.chunks_exact_mut(record - CHUNK);
+                for (token, (codes, scales)) in (first..).zip(codes.zip(scales)) {
+                    let at = token * x.stride + chunk * CHUNK;
+                    for (to, code) in codes.iter_mut().zip(&x.codes[at..]) {
+                        *to = code.cast_unsigned();
+                    }
+                    let scales = scales.as_chunks_mut::<4>().0;
+                    let halves = scales.chunks_exact_mut(scale_lanes(split) / 2);
+                    for (lanes, scale) in halves.zip(&x.scales[at / BLOCK..]) {
+                        lanes.fill(scale.factor);
+                    }
+                }
+            }
+        }
+        Self { record, chunks }
+    }
 }
 
 impl<'a> Vectors<'a> {
-    /// All rows of `x`, which are in the order of the format.
-    pub(super) fn new(x: &'a Activations, format: Format) -> Self {
-        let mut scales = x.scales.clone();
-        if is_split(format) {
-            scales.clear();
-            for scale in &x.scales {
-                scales.extend([*scale; 4]);
+    /// All rows of `x`, which are in the order of the format, and in tiles.
+    pub(super) fn new(x: &'a Activations, tiles_: &'a Tiles, format: Format) -> Self {
+        let (count, groups) = (x.units.len(), x.columns / format.group());
+        let padded = groups.next_multiple_of(8);
+        let mut sums = vec![0.0; count * padded];
+        let by_token = x.group_sums(format.group());
+        for (first, size) in tiles(count) {
+            let tile = &mut sums[first * padded..(first + size) * padded];
+            for token in 0..size {
+                let from = &by_token[(first + token) * groups..][..groups];
+                for (eights, sums) in tile.chunks_exact_mut(8 * size).zip(from.chunks(8)) {
+                    eights[8 * token..][..sums.len()].copy_from_slice(sums);
+                }
             }
         }
         Self {
-            count: x.codes.len() / x.stride,
-            stride: x.stride,
-            groups: x.columns / format.group(),
-            codes: &x.codes,
-            scales,
-            sums: x.group_sums(format.group()),
+            tiles: tiles_,
+            groups,
+            sums,
+            units: &x.units,
         }
     }
 }
@@ -90,26 +153,48 @@ struct Arguments<'a> {
 impl<'a> Arguments<'a> {
     fn start<C: Codes>(self) {
         match self.matrix.format().group() {
-            16 => simd::run(Rows::<'a, C, 16>(self, PhantomData)),
-            32 => simd::run(Rows::<'a, C, 32>(self, PhantomData)),
-            64 => simd::run(Rows::<'a, C, 64>(self, PhantomData)),
-            _ => simd::run(Rows::<'a, C, 128>(self, PhantomData)),
+            16 => self.start_with::<C, 16>(),
+            32 => self.start_with::<C, 32>(),
+            64 => self.start_with::<C, 64>(),
+            _ => self.start_with::<C, 128>(),
+        }
+    }
+
+    fn start_with<C: Codes, const GROUP: usize>(self) {
+        if self.x.units.len() == 1 {
+            simd::run(One(Rows::<'a, C, GROUP>(self, PhantomData)));
+        } else {
+            simd::run(Few(Rows::<'a, C, GROUP>(self, PhantomData)));
         }
     }
 }
 
 struct Rows<'a, C, const GROUP: usize>(Arguments<'a>, PhantomData<C>);
 
-impl<C: Codes, const GROUP: usize> Kernel for Rows<'_, C, GROUP> {
+/// Of one token: more rows are read at once. It is compiled by itself, since registers are scarce.
+struct One<'a, C, const GROUP: usize>(Rows<'a, C, GROUP>);
+
+/// Of a few tokens, which need more registers, and less of the memory.
+struct Few<'a, C, const GROUP: usize>(Rows<'a, C, GROUP>);
+
+impl<C: Codes, const GROUP: usize> Kernel for One<'_, C, GROUP> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(mut self) {
-        // More tokens need more registers, and less of the memory.
-        if self.0.x.count == 1 {
-            self.side_by_side::<S, 4>();
+        self.0.side_by_side::<S, 4, true>();
+    }
+}
+
+impl<C: Codes, const GROUP: usize> Kernel for Few<'_, C, GROUP> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self) {
+        if S::REGISTERS > 16 {
+            self.0.side_by_side::<S, 2, false>();
         } else {
-            self.side_by_side::<S, 2>();
+            self.0.side_by_side::<S, 1, false>();
         }
     }
 }
@@ -118,95 +203,129 @@ impl<C: Codes, const GROUP: usize> Rows<'_, C, GROUP> {
     /// All rows, one of each of `N` parts at a time: the memory brings a few distant streams faster
     /// than one.
     #[inline(always)]
-    fn side_by_side<S: Simd, const N: usize>(&mut self) {
+    fn side_by_side<S: Simd, const N: usize, const ONE: bool>(&mut self) {
         let Range { start, end } = self.0.rows;
         let part = (end - start) / N;
         for row in (0..part).step_by(ROWS) {
-            self.block::<S, N>(start + row, part, ROWS.min(part - row));
+            self.block::<S, N, ONE>(start + row, part, ROWS.min(part - row));
         }
         for row in (start + N * part..end).step_by(ROWS) {
-            self.block::<S, 1>(row, 0, ROWS.min(end - row));
+            self.block::<S, 1, ONE>(row, 0, ROWS.min(end - row));
         }
     }
 
     /// `count` rows from `first` on of each of `N` parts, so far apart. Their scales and biases, which
     /// lie row after row, are made floats at once.
     #[inline(always)]
-    fn block<S: Simd, const N: usize>(&mut self, first: usize, distance: usize, count: usize) {
-        let matrix = self.0.matrix;
-        let groups = matrix.columns() / GROUP;
-        // Vectors reach past the last.
-        let part = count * groups + 8;
+    fn block<S: Simd, const N: usize, const ONE: bool>(
+        &mut self,
+        first: usize,
+        distance: usize,
+        count: usize,
+    ) {
+        let Arguments { matrix, x, .. } = self.0;
+        // Of the numbers of a row: whole vectors.
+        let stride = x.groups.next_multiple_of(8);
+        let part = count * stride;
         let mut numbers = Scratch::new(2 * N * part);
-        let (scales, biases) = numbers.split_at_mut(N * part);
-        for i in 0..N {
+        let parts = numbers[..2 * N * part].chunks_exact_mut(2 * part);
+        let mut streams = [Stream::NONE; N];
+        for (i, (stream, part_)) in streams.iter_mut().zip(parts).enumerate() {
             let rows = first + i * distance..first + i * distance + count;
-            let scales = &mut scales[i * part..][..part];
-            let biases = &mut biases[i * part..][..part];
-            matrix.read_scales::<S>(rows.clone(), scales);
-            matrix.read_biases::<S>(rows, scales, offset::<S, C>(), biases);
+            let (scales, biases) = part_.split_at_mut(part);
+            matrix.read_numbers::<S>(rows.clone(), offset::<S, C>(), stride, scales, biases);
+            *stream = Stream {
+                codes: matrix.codes_of(rows).as_ptr(),
+                scales: scales.as_ptr(),
+                biases: biases.as_ptr(),
+            };
         }
+        let ahead = matrix.numbers_ahead(first + ROWS..first + ROWS + count);
         for row in 0..count {
-            let mut rows = [Row::NONE; N];
-            for (i, to) in rows.iter_mut().enumerate() {
-                let at = i * part + row * groups;
-                *to = Row {
-                    codes: matrix.row_codes(first + row + i * distance),
-                    scales: &scales[at..],
-                    biases: &biases[at..][..groups],
-                };
+            for i in 0..N {
                 // The next block's.
-                matrix.prefetch_numbers::<S>(first + row + ROWS + i * distance);
+                ahead.prefetch::<S>(row, i * distance);
+            }
+            let mut at = streams;
+            for stream in &mut at {
+                stream.codes = stream.codes.wrapping_add(row * matrix.row_bytes());
+                stream.scales = stream.scales.wrapping_add(row * stride);
+                stream.biases = stream.biases.wrapping_add(row * stride);
+            }
+            let row = first + row - self.0.rows.start;
+            if ONE {
+                self.tile::<S, N, 1>(0, row, distance, &at);
+                continue;
             }
             let mut token = 0;
-            while token < self.0.x.count {
-                let at = first + row - self.0.rows.start;
-                if token + TOKENS <= self.0.x.count {
-                    let sums = self.0.x.rows::<S, C, GROUP, N, TOKENS>(token, &rows);
-                    self.store(token, at, distance, &sums);
-                    token += TOKENS;
-                } else {
-                    let sums = self.0.x.rows::<S, C, GROUP, N, 1>(token, &rows);
-                    self.store(token, at, distance, &sums);
-                    token += 1;
+            while token < x.units.len() {
+                let size = tile(x.units.len() - token);
+                match size {
+                    4 => self.tile::<S, N, 4>(token, row, distance, &at),
+                    2 => self.tile::<S, N, 2>(token, row, distance, &at),
+                    _ => self.tile::<S, N, 1>(token, row, distance, &at),
                 }
+                token += size;
             }
         }
     }
 
-    /// Stores the products of `T` tokens with `N` rows, so far apart.
+    /// Stores the products of `T` tokens from the given one on with `N` rows, so far apart.
     #[inline(always)]
-    fn store<const N: usize, const T: usize>(
+    fn tile<S: Simd, const N: usize, const T: usize>(
         &mut self,
         token: usize,
-        at: usize,
+        row: usize,
         distance: usize,
-        sums: &[[f32; T]; N],
+        streams: &[Stream; N],
     ) {
+        let Arguments { matrix, x, .. } = self.0;
         let width = self.0.rows.len();
-        for (i, sums) in sums.iter().enumerate() {
-            for (t, sum) in sums.iter().enumerate() {
-                self.0.out[(token + t) * width + at + i * distance] = *sum;
+        // SAFETY: the streams are at a row of the matrix, and the tokens are a tile.
+        let sums = unsafe { x.rows::<S, C, GROUP, N, T>(token, matrix.row_bytes(), streams) };
+        // Of one token the sums of all rows, or of one row those of all tokens, always by the same
+        // function: a token's do not depend on the others.
+        let mut totals = [[0.0; T]; N];
+        if T == 1 {
+            let mut all = [S::splat(0.0); 4];
+            for (all, sums) in all.iter_mut().zip(&sums) {
+                *all = sums[0];
+            }
+            for (totals, sum) in totals.iter_mut().zip(S::sum4(all)) {
+                totals[0] = sum;
+            }
+        } else {
+            for (totals, sums) in totals.iter_mut().zip(&sums) {
+                let mut all = [S::splat(0.0); 4];
+                all[..T].copy_from_slice(sums);
+                totals.copy_from_slice(&S::sum4(all)[..T]);
+            }
+        }
+        for t in 0..T {
+            let unit = C::UNIT * x.units[token + t];
+            let out = &mut self.0.out[(token + t) * width + row..];
+            for (i, totals) in totals.iter().enumerate() {
+                out[i * distance] = totals[t] * unit;
             }
         }
     }
 }
 
-/// One row of weights.
+/// Rows of weights one after the other: where the next one's numbers are.
 #[derive(Clone, Copy)]
-struct Row<'a> {
-    codes: &'a [u8],
-    /// One a group, and more.
-    scales: &'a [f32],
-    /// One a group.
-    biases: &'a [f32],
+struct Stream {
+    codes: *const u8,
+    /// One a group, and zeros up to eights.
+    scales: *const f32,
+    /// Likewise.
+    biases: *const f32,
 }
 
-impl Row<'_> {
-    const NONE: Self = Row {
-        codes: &[],
-        scales: &[],
-        biases: &[],
+impl Stream {
+    const NONE: Self = Self {
+        codes: std::ptr::null(),
+        scales: std::ptr::null(),
+        biases: std::ptr::null(),
     };
 }
 
@@ -218,117 +337,120 @@ fn offset<S: Simd, C: Codes>() -> f32 {
 }
 
 impl Vectors<'_> {
-    /// The products of `T` tokens with `N` rows.
-    #[inline(always)]
-    fn rows<S: Simd, C: Codes, const GROUP: usize, const N: usize, const T: usize>(
-        &self,
-        token: usize,
-        rows: &[Row<'_>; N],
-    ) -> [[f32; T]; N] {
-        let mut sums = [[S::splat(0.0); T]; N];
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            for (t, sums) in sums.iter_mut().enumerate() {
-                let totals = &self.sums[(token + t) * self.groups..][..self.groups];
-                for group in (0..row.biases.len()).step_by(8) {
-                    let count = row.biases.len() - group;
-                    // SAFETY: there are as many sums as biases.
-                    unsafe {
-                        let bias = load_some::<S>(row.biases.as_ptr().add(group), count);
-                        let total = load_some::<S>(totals[group..].as_ptr(), count);
-                        *sums = S::fma(bias, total, *sums);
-                    }
-                }
-            }
-        }
-        let codes = rows[0].codes.len();
-        // Chunks that lie whole in a row.
-        let whole = codes / C::BYTES;
-        for chunk in 0..whole {
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                // SAFETY: the chunk lies in the row, and there are scales for all groups and more.
-                unsafe {
-                    let from = row.codes.as_ptr().add(chunk * C::BYTES);
-                    // Once for each cache line.
-                    if S::AHEAD > 0 && chunk * C::BYTES % 64 < C::BYTES {
-                        S::prefetch_far(from.wrapping_add(S::AHEAD));
-                    }
-                    let scales = row.scales.as_ptr().add(chunk * CHUNK / GROUP);
-                    self.chunk::<S, C, GROUP, T>(sums, [token, chunk], from, scales);
-                }
-            }
-        }
-        if whole * C::BYTES < codes {
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                let mut tail = [0; CHUNK];
-                let rest = &row.codes[whole * C::BYTES..];
-                tail[..rest.len()].copy_from_slice(rest);
-                // SAFETY: the tail is a chunk; what of its scales is not there meets zeros.
-                unsafe {
-                    let scales = row.scales.as_ptr().add(whole * CHUNK / GROUP);
-                    self.chunk::<S, C, GROUP, T>(sums, [token, whole], tail.as_ptr(), scales);
-                }
-            }
-        }
-        let mut out = [[0.0; T]; N];
-        for (out, sums) in out.iter_mut().zip(sums) {
-            for (out, sums) in out.iter_mut().zip(sums) {
-                *out = S::sum(sums) * C::UNIT;
-            }
-        }
-        out
-    }
-
-    /// Adds one chunk of a row for `T` tokens from the given one on.
+    /// The products of `T` tokens with `N` rows of so many bytes: eight sums each.
     ///
     /// # Safety
-    /// `codes` is valid for a chunk, `scales` for its groups.
+    /// The tokens are a tile, and the streams are at a row.
     #[inline(always)]
-    unsafe fn chunk<S: Simd, C: Codes, const GROUP: usize, const T: usize>(
+    unsafe fn rows<S: Simd, C: Codes, const GROUP: usize, const N: usize, const T: usize>(
         &self,
-        sums: &mut [S::Floats; T],
-        [token, chunk]: [usize; 2],
-        codes: *const u8,
-        scales: *const f32,
-    ) {
-        // SAFETY: the caller's promise; there are `T` tokens.
+        token: usize,
+        row_bytes: usize,
+        streams: &[Stream; N],
+    ) -> [[S::Floats; T]; N] {
+        let mut sums = [[S::splat(0.0); T]; N];
+        let (whole, record) = (row_bytes / C::BYTES, T * self.tiles.record);
+        let chunks = row_bytes.div_ceil(C::BYTES);
+        // Chunks of a cache line.
+        let line = const { if 64 % C::BYTES == 0 { 64 / C::BYTES } else { 1 } };
+        // SAFETY: the tokens have as many chunks as the rows, and there are scales for all groups and
+        // more.
         unsafe {
-            let weights = C::chunk::<S>(codes);
-            let x = self.codes.as_ptr().cast::<u8>();
-            let x = x.add(token * self.stride + chunk * CHUNK);
-            if C::SPLIT {
-                let scale = match GROUP {
-                    16 => S::pairs(scales),
-                    32 => S::halves(*scales, *scales.add(1)),
-                    _ => S::splat(*scales),
-                };
-                let x_scales = self.scales.as_ptr();
-                let x_scales = x_scales.add(token * self.stride / CHUNK * 8 + 8 * chunk);
-                for (t, sums) in sums.iter_mut().enumerate() {
-                    let x = x.add(t * self.stride);
-                    let x = [S::load_bytes(x), S::load_bytes(x.add(32))];
-                    let products = S::dot(S::zero_sums(), weights[0], x[0]);
-                    let products = S::to_floats(S::finish(S::dot(products, weights[1], x[1])));
-                    let x_scale = S::load(x_scales.add(t * self.stride / CHUNK * 8));
-                    *sums = S::fma(products, S::mul(scale, x_scale), *sums);
+            let stride = self.groups.next_multiple_of(8);
+            let mut totals = self.sums.as_ptr().add(token * stride);
+            let mut group = 0;
+            while group < stride {
+                for (sums, stream) in sums.iter_mut().zip(streams) {
+                    let bias = S::load(stream.biases.add(group));
+                    for (t, sums) in sums.iter_mut().enumerate() {
+                        *sums = S::fma(bias, S::load(totals.add(8 * t)), *sums);
+                    }
                 }
-                return;
+                totals = totals.add(8 * T);
+                group += 8;
             }
-            let x_scales = self.scales.as_ptr();
-            let x_scales = x_scales.add(token * self.stride / CHUNK * 2 + 2 * chunk);
-            for (t, sums) in sums.iter_mut().enumerate() {
-                let x = x.add(t * self.stride);
-                let x = [S::load_bytes(x), S::load_bytes(x.add(32))];
-                let x_scales = x_scales.add(t * self.stride / CHUNK * 2);
-                for i in 0..2 {
-                    let products = if C::WIDE {
-                        S::dot_wide(S::zero_integers(), weights[i], x[i])
-                    } else {
-                        S::finish(S::dot(S::zero_sums(), weights[i], x[i]))
-                    };
-                    let scale = if GROUP == 32 { *scales.add(i) } else { *scales };
-                    let scale = S::splat(scale * *x_scales.add(i));
-                    *sums = S::fma(S::to_floats(products), scale, *sums);
+            let mut x = self
+                .tiles
+                .chunks
+                .as_ptr()
+                .add(token * chunks * self.tiles.record);
+            let mut chunk = 0;
+            while chunk + line <= whole {
+                for i in 0..line {
+                    for (sums, stream) in sums.iter_mut().zip(streams) {
+                        let from = stream.codes.add((chunk + i) * C::BYTES);
+                        // Once for each cache line.
+                        if S::AHEAD > 0 && i == 0 && (line > 1 || chunk * C::BYTES % 64 < C::BYTES)
+                        {
+                            S::prefetch_far(from.wrapping_add(S::AHEAD));
+                        }
+                        let scales = stream.scales.add((chunk + i) * CHUNK / GROUP);
+                        add_chunk::<S, C, GROUP, T>(sums, x, from, scales);
+                    }
+                    x = x.add(record);
                 }
+                chunk += line;
+            }
+            // What is left may end within a chunk; what of its scales is not there meets zeros.
+            while chunk < chunks {
+                for (sums, stream) in sums.iter_mut().zip(streams) {
+                    let mut tail = [0; CHUNK];
+                    let count = C::BYTES.min(row_bytes - chunk * C::BYTES);
+                    let from = stream.codes.add(chunk * C::BYTES);
+                    std::ptr::copy_nonoverlapping(from, tail.as_mut_ptr(), count);
+                    let scales = stream.scales.add(chunk * CHUNK / GROUP);
+                    add_chunk::<S, C, GROUP, T>(sums, x, tail.as_ptr(), scales);
+                }
+                x = x.add(record);
+                chunk += 1;
+            }
+        }
+        sums
+    }
+}
+
+/// Adds one chunk of a row for the `T` tokens of a tile.
+///
+/// # Safety
+/// `x` is valid for a chunk of the tile, `codes` for a chunk, `scales` for its groups.
+#[inline(always)]
+unsafe fn add_chunk<S: Simd, C: Codes, const GROUP: usize, const T: usize>(
+    sums: &mut [S::Floats; T],
+    x: *const u8,
+    codes: *const u8,
+    scales: *const f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let weights = C::chunk::<S>(codes);
+        let x_scales = x.add(T * CHUNK);
+        if C::SPLIT {
+            let scale = match GROUP {
+                16 => S::pairs(scales),
+                32 => S::halves(*scales, *scales.add(1)),
+                _ => S::splat(*scales),
+            };
+            for (t, sums) in sums.iter_mut().enumerate() {
+                let x = x.add(t * CHUNK);
+                let products = S::dot(S::zero_sums(), weights[0], S::load_bytes(x));
+                let products = S::dot(products, weights[1], S::load_bytes(x.add(32)));
+                let x_scales = S::load_bytes(x_scales.add(t * 4 * scale_lanes(C::SPLIT)));
+                *sums = S::fma(S::scaled(products, x_scales), scale, *sums);
+            }
+            return;
+        }
+        for (i, weights) in weights.into_iter().enumerate() {
+            let scale = S::splat(if GROUP == 32 { *scales.add(i) } else { *scales });
+            for (t, sums) in sums.iter_mut().enumerate() {
+                let x = S::load_bytes(x.add(t * CHUNK + 32 * i));
+                let products = if C::WIDE {
+                    S::products_wide(weights, x)
+                } else {
+                    S::dot(S::zero_sums(), weights, x)
+                };
+                let x_scales = x_scales.add(4 * (t * scale_lanes(C::SPLIT) + i));
+                let x_scales = S::splat_word(x_scales.cast());
+                *sums = S::fma(S::scaled(products, x_scales), scale, *sums);
             }
         }
     }

@@ -231,8 +231,11 @@ impl Rows<'_> {
                     .keys
                     .start(first * bytes, self.cache.capacity * bytes);
                 N::store_key::<S>(head, keys, place);
-                let to = (first + place) * value_bytes;
-                N::store_value::<S>(value, self.cache.values.part(to, value_bytes));
+                let values = self
+                    .cache
+                    .values
+                    .start(first * value_bytes, self.cache.capacity * value_bytes);
+                N::store_value::<S>(value, values, place);
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::super::number::Number;
+use super::super::number::{Number, POSITIONS, SUMS, Weighted};
 use super::super::scratch::Scratch;
 use super::super::simd::Simd;
 use super::softmax::Running;
@@ -12,7 +12,7 @@ use super::{Call, Group, Plan};
 
 /// Keys of a block: theirs and their values' bytes, and those of the next block, stay in the nearest
 /// cache.
-const KEYS: usize = 16;
+const KEYS: usize = POSITIONS;
 
 /// Queries that are done at once: as many as registers hold.
 const QUERIES: usize = 4;
@@ -32,7 +32,7 @@ pub(super) struct Piece<'a> {
 /// A partial result is, for each row of the group, the sum of weighted values, the highest score
 /// and the sum of weights.
 fn partial(group: Group<'_>) -> (usize, usize) {
-    let stride = group.attention.value_width.next_multiple_of(8);
+    let stride = group.attention.value_width.next_multiple_of(SUMS);
     (stride, group.rows() * (stride + 2))
 }
 
@@ -83,9 +83,14 @@ impl<'a> Piece<'a> {
             self.group.query(row, call.queries, query);
             N::store_query::<S>(query, to);
         }
-        for start in self.keys.clone().step_by(KEYS) {
+        let visible: Vec<_> = (0..self.group.rows())
+            .map(|row| self.group.visible(row))
+            .collect();
+        let mut start = self.keys.start;
+        while start < self.keys.end {
             let keys = start..self.keys.end.min(start + KEYS);
-            self.block::<S, N>(keys, queries, sums, states);
+            self.block::<S, N>(keys, queries, &visible, sums, states);
+            start += KEYS;
         }
         let done = plan.done[self.done].fetch_add(1, Ordering::AcqRel) + 1;
         if done == self.pieces {
@@ -99,18 +104,21 @@ impl<'a> Piece<'a> {
         &self,
         keys: Range<usize>,
         queries: &[u8],
+        visible: &[Range<usize>],
         sums: &mut [f32],
         states: &mut [[f32; 2]],
     ) {
         let (stride, _) = partial(self.group);
         let query_stride = N::query_bytes(self.group.attention.width);
-        for first in (0..states.len()).step_by(QUERIES) {
+        let mut first = 0;
+        while first < states.len() {
             let count = QUERIES.min(states.len() - first);
             let tile = Tile {
                 piece: self,
                 keys: keys.clone(),
                 first,
                 queries: &queries[first * query_stride..][..count * query_stride],
+                visible: &visible[first..first + count],
                 sums: &mut sums[first * stride..][..count * stride],
                 states: &mut states[first..first + count],
             };
@@ -120,6 +128,7 @@ impl<'a> Piece<'a> {
                 3 => tile.run::<S, N, 3, 2, 2>(),
                 _ => tile.run::<S, N, 4, 2, 2>(),
             }
+            first += QUERIES;
         }
     }
 
@@ -167,6 +176,8 @@ struct Tile<'a> {
     first: usize,
     /// As the numbers of the cache are multiplied with.
     queries: &'a [u8],
+    /// What each query sees.
+    visible: &'a [Range<usize>],
     sums: &'a mut [f32],
     states: &'a mut [[f32; 2]],
 }
@@ -177,7 +188,7 @@ type Scores = [[f32; KEYS]; QUERIES];
 impl Tile<'_> {
     /// `Q` queries; `K` keys at once for the scores, `W` vectors of values at once for the sums.
     #[inline(always)]
-    fn run<S: Simd, N: Number, const Q: usize, const K: usize, const W: usize>(mut self) {
+    fn run<S: Simd, N: Number, const Q: usize, const K: usize, const W: usize>(self) {
         let group = self.piece.group;
         let attention = group.attention;
         let count = self.keys.len();
@@ -204,7 +215,7 @@ impl Tile<'_> {
         let mut factors = [0.0; Q];
         let length = count.next_multiple_of(8);
         for (q, factor) in factors.iter_mut().enumerate() {
-            let visible = group.visible(self.first + q);
+            let visible = &self.visible[q];
             let within = |position: usize| position.clamp(self.keys.start, self.keys.end);
             let start = within(visible.start) - self.keys.start;
             let end = within(visible.end) - self.keys.start;
@@ -217,84 +228,27 @@ impl Tile<'_> {
             };
             self.states[q] = [running.highest, running.sum];
         }
+        // The next block is asked for once for all rows, evenly over the sums, which take most of the
+        // time.
+        let bytes =
+            [attention.width, attention.value_width].map(|width| KEYS * N::row_bytes(width));
+        let asked = if self.first == 0 { bytes } else { [0, 0] };
+        let next = [
+            (keys.wrapping_add(bytes[0]), asked[0]),
+            (values.wrapping_add(bytes[1]), asked[1]),
+        ];
+        let weighted = Weighted {
+            values,
+            count,
+            width: attention.value_width,
+            stride: attention.value_width.next_multiple_of(SUMS),
+            weights: scores.as_ptr(),
+            sums: self.sums.as_mut_ptr(),
+            factors,
+            next,
+        };
         // SAFETY: as above; sums are `Q` rows.
-        unsafe {
-            let width = attention.value_width;
-            let mut at = 0;
-            while at + 8 * W <= width {
-                self.sums::<S, N, Q, W, true>(keys, values, at, &scores, &factors);
-                at += 8 * W;
-            }
-            while at + 8 <= width {
-                self.sums::<S, N, Q, 1, true>(keys, values, at, &scores, &factors);
-                at += 8;
-            }
-            if at < width {
-                self.sums::<S, N, Q, 1, false>(keys, values, at, &scores, &factors);
-            }
-        }
-    }
-
-    /// Scales sums by the factors and adds the block's weighted values, in `W` vectors of columns
-    /// from `at` on; the last may be part of one, unless all are `WHOLE`.
-    ///
-    /// # Safety
-    /// `values` is valid for the block's values; `keys` is where its keys are; sums are `Q` rows.
-    #[inline(always)]
-    unsafe fn sums<S: Simd, N: Number, const Q: usize, const W: usize, const WHOLE: bool>(
-        &mut self,
-        keys: *const u8,
-        values: *const u8,
-        at: usize,
-        weights: &Scores,
-        factors: &[f32; Q],
-    ) {
-        let attention = self.piece.group.attention;
-        let width = attention.value_width;
-        let stride = width.next_multiple_of(8);
-        let rows = self.sums.as_mut_ptr();
-        let mut sums = [[S::splat(0.0); W]; Q];
-        // SAFETY: all indices stay within the sums and values.
-        unsafe {
-            for (q, sums) in sums.iter_mut().enumerate() {
-                for (w, sum) in sums.iter_mut().enumerate() {
-                    let old = S::load(rows.add(q * stride + at + 8 * w));
-                    *sum = S::mul(old, S::splat(factors[q]));
-                }
-            }
-            // The next block's keys and values are asked for evenly over this one's sums, which take
-            // most of the time.
-            let bytes = [N::row_bytes(attention.width), N::row_bytes(width)];
-            let step = bytes.map(|bytes| 8 * W * bytes / width);
-            let next_keys = keys.wrapping_add(KEYS * bytes[0] + at * KEYS * bytes[0] / width);
-            let next_values = values.wrapping_add(KEYS * bytes[1] + at * KEYS * bytes[1] / width);
-            for key in 0..self.keys.len() {
-                let mut splats = [S::splat(0.0); Q];
-                for (splat, weights) in splats.iter_mut().zip(weights) {
-                    *splat = S::splat(weights[key]);
-                }
-                let values = values.add(key * bytes[1]);
-                if self.first == 0 {
-                    S::prefetch(next_keys.wrapping_add(key * step[0]));
-                    S::prefetch(next_values.wrapping_add(key * step[1]));
-                }
-                for w in 0..W {
-                    let value = if WHOLE {
-                        N::load_value::<S>(values, width, at + 8 * w)
-                    } else {
-                        N::load_some::<S>(values, width, at + 8 * w)
-                    };
-                    for (sums, &weight) in sums.iter_mut().zip(&splats) {
-                        sums[w] = S::fma(weight, value, sums[w]);
-                    }
-                }
-            }
-            for (q, sums) in sums.into_iter().enumerate() {
-                for (w, sum) in sums.into_iter().enumerate() {
-                    S::store(rows.add(q * stride + at + 8 * w), sum);
-                }
-            }
-        }
+        unsafe { N::add_values::<S, Q, W>(&weighted) };
     }
 }
 

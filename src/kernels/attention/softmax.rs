@@ -37,31 +37,40 @@ impl Running {
     ) -> f32 {
         // SAFETY: all indices stay below `length`.
         unsafe {
+            let vectors = length / 8;
             if let Some(cap) = soft_cap {
-                for at in (0..length).step_by(8) {
-                    let score = S::load(scores.add(at));
-                    S::store(scores.add(at), soft_capped::<S>(score, cap));
+                for i in 0..vectors {
+                    let score = S::load(scores.add(8 * i));
+                    S::store(scores.add(8 * i), soft_capped::<S>(score, cap));
                 }
             }
-            for at in (0..start).chain(end..length) {
+            for at in 0..start {
+                *scores.add(at) = UNSEEN;
+            }
+            for at in end..length {
                 *scores.add(at) = UNSEEN;
             }
             let mut highest = S::splat(self.highest);
-            for at in (0..length).step_by(8) {
-                highest = S::max(highest, S::load(scores.add(at)));
+            for i in 0..vectors {
+                highest = S::max(highest, S::load(scores.add(8 * i)));
             }
             let highest = S::largest(highest);
-            for at in (0..length).step_by(8) {
-                let score = S::load(scores.add(at));
+            for i in 0..vectors {
+                let score = S::load(scores.add(8 * i));
                 let weight = exp::<S>(S::sub(score, S::splat(highest)));
-                S::store(scores.add(at), weight);
+                S::store(scores.add(8 * i), weight);
             }
             // Apart from the loop above, which needs all registers.
             let mut sum = S::splat(0.0);
-            for at in (0..length).step_by(8) {
-                sum = S::add(sum, S::load(scores.add(at)));
+            for i in 0..vectors {
+                sum = S::add(sum, S::load(scores.add(8 * i)));
             }
-            let factor = (self.highest - highest).exp();
+            // Most blocks bring no higher score.
+            let factor = if highest > self.highest {
+                (self.highest - highest).exp()
+            } else {
+                1.0
+            };
             self.sum = self.sum * factor + S::sum(sum);
             self.highest = highest;
             factor

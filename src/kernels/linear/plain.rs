@@ -12,26 +12,30 @@ pub(in super::super) struct Right {
     pub(in super::super) off: f64,
 }
 
-/// Rounds as the kernels do: to int8 with a scale for each 32 of a row.
+/// Rounds as the kernels do: to int8 with a scale for each 32 of a row, a whole multiple of the row's
+/// unit.
 fn rounded(x: &[f32], columns: usize) -> Vec<f64> {
-    let blocks = x.chunks(columns).flat_map(|row| row.chunks(32));
-    let round = |block: &[f32]| -> Vec<f64> {
-        let largest = block.iter().fold(0_f32, |largest, x| largest.max(x.abs()));
-        if !block.iter().all(|x| x.is_finite()) {
-            return vec![f64::NAN; block.len()];
+    let largest = |x: &[f32]| x.iter().fold(0_f32, |largest, x| largest.max(x.abs()));
+    let round_row = |row: &[f32]| -> Vec<f64> {
+        if !row.iter().all(|x| x.is_finite()) {
+            return vec![f64::NAN; row.len()];
         }
-        let inverse = if 127.0 / largest < f32::INFINITY {
-            127.0 / largest
-        } else {
-            0.0
+        let unit = (largest(row) / (127.0 * 32766.0)).max(f32::MIN_POSITIVE);
+        let round = |block: &[f32]| -> Vec<f64> {
+            let scale = (largest(block) / (127.0 * unit)).ceil();
+            let inverse = if scale > 0.0 {
+                (scale * unit).recip()
+            } else {
+                0.0
+            };
+            let codes = block.iter().map(|x| (x * inverse).round_ties_even());
+            codes
+                .map(|code| f64::from(code) * f64::from(scale) * f64::from(unit))
+                .collect()
         };
-        let scale = f64::from(largest / 127.0);
-        block
-            .iter()
-            .map(|x| f64::from((x * inverse).round_ties_even()) * scale)
-            .collect()
+        row.chunks(32).flat_map(round).collect()
     };
-    blocks.flat_map(round).collect()
+    x.chunks(columns).flat_map(round_row).collect()
 }
 
 /// `W x + bias`, `[T][rows]`.

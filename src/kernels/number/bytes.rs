@@ -1,18 +1,20 @@
 //! Keys and values as int8, with a scale in bfloat16 for each 32 columns.
 //!
-//! A value is its codes, padded with zeros to whole blocks of columns, then its scales. Keys are
-//! interleaved: of eight positions the codes of columns 0 to 3, then those of columns 4 to 7, and so
-//! on; then the scales of the first block of columns, and so on. So a vector holds four columns of
-//! eight keys, and what it is multiplied with is a word of the query; nothing is to be summed
-//! across lanes. Codes of keys are 128 more than what they stand for.
+//! Eight positions lie together. Of their keys the codes of columns 0 to 3, then those of columns 4 to 7,
+//! and so on: a vector holds four columns of eight keys, and what it is multiplied with is a word of
+//! the query. Codes of keys are 128 more than what they stand for. Of their values the codes of the
+//! first two positions, column by column, then those of the next two: a vector holds eight columns of
+//! two positions, and what it is multiplied with is the two weights. So nothing is to be summed across
+//! lanes. After the codes come the scales of the first block of columns of all eight, and so on. Columns
+//! are padded to whole blocks.
 
 use half::bf16;
 
 use super::super::activations::{BLOCK as COLUMNS, block, coarse_block};
 use super::super::simd::Simd;
-use super::Number;
+use super::{Ahead, Number, POSITIONS, Weighted};
 
-/// Positions whose keys are interleaved.
+/// Positions that lie together.
 const EIGHT: usize = 8;
 
 /// What codes of keys are more than what they stand for.
@@ -34,7 +36,7 @@ struct QueryBlock {
     first: i32,
 }
 
-/// Where the scales of a row, or of interleaved keys for each position, begin.
+/// Where the scales of eight positions begin, for each of them.
 #[inline(always)]
 fn codes(width: usize) -> usize {
     width.next_multiple_of(COLUMNS)
@@ -53,6 +55,171 @@ fn round<S: Simd>(from: &[f32]) -> ([u8; COLUMNS], bf16) {
         scale
     };
     (codes, scale)
+}
+
+/// Blocks of columns whose weights are made at once: none waits for another.
+const BLOCKS: usize = 4;
+
+/// Vectors of eight positions.
+const VECTORS: usize = POSITIONS / EIGHT;
+
+/// What weights of positions, times the scales of a block of columns, add up to in 16 bits.
+const LEVELS: f32 = 32767.0;
+
+/// Weights of positions, times the scales of blocks of columns, in 16 bits.
+struct BlockWeights<const Q: usize> {
+    codes: [[[i16; POSITIONS]; Q]; BLOCKS],
+    units: [[f32; Q]; BLOCKS],
+}
+
+/// The scales of a block of columns, for all positions; zeros beyond the last, where there may be what
+/// is no number.
+///
+/// # Safety
+/// As for [`Number::add_values`].
+#[inline(always)]
+unsafe fn scales_of_values<S: Simd, const Q: usize>(
+    weighted: &Weighted<Q>,
+    block: usize,
+) -> [S::Floats; VECTORS] {
+    let mut scales = [S::splat(0.0); VECTORS];
+    let eights = weighted.count.div_ceil(EIGHT).min(VECTORS);
+    for eight in 0..eights {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let from = weighted
+                .values
+                .add(eight * EIGHT * Byte::row_bytes(weighted.width));
+            let from = from.add((codes(weighted.width) + block * 2) * EIGHT);
+            let count = weighted.count - eight * EIGHT;
+            scales[eight] = if count >= EIGHT {
+                S::load_bfloat(from)
+            } else {
+                let mut some = [0; 2 * EIGHT];
+                std::ptr::copy_nonoverlapping(from, some.as_mut_ptr(), 2 * count);
+                S::load_bfloat(some.as_ptr())
+            };
+        }
+    }
+    scales
+}
+
+/// The weights for some blocks of columns, at most [`BLOCKS`], from one on.
+///
+/// # Safety
+/// As for [`Number::add_values`].
+#[inline(always)]
+unsafe fn block_weights<S: Simd, const Q: usize>(
+    weighted: &Weighted<Q>,
+    first: usize,
+    count: usize,
+) -> BlockWeights<Q> {
+    let mut scales = [[S::splat(0.0); VECTORS]; BLOCKS];
+    let mut out = BlockWeights {
+        codes: [[[0; POSITIONS]; Q]; BLOCKS],
+        units: [[0.0; Q]; BLOCKS],
+    };
+    // SAFETY: the caller's promise; weights are as many as positions at most.
+    unsafe {
+        for block in 0..count {
+            scales[block] = scales_of_values::<S, Q>(weighted, first + block);
+        }
+        for q in 0..Q {
+            let from = (*weighted.weights.add(q)).as_ptr();
+            let mut weights = [S::splat(0.0); VECTORS];
+            for i in 0..VECTORS {
+                weights[i] = S::load(from.add(i * EIGHT));
+            }
+            let mut totals = [S::splat(0.0); BLOCKS];
+            for block in 0..BLOCKS {
+                for i in 0..VECTORS {
+                    totals[block] = S::fma(weights[i], scales[block][i], totals[block]);
+                }
+            }
+            // Not a number where a scale is none.
+            let totals = S::sum4(totals);
+            for block in 0..BLOCKS {
+                let total = totals[block];
+                out.units[block][q] = total / LEVELS;
+                let inverse = if total > LEVELS / f32::MAX {
+                    LEVELS / total
+                } else {
+                    0.0
+                };
+                let inverse = S::splat(inverse);
+                let mut rounded = [S::zero_integers(); VECTORS];
+                for i in 0..VECTORS {
+                    let product = S::mul(weights[i], scales[block][i]);
+                    rounded[i] = S::round(S::mul(product, inverse));
+                }
+                let to = out.codes[block][q].as_mut_ptr();
+                let mut i = 0;
+                while i < VECTORS {
+                    let pairs = S::pack_pairs(rounded[i], rounded[i + 1]);
+                    S::store_bytes(to.add(i * EIGHT).cast(), pairs);
+                    i += 2;
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Adds a block of columns, `W` vectors at once, of which it has four.
+///
+/// # Safety
+/// As for [`Number::add_values`].
+#[inline(always)]
+unsafe fn add_block<S: Simd, const Q: usize, const W: usize>(
+    weighted: &Weighted<Q>,
+    block: usize,
+    weights: &[[i16; POSITIONS]; Q],
+    units: &[f32; Q],
+    ahead: &mut Ahead,
+) {
+    let width = weighted.width;
+    let eights = weighted.count.div_ceil(EIGHT);
+    let (pair_bytes, eight_bytes) = (2 * codes(width), EIGHT * Byte::row_bytes(width));
+    let count = const { if W > 4 { 4 } else { W } };
+    let mut at = 0;
+    while at < COLUMNS {
+        let first = block * COLUMNS + at;
+        let mut sums = [[S::zero_integers(); W]; Q];
+        // SAFETY: the caller's promise; columns are padded to whole blocks.
+        unsafe {
+            let mut from = weighted.values.add(2 * first);
+            let mut word = weights.as_ptr().cast::<i8>();
+            for _ in 0..eights {
+                let mut pairs = from;
+                for _ in 0..EIGHT / 2 {
+                    let mut splats = [S::splat_word(word); Q];
+                    for q in 1..Q {
+                        splats[q] = S::splat_word(word.add(q * size_of::<[i16; POSITIONS]>()));
+                    }
+                    for w in 0..count {
+                        let pairs = S::load_pairs(pairs.add(16 * w));
+                        for q in 0..Q {
+                            sums[q][w] = S::dot_pairs(sums[q][w], pairs, splats[q]);
+                        }
+                    }
+                    ahead.ask::<S>();
+                    word = word.add(4);
+                    pairs = pairs.add(pair_bytes);
+                }
+                from = from.add(eight_bytes);
+            }
+            for q in 0..Q {
+                let row = weighted.sums.add(q * weighted.stride + first);
+                let (unit, factor) = (S::splat(units[q]), S::splat(weighted.factors[q]));
+                for w in 0..count {
+                    let row = row.add(8 * w);
+                    let old = S::mul(S::load(row), factor);
+                    S::store(row, S::fma(S::to_floats(sums[q][w]), unit, old));
+                }
+            }
+        }
+        at += 8 * count;
+    }
 }
 
 impl Number for Byte {
@@ -78,7 +245,7 @@ impl Number for Byte {
             let mut codes = [0; COLUMNS];
             // SAFETY: both are a block.
             let scale = unsafe {
-                let (bytes, scale, _) = block::<S>(padded.as_ptr());
+                let (bytes, scale) = block::<S>(padded.as_ptr());
                 S::store_bytes(codes.as_mut_ptr().cast(), bytes);
                 scale
             };
@@ -93,20 +260,6 @@ impl Number for Byte {
             };
             // SAFETY: `to` is as large as a block.
             unsafe { to.as_mut_ptr().cast::<QueryBlock>().write(block) };
-        }
-    }
-
-    #[inline(always)]
-    fn store_value<S: Simd>(from: &[f32], value: &mut [u8]) {
-        assert_eq!(value.len(), Self::row_bytes(from.len()));
-        let (codes, scales) = value.split_at_mut(codes(from.len()));
-        let blocks = codes
-            .chunks_exact_mut(COLUMNS)
-            .zip(scales.chunks_exact_mut(2));
-        for (from, (codes, scale)) in from.chunks(COLUMNS).zip(blocks) {
-            let (rounded, by) = round::<S>(from);
-            codes.copy_from_slice(&rounded);
-            scale.copy_from_slice(&by.to_le_bytes());
         }
     }
 
@@ -131,20 +284,64 @@ impl Number for Byte {
     }
 
     #[inline(always)]
-    unsafe fn load_value<S: Simd>(value: *const u8, width: usize, at: usize) -> S::Floats {
-        // SAFETY: the codes are padded, and their scales come after them.
+    unsafe fn store_value<S: Simd>(from: &[f32], values: *mut u8, position: usize) {
+        let width = from.len();
+        // SAFETY: what is written is of this position, in its block.
         unsafe {
-            let scale = value.add(codes(width) + at / COLUMNS * 2);
-            let scale = scale.cast::<u16>().read_unaligned();
-            let scale = f32::from_bits(u32::from(scale) << 16);
-            S::mul(S::load_signed(value.add(at)), S::splat(scale))
+            let values = values.add(position / EIGHT * EIGHT * Self::row_bytes(width));
+            let lane = position % EIGHT;
+            let pair = values.add(lane / 2 * 2 * codes(width) + lane % 2);
+            for (i, from) in from.chunks(COLUMNS).enumerate() {
+                let (codes_, scale) = round::<S>(from);
+                let to = pair.add(2 * i * COLUMNS);
+                for (column, &code) in codes_.iter().enumerate() {
+                    to.add(2 * column).write(code);
+                }
+                let to = values.add(codes(width) * EIGHT + (i * EIGHT + lane) * 2);
+                to.cast::<bf16>().write_unaligned(scale);
+            }
         }
     }
 
     #[inline(always)]
-    unsafe fn load_some<S: Simd>(value: *const u8, width: usize, at: usize) -> S::Floats {
-        // SAFETY: the caller's promise; the padding is zeros.
-        unsafe { Self::load_value::<S>(value, width, at) }
+    unsafe fn two_values<S: Simd>(
+        values: *const u8,
+        position: usize,
+        _alone: bool,
+        width: usize,
+        at: usize,
+    ) -> [S::Floats; 2] {
+        // SAFETY: the block of the positions is there as a whole.
+        unsafe {
+            let values = values.add(position / EIGHT * EIGHT * Self::row_bytes(width));
+            let lane = position % EIGHT;
+            let pairs = values.add(lane / 2 * 2 * codes(width) + 2 * at);
+            let scales = values.add(codes(width) * EIGHT + (at / COLUMNS * EIGHT + lane) * 2);
+            let [first, second] = scales.cast::<[bf16; 2]>().read_unaligned();
+            let [a, b] = S::pair_floats(S::load_pairs(pairs));
+            [
+                S::mul(a, S::splat(first.to_f32())),
+                S::mul(b, S::splat(second.to_f32())),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_values<S: Simd, const Q: usize, const W: usize>(weighted: &Weighted<Q>) {
+        let blocks = weighted.width.div_ceil(COLUMNS);
+        let words = weighted.count.div_ceil(EIGHT) * EIGHT / 2;
+        let mut ahead = weighted.ahead(blocks * words * 4usize.div_ceil(W));
+        for first in (0..blocks).step_by(BLOCKS) {
+            let count = BLOCKS.min(blocks - first);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let weights = block_weights::<S, Q>(weighted, first, count);
+                for i in 0..count {
+                    let (codes, units) = (&weights.codes[i], &weights.units[i]);
+                    add_block::<S, Q, W>(weighted, first + i, codes, units, &mut ahead);
+                }
+            }
+        }
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::super::simd::{Simd, load_some};
-use super::Number;
+use super::{Ahead, Number, Weighted};
 
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Single;
@@ -29,14 +29,9 @@ macro_rules! number {
 
             #[inline(always)]
             fn store_query<S: Simd>(from: &[f32], query: &mut [u8]) {
-                Single::store_value::<S>(from, query);
-            }
-
-            #[inline(always)]
-            fn store_value<S: Simd>(from: &[f32], value: &mut [u8]) {
-                assert_eq!(value.len(), Self::row_bytes(from.len()));
+                assert_eq!(query.len(), Self::query_bytes(from.len()));
                 // SAFETY: both are as many numbers.
-                unsafe { Self::store::<S>(from, value.as_mut_ptr()) };
+                unsafe { Single::store::<S>(from, query.as_mut_ptr()) };
             }
 
             #[inline(always)]
@@ -46,23 +41,35 @@ macro_rules! number {
             }
 
             #[inline(always)]
-            unsafe fn load_value<S: Simd>(value: *const u8, _width: usize, at: usize) -> S::Floats {
-                // SAFETY: the caller's promise.
-                unsafe { Self::load::<S>(value.add(at * Self::BYTES)) }
+            unsafe fn store_value<S: Simd>(from: &[f32], values: *mut u8, position: usize) {
+                // SAFETY: values lie as keys do.
+                unsafe { Self::store_key::<S>(from, values, position) };
             }
 
             #[inline(always)]
-            unsafe fn load_some<S: Simd>(value: *const u8, width: usize, at: usize) -> S::Floats {
-                // SAFETY: the caller's promise; the buffer holds eight numbers.
+            unsafe fn two_values<S: Simd>(
+                values: *const u8,
+                position: usize,
+                alone: bool,
+                width: usize,
+                at: usize,
+            ) -> [S::Floats; 2] {
+                // SAFETY: the caller's promise.
                 unsafe {
-                    let (from, count) = (value.add(at * Self::BYTES), width - at);
-                    if count >= 8 {
-                        return Self::load::<S>(from);
-                    }
-                    let mut eight = [0_u8; 32];
-                    std::ptr::copy_nonoverlapping(from, eight.as_mut_ptr(), count * Self::BYTES);
-                    Self::load::<S>(eight.as_ptr())
+                    let bytes = Self::row_bytes(width);
+                    let first = values.add(position * bytes);
+                    let second = if alone { first } else { first.add(bytes) };
+                    [
+                        Self::load_some::<S>(first, width, at),
+                        Self::load_some::<S>(second, width, at),
+                    ]
                 }
+            }
+
+            #[inline(always)]
+            unsafe fn add_values<S: Simd, const Q: usize, const W: usize>(weighted: &Weighted<Q>) {
+                // SAFETY: the caller's promise.
+                unsafe { add_rows::<S, Self, Q, W>(weighted) };
             }
 
             #[inline(always)]
@@ -116,6 +123,24 @@ trait Float {
     /// # Safety
     /// The pointer is valid for as many.
     unsafe fn store<S: Simd>(from: &[f32], to: *mut u8);
+
+    /// Eight columns of a row, from `at` on; those beyond the last are 0.
+    ///
+    /// # Safety
+    /// The row is valid, and `at` is below its width.
+    #[inline(always)]
+    unsafe fn load_some<S: Simd>(row: *const u8, width: usize, at: usize) -> S::Floats {
+        // SAFETY: the caller's promise; the buffer holds eight numbers.
+        unsafe {
+            let (from, count) = (row.add(at * Self::BYTES), width - at);
+            if count >= 8 {
+                return Self::load::<S>(from);
+            }
+            let mut eight = [0_u8; 32];
+            std::ptr::copy_nonoverlapping(from, eight.as_mut_ptr(), count * Self::BYTES);
+            Self::load::<S>(eight.as_ptr())
+        }
+    }
 }
 
 impl Float for Single {
@@ -164,7 +189,7 @@ impl Float for Half {
 /// # Safety
 /// As there.
 #[inline(always)]
-unsafe fn scores_of_rows<S: Simd, N: Number, const Q: usize, const K: usize>(
+unsafe fn scores_of_rows<S: Simd, N: Number + Float, const Q: usize, const K: usize>(
     keys: *const u8,
     width: usize,
     queries: *const u8,
@@ -178,7 +203,7 @@ unsafe fn scores_of_rows<S: Simd, N: Number, const Q: usize, const K: usize>(
         let mut eight = [S::splat(0.0); K];
         for at in (0..whole).step_by(8) {
             for (k, eight) in eight.iter_mut().enumerate() {
-                *eight = N::load_value::<S>(keys.add(k * N::row_bytes(width)), width, at);
+                *eight = N::load::<S>(keys.add(k * N::row_bytes(width) + at * N::BYTES));
             }
             for q in 0..Q {
                 let query = S::load(queries.add(4 * (q * width + at)).cast());
@@ -212,6 +237,88 @@ unsafe fn scores_of_rows<S: Simd, N: Number, const Q: usize, const K: usize>(
         while i < Q * K {
             *place(i) = S::sum(sum(i));
             i += 1;
+        }
+    }
+}
+
+/// [`Number::add_values`] of values that lie row by row.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn add_rows<S: Simd, N: Number + Float, const Q: usize, const W: usize>(
+    weighted: &Weighted<Q>,
+) {
+    let width = weighted.width;
+    let mut ahead = weighted.ahead(weighted.count * width.div_ceil(8 * W));
+    // SAFETY: the caller's promise; all columns are within the rows.
+    unsafe {
+        let mut at = 0;
+        while at < width {
+            if at + 8 * W <= width {
+                add_columns::<S, N, Q, W, true>(weighted, at, &mut ahead);
+                at += 8 * W;
+            } else if at + 8 <= width {
+                add_columns::<S, N, Q, 1, true>(weighted, at, &mut ahead);
+                at += 8;
+            } else {
+                add_columns::<S, N, Q, 1, false>(weighted, at, &mut ahead);
+                at = width;
+            }
+        }
+    }
+}
+
+/// `W` vectors of columns from `at` on; the last may be part of one, unless all are `WHOLE`.
+///
+/// # Safety
+/// As for [`add_rows`].
+#[inline(always)]
+unsafe fn add_columns<
+    S: Simd,
+    N: Number + Float,
+    const Q: usize,
+    const W: usize,
+    const WHOLE: bool,
+>(
+    weighted: &Weighted<Q>,
+    at: usize,
+    ahead: &mut Ahead,
+) {
+    let width = weighted.width;
+    let mut sums = [[S::splat(0.0); W]; Q];
+    // SAFETY: all indices stay within the sums and values.
+    unsafe {
+        let rows = weighted.sums.add(at);
+        let stride = weighted.stride;
+        for (q, sums) in sums.iter_mut().enumerate() {
+            for (w, sum) in sums.iter_mut().enumerate() {
+                let old = S::load(rows.add(q * stride + 8 * w));
+                *sum = S::mul(old, S::splat(weighted.factors[q]));
+            }
+        }
+        for position in 0..weighted.count {
+            let mut splats = [S::splat(0.0); Q];
+            for (q, splat) in splats.iter_mut().enumerate() {
+                *splat = S::splat((*weighted.weights.add(q))[position]);
+            }
+            let value = weighted.values.add(position * N::row_bytes(width));
+            ahead.ask::<S>();
+            for w in 0..W {
+                let value = if WHOLE {
+                    N::load::<S>(value.add((at + 8 * w) * N::BYTES))
+                } else {
+                    N::load_some::<S>(value, width, at + 8 * w)
+                };
+                for (sums, &weight) in sums.iter_mut().zip(&splats) {
+                    sums[w] = S::fma(weight, value, sums[w]);
+                }
+            }
+        }
+        for (q, sums) in sums.into_iter().enumerate() {
+            for (w, sum) in sums.into_iter().enumerate() {
+                S::store(rows.add(q * stride + 8 * w), sum);
+            }
         }
     }
 }

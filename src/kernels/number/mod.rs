@@ -42,10 +42,68 @@ impl CacheNumber {
     }
 }
 
+/// Positions whose values are weighted at once, at most.
+pub(super) const POSITIONS: usize = 32;
+
+/// Columns of sums are a multiple of so many.
+pub(super) const SUMS: usize = 32;
+
+/// Values of some positions, their weights for `Q` queries, and the sums that they are added to.
+pub(super) struct Weighted<const Q: usize> {
+    /// From the first position on, that begins a block.
+    pub(super) values: *const u8,
+    /// Positions, at most [`POSITIONS`].
+    pub(super) count: usize,
+    /// Columns of a value.
+    pub(super) width: usize,
+    /// `[Q, POSITIONS]`; up to the next multiple of 8 they are numbers, and next to nothing.
+    pub(super) weights: *const [f32; POSITIONS],
+    /// `[Q, stride]`
+    pub(super) sums: *mut f32,
+    /// A multiple of [`SUMS`] that is not below the width.
+    pub(super) stride: usize,
+    /// What the sums are multiplied by before.
+    pub(super) factors: [f32; Q],
+    /// The keys and values that are needed next, and their bytes; no bytes where somebody else asks for
+    /// them.
+    pub(super) next: [(*const u8, usize); 2],
+}
+
+impl<const Q: usize> Weighted<Q> {
+    /// Asks for what is needed next in so many steps.
+    #[inline(always)]
+    fn ahead(&self, steps: usize) -> Ahead {
+        let [keys, values] = self.next;
+        let steps = steps.max(1);
+        Ahead {
+            keys: keys.0,
+            values: values.0,
+            steps: [keys.1 / steps, values.1 / steps],
+        }
+    }
+}
+
+/// Where memory is asked for next, and how far the steps go.
+struct Ahead {
+    keys: *const u8,
+    values: *const u8,
+    steps: [usize; 2],
+}
+
+impl Ahead {
+    #[inline(always)]
+    fn ask<S: Simd>(&mut self) {
+        S::prefetch(self.keys);
+        S::prefetch(self.values);
+        self.keys = self.keys.wrapping_add(self.steps[0]);
+        self.values = self.values.wrapping_add(self.steps[1]);
+    }
+}
+
 /// A [`CacheNumber`] that the compiler knows. A head's keys are [`Number::row_bytes`] for each
-/// position, and so are its values; pointers to keys are to the first of a block.
+/// position, and so are its values; pointers to them are to the first of a block.
 pub(super) trait Number: Copy + 'static {
-    /// Positions whose keys are interleaved: 1, or 8.
+    /// Positions whose keys, or values, lie together: 1, or 8.
     const BLOCK: usize;
 
     fn row_bytes(width: usize) -> usize;
@@ -55,25 +113,37 @@ pub(super) trait Number: Copy + 'static {
 
     fn store_query<S: Simd>(from: &[f32], query: &mut [u8]);
 
-    fn store_value<S: Simd>(from: &[f32], value: &mut [u8]);
-
     /// Stores the key of a position.
     ///
     /// # Safety
     /// `keys` is valid for the block of the position, and nobody else uses what belongs to it.
     unsafe fn store_key<S: Simd>(from: &[f32], keys: *mut u8, position: usize);
 
-    /// Eight columns of a value, from `at` on, a multiple of 8.
+    /// Stores the value of a position.
     ///
     /// # Safety
-    /// The value is valid, and `at + 8` is not above its width.
-    unsafe fn load_value<S: Simd>(value: *const u8, width: usize, at: usize) -> S::Floats;
+    /// As for keys.
+    unsafe fn store_value<S: Simd>(from: &[f32], values: *mut u8, position: usize);
 
-    /// The same where the value may end before; the rest are 0.
+    /// Eight columns of the values of two positions, an even one and the next, from `at` on, a multiple
+    /// of 8; columns beyond the last are 0.
     ///
     /// # Safety
-    /// The value is valid, and `at` is below its width.
-    unsafe fn load_some<S: Simd>(value: *const u8, width: usize, at: usize) -> S::Floats;
+    /// The first value is valid; where the second is not, `alone` says so, and it is any. `at` is below
+    /// their width.
+    unsafe fn two_values<S: Simd>(
+        values: *const u8,
+        position: usize,
+        alone: bool,
+        width: usize,
+        at: usize,
+    ) -> [S::Floats; 2];
+
+    /// Adds weighted values to sums, `W` vectors of columns at once.
+    ///
+    /// # Safety
+    /// What is weighted is valid as its fields say.
+    unsafe fn add_values<S: Simd, const Q: usize, const W: usize>(weighted: &Weighted<Q>);
 
     /// Eight columns of eight keys, from `at` on, a multiple of 8; a vector for each column. Keys from
     /// the `count`-th on, and columns beyond the last, are any.

@@ -34,12 +34,10 @@ impl<'a> Stored<'a> {
 
     /// All bytes that the key of a position has.
     pub(in super::super) fn key_bytes(self, position: usize) -> Vec<u8> {
-        if self.number != CacheNumber::I8 {
-            return self.value_bytes(position);
-        }
-        let size = self.number.row_bytes(self.width);
-        let block = &self.bytes[position / 8 * 8 * size..][..8 * size];
-        let (codes, scales) = block.split_at(8 * self.width.next_multiple_of(32));
+        let (codes, scales) = match self.eight(position) {
+            Ok(eight) => eight,
+            Err(row) => return row.to_vec(),
+        };
         let codes = codes.chunks(4).skip(position % 8).step_by(8);
         let scales = scales.chunks(2).skip(position % 8).step_by(8);
         codes.chain(scales).flatten().copied().collect()
@@ -47,38 +45,64 @@ impl<'a> Stored<'a> {
 
     /// All bytes that the value of a position has.
     pub(in super::super) fn value_bytes(self, position: usize) -> Vec<u8> {
+        let (codes, scales) = match self.eight(position) {
+            Ok(eight) => eight,
+            Err(row) => return row.to_vec(),
+        };
+        let pair = codes.chunks(codes.len() / 4).nth(position % 8 / 2).unwrap();
+        let codes = pair.iter().skip(position % 2).step_by(2);
+        let scales = scales.chunks(2).skip(position % 8).step_by(8).flatten();
+        codes.chain(scales).copied().collect()
+    }
+
+    /// The codes and the scales of the eight positions that a position lies among, or its own row.
+    fn eight(self, position: usize) -> Result<(&'a [u8], &'a [u8]), &'a [u8]> {
         let size = self.number.row_bytes(self.width);
-        self.bytes[position * size..][..size].to_vec()
+        if self.number != CacheNumber::I8 {
+            return Err(&self.bytes[position * size..][..size]);
+        }
+        let block = &self.bytes[position / 8 * 8 * size..][..8 * size];
+        Ok(block.split_at(8 * self.width.next_multiple_of(32)))
     }
 
     /// A column of the key of a position.
     pub(in super::super) fn key(self, position: usize, column: usize) -> f64 {
-        if self.number != CacheNumber::I8 {
-            return self.value(position, column);
+        match self.eight(position) {
+            Ok((codes, _)) => {
+                let code = codes[(column / 4 * 8 + position % 8) * 4 + column % 4];
+                (f64::from(code) - 128.0) * self.scale(position, column)
+            }
+            Err(row) => self.float(row, column),
         }
-        let padded = self.width.next_multiple_of(32);
-        let block = &self.bytes[position / 8 * 8 * self.number.row_bytes(self.width)..];
-        let code = block[(column / 4 * 8 + position % 8) * 4 + column % 4];
-        let scale = &block[8 * padded + (column / 32 * 8 + position % 8) * 2..];
-        let scale = bf16::from_le_bytes([scale[0], scale[1]]);
-        (f64::from(code) - 128.0) * scale.to_f64()
     }
 
     /// A column of the value of a position.
     pub(in super::super) fn value(self, position: usize, column: usize) -> f64 {
-        let row = &self.bytes[position * self.number.row_bytes(self.width)..];
-        match self.number {
-            CacheNumber::F32 => {
-                let number = row[4 * column..4 * column + 4].try_into().unwrap();
-                f64::from(f32::from_le_bytes(number))
+        match self.eight(position) {
+            Ok((codes, _)) => {
+                let pair = &codes[position % 8 / 2 * codes.len() / 4..];
+                let code = pair[2 * column + position % 2].cast_signed();
+                f64::from(code) * self.scale(position, column)
             }
-            CacheNumber::F16 => f16::from_le_bytes([row[2 * column], row[2 * column + 1]]).to_f64(),
-            CacheNumber::I8 => {
-                let scale = &row[self.width.next_multiple_of(32) + column / 32 * 2..];
-                let scale = bf16::from_le_bytes([scale[0], scale[1]]);
-                f64::from(row[column].cast_signed()) * scale.to_f64()
-            }
+            Err(row) => self.float(row, column),
         }
+    }
+
+    /// What a column's code is multiplied by, in int8.
+    pub(in super::super) fn scale(self, position: usize, column: usize) -> f64 {
+        let Ok((_, scales)) = self.eight(position) else {
+            return 1.0;
+        };
+        let at = (column / 32 * 8 + position % 8) * 2;
+        bf16::from_le_bytes([scales[at], scales[at + 1]]).to_f64()
+    }
+
+    fn float(self, row: &[u8], column: usize) -> f64 {
+        if self.number == CacheNumber::F16 {
+            return f16::from_le_bytes([row[2 * column], row[2 * column + 1]]).to_f64();
+        }
+        let number = row[4 * column..4 * column + 4].try_into().unwrap();
+        f64::from(f32::from_le_bytes(number))
     }
 }
 
@@ -120,12 +144,12 @@ struct Store<'a> {
 impl Store<'_> {
     fn all<S: Simd, N: Number>(self) {
         let [keys, values] = self.out;
-        let rows = self.rows.chunks_exact(self.width).enumerate();
-        let values = values.chunks_exact_mut(N::row_bytes(self.width));
-        for ((position, row), value) in rows.zip(values) {
+        for (position, row) in self.rows.chunks_exact(self.width).enumerate() {
             // SAFETY: there are whole blocks for all positions.
-            unsafe { N::store_key::<S>(row, keys.as_mut_ptr(), position) };
-            N::store_value::<S>(row, value);
+            unsafe {
+                N::store_key::<S>(row, keys.as_mut_ptr(), position);
+                N::store_value::<S>(row, values.as_mut_ptr(), position);
+            }
         }
     }
 }

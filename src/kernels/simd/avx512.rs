@@ -91,6 +91,24 @@ impl Lanes for Avx512 {
         // SAFETY: as above.
         unsafe { _mm256_dpbusd_epi32(sums, codes, x) }
     }
+
+    #[inline(always)]
+    fn products_wide(codes: __m256i, x: __m256i) -> __m256i {
+        Self::dot_wide(Self::zero_sums(), codes, x)
+    }
+
+    #[inline(always)]
+    fn factor(value: u16) -> [u8; 4] {
+        f32::from(value).to_le_bytes()
+    }
+
+    #[inline(always)]
+    fn scaled(sums: __m256i, factors: __m256i) -> __m256 {
+        // SAFETY: as above.
+        Self::mul(Self::to_floats(sums), unsafe {
+            _mm256_castsi256_ps(factors)
+        })
+    }
 }
 
 // SAFETY (all blocks): the functions are called from `run` alone, where the instructions are there;
@@ -179,10 +197,28 @@ impl Lanes for Avx512Sixteen {
     fn dot_wide(sums: __m512i, codes: __m512i, x: __m512i) -> __m512i {
         unsafe { _mm512_dpbusd_epi32(sums, codes, x) }
     }
+
+    #[inline(always)]
+    fn products_wide(codes: __m512i, x: __m512i) -> __m512i {
+        Self::dot_wide(Self::zero_sums(), codes, x)
+    }
+
+    #[inline(always)]
+    fn factor(value: u16) -> [u8; 4] {
+        f32::from(value).to_le_bytes()
+    }
+
+    #[inline(always)]
+    fn scaled(sums: __m512i, factors: __m512i) -> __m512 {
+        Self::mul(Self::to_floats(sums), unsafe {
+            _mm512_castsi512_ps(factors)
+        })
+    }
 }
 
 impl Simd for Avx512 {
     type Widest = Avx512Sixteen;
+    const REGISTERS: usize = 32;
 
     // Measured on Zen 4: 28 GB/s with two threads, 20 without looking ahead.
     const AHEAD: usize = 2048;
@@ -210,6 +246,8 @@ impl Simd for Avx512 {
         high_nibbles(a: __m256i) -> __m256i;
         look_up(table: &[u8; 16], a: __m256i) -> __m256i;
         transpose(rows: [__m256i; 8]) -> [__m256i; 8];
+        pack_pairs(low: __m256i, high: __m256i) -> __m256i;
+        pair_floats(a: __m256i) -> [__m256; 2];
         prefetch(at: *const u8) -> ();
         prefetch_far(at: *const u8) -> ();
     }
@@ -221,12 +259,18 @@ impl Simd for Avx512 {
         load_bfloat(from: *const u8) -> __m256;
         load_e4m3(from: *const u8) -> __m256;
         load_codes(from: *const u8) -> __m256;
-        load_signed(from: *const u8) -> __m256;
+        load_pairs(from: *const u8) -> __m256i;
         store_bytes(to: *mut u8, value: __m256i) -> ();
     }
 
     #[inline(always)]
     fn wide(a: __m256i) -> __m256i {
         a
+    }
+
+    #[inline(always)]
+    fn dot_pairs(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: called from `run` alone, where the instructions are there.
+        unsafe { _mm256_dpwssd_epi32(sums, a, b) }
     }
 }

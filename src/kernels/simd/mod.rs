@@ -173,12 +173,22 @@ pub(super) trait Lanes: Copy + 'static {
     fn finish(sums: Self::Sums) -> Self::Integers;
     /// Adds products of wide codes with signed bytes from -127 to 127.
     fn dot_wide(sums: Self::Integers, codes: Self::Bytes, x: Self::Bytes) -> Self::Integers;
+    /// Products of wide codes with signed bytes from -127 to 127; nothing more may be added.
+    fn products_wide(codes: Self::Bytes, x: Self::Bytes) -> Self::Sums;
+
+    /// A factor, at most 32767, as one lane of what [`Lanes::scaled`] takes.
+    fn factor(value: u16) -> [u8; 4];
+    /// The finished sums, each times its lane's factor.
+    fn scaled(sums: Self::Sums, factors: Self::Bytes) -> Self::Floats;
 }
 
 /// Vectors of eight lanes, 32 bytes, and what is done with them beside.
 pub(super) trait Simd: Lanes {
     /// The widest lanes that these processors are fastest with, for products of many rows; 8 or 16.
     type Widest: Lanes;
+
+    /// Vectors that registers hold.
+    const REGISTERS: usize;
 
     /// How far ahead of the reading memory is asked for, in bytes; 0 where the processor itself looks
     /// far enough ahead.
@@ -197,8 +207,6 @@ pub(super) trait Simd: Lanes {
     unsafe fn load_e4m3(from: *const u8) -> Self::Floats;
     /// Eight unsigned bytes as floats.
     unsafe fn load_codes(from: *const u8) -> Self::Floats;
-    /// Eight signed bytes as floats.
-    unsafe fn load_signed(from: *const u8) -> Self::Floats;
 
     fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
@@ -241,6 +249,15 @@ pub(super) trait Simd: Lanes {
     fn wide(a: Self::Bytes) -> Self::Bytes;
     /// The 8×8 words of eight vectors, transposed.
     fn transpose(rows: [Self::Bytes; 8]) -> [Self::Bytes; 8];
+
+    /// Sixteen signed bytes as numbers of 16 bits, two in each lane.
+    unsafe fn load_pairs(from: *const u8) -> Self::Bytes;
+    /// The numbers of two vectors of lanes in order, as 16 bits; each must fit.
+    fn pack_pairs(low: Self::Integers, high: Self::Integers) -> Self::Bytes;
+    /// Adds to each lane the products of its two numbers of 16 bits.
+    fn dot_pairs(sums: Self::Integers, a: Self::Bytes, b: Self::Bytes) -> Self::Integers;
+    /// The first and the second numbers of 16 bits of all lanes, as floats.
+    fn pair_floats(a: Self::Bytes) -> [Self::Floats; 2];
 
     /// Asks for the cache line at an address that need not be valid, into the nearest cache.
     fn prefetch(at: *const u8);

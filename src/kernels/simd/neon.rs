@@ -118,6 +118,22 @@ impl Lanes for Neon {
     fn dot_wide(sums: int32x4x2_t, codes: uint8x16x2_t, x: uint8x16x2_t) -> int32x4x2_t {
         unsafe { both!(int32x4x2_t, sdot, sums, codes, x) }
     }
+
+    #[inline(always)]
+    fn products_wide(codes: uint8x16x2_t, x: uint8x16x2_t) -> int32x4x2_t {
+        Self::dot_wide(Self::zero_sums(), codes, x)
+    }
+
+    #[inline(always)]
+    fn factor(value: u16) -> [u8; 4] {
+        f32::from(value).to_le_bytes()
+    }
+
+    #[inline(always)]
+    fn scaled(sums: int32x4x2_t, factors: uint8x16x2_t) -> float32x4x2_t {
+        let factors = unsafe { both!(float32x4x2_t, vreinterpretq_f32_u8, factors) };
+        Self::mul(Self::to_floats(sums), factors)
+    }
 }
 
 // SAFETY (all blocks of this file): the functions are called from `run` alone, where the
@@ -128,6 +144,7 @@ impl Lanes for Neon {
 )]
 impl Simd for Neon {
     type Widest = Self;
+    const REGISTERS: usize = 16;
     const AHEAD: usize = 2048;
 
     #[inline(always)]
@@ -193,15 +210,6 @@ impl Simd for Neon {
             let words = vmovl_u8(vld1_u8(from));
             let low = vcvtq_f32_u32(vmovl_u16(vget_low_u16(words)));
             float32x4x2_t(low, vcvtq_f32_u32(vmovl_high_u16(words)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn load_signed(from: *const u8) -> float32x4x2_t {
-        unsafe {
-            let words = vmovl_s8(vld1_s8(from.cast()));
-            let low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(words)));
-            float32x4x2_t(low, vcvtq_f32_s32(vmovl_high_s16(words)))
         }
     }
 
@@ -407,6 +415,49 @@ impl Simd for Neon {
                 columns[i + 4] = uint8x16x2_t(top_right[i], bottom_right[i]);
             }
             columns
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(from: *const u8) -> uint8x16x2_t {
+        unsafe {
+            let bytes = vreinterpretq_s8_u8(vld1q_u8(from));
+            let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
+            uint8x16x2_t(vreinterpretq_u8_s16(low), vreinterpretq_u8_s16(high))
+        }
+    }
+
+    #[inline(always)]
+    fn pack_pairs(low: int32x4x2_t, high: int32x4x2_t) -> uint8x16x2_t {
+        unsafe {
+            let low = vqmovn_high_s32(vqmovn_s32(low.0), low.1);
+            let high = vqmovn_high_s32(vqmovn_s32(high.0), high.1);
+            uint8x16x2_t(vreinterpretq_u8_s16(low), vreinterpretq_u8_s16(high))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(sums: int32x4x2_t, a: uint8x16x2_t, b: uint8x16x2_t) -> int32x4x2_t {
+        unsafe {
+            let dot = |sums, a, b| {
+                let (a, b) = (vreinterpretq_s16_u8(a), vreinterpretq_s16_u8(b));
+                let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+                vaddq_s32(sums, vpaddq_s32(low, vmull_high_s16(a, b)))
+            };
+            int32x4x2_t(dot(sums.0, a.0, b.0), dot(sums.1, a.1, b.1))
+        }
+    }
+
+    #[inline(always)]
+    fn pair_floats(a: uint8x16x2_t) -> [float32x4x2_t; 2] {
+        unsafe {
+            let words = int32x4x2_t(vreinterpretq_s32_u8(a.0), vreinterpretq_s32_u8(a.1));
+            let first = int32x4x2_t(
+                vshrq_n_s32::<16>(vshlq_n_s32::<16>(words.0)),
+                vshrq_n_s32::<16>(vshlq_n_s32::<16>(words.1)),
+            );
+            let second = int32x4x2_t(vshrq_n_s32::<16>(words.0), vshrq_n_s32::<16>(words.1));
+            [Self::to_floats(first), Self::to_floats(second)]
         }
     }
 

@@ -96,6 +96,19 @@ impl Lanes for Portable {
     fn dot_wide(sums: [i32; 8], codes: [u8; 32], x: [u8; 32]) -> [i32; 8] {
         Self::dot(sums, codes, x)
     }
+
+    fn products_wide(codes: [u8; 32], x: [u8; 32]) -> [i32; 8] {
+        Self::dot([0; 8], codes, x)
+    }
+
+    fn factor(value: u16) -> [u8; 4] {
+        f32::from(value).to_le_bytes()
+    }
+
+    fn scaled(sums: [i32; 8], factors: [u8; 32]) -> [f32; 8] {
+        let (factors, _) = factors.as_chunks::<4>();
+        lanes(|i| sums[i] as f32 * f32::from_le_bytes(factors[i]))
+    }
 }
 
 // SAFETY (all blocks of this file): pointers are valid as the trait asks.
@@ -105,6 +118,7 @@ impl Lanes for Portable {
 )]
 impl Simd for Portable {
     type Widest = Self;
+    const REGISTERS: usize = 16;
     const AHEAD: usize = 0;
 
     fn halves(low: f32, high: f32) -> [f32; 8] {
@@ -140,10 +154,6 @@ impl Simd for Portable {
 
     unsafe fn load_codes(from: *const u8) -> [f32; 8] {
         lanes(|i| f32::from(unsafe { *from.add(i) }))
-    }
-
-    unsafe fn load_signed(from: *const u8) -> [f32; 8] {
-        lanes(|i| f32::from(unsafe { *from.add(i) }.cast_signed()))
     }
 
     fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
@@ -240,6 +250,36 @@ impl Simd for Portable {
 
     fn transpose(rows: [[u8; 32]; 8]) -> [[u8; 32]; 8] {
         std::array::from_fn(|column| std::array::from_fn(|i| rows[i / 4][4 * column + i % 4]))
+    }
+
+    unsafe fn load_pairs(from: *const u8) -> [u8; 32] {
+        let mut pairs = [0; 32];
+        for (i, pair) in pairs.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            let byte = unsafe { *from.add(i) }.cast_signed();
+            *pair = i16::from(byte).to_le_bytes();
+        }
+        pairs
+    }
+
+    fn pack_pairs(low: [i32; 8], high: [i32; 8]) -> [u8; 32] {
+        let mut pairs = [0; 32];
+        let numbers = low.into_iter().chain(high);
+        for (pair, number) in pairs.as_chunks_mut::<2>().0.iter_mut().zip(numbers) {
+            *pair = (number as i16).to_le_bytes();
+        }
+        pairs
+    }
+
+    fn dot_pairs(sums: [i32; 8], a: [u8; 32], b: [u8; 32]) -> [i32; 8] {
+        let number =
+            |x: [u8; 32], i: usize| i32::from(i16::from_le_bytes([x[2 * i], x[2 * i + 1]]));
+        let product = |i: usize| number(a, i) * number(b, i);
+        lanes(|i| sums[i] + product(2 * i) + product(2 * i + 1))
+    }
+
+    fn pair_floats(a: [u8; 32]) -> [[f32; 8]; 2] {
+        let number = |i: usize| f32::from(i16::from_le_bytes([a[2 * i], a[2 * i + 1]]));
+        [lanes(|i| number(2 * i)), lanes(|i| number(2 * i + 1))]
     }
 
     fn prefetch(_at: *const u8) {}

@@ -80,7 +80,6 @@ impl Everything {
             results.floats::<S>("load_bfloat", S::load_bfloat(raw.as_ptr()));
             results.floats::<S>("load_e4m3", S::load_e4m3(raw.as_ptr()));
             results.floats::<S>("load_codes", S::load_codes(raw.as_ptr()));
-            results.floats::<S>("load_signed", S::load_signed(raw.as_ptr()));
             S::store_half(halves.as_mut_ptr(), S::div(rows[0], rows[1]));
             results.floats::<S>("load_half", S::load_half(halves.as_ptr()));
         }
@@ -150,6 +149,16 @@ impl Everything {
         for column in S::transpose(rows) {
             results.bytes::<S>("transpose", column);
         }
+        // SAFETY: 256 bytes.
+        let [a, b] = [0, 16].map(|at| unsafe { S::load_pairs(raw.as_ptr().add(at)) });
+        results.bytes::<S>("load_pairs", a);
+        for floats in S::pair_floats(rows[2]) {
+            results.floats::<S>("pair_floats", floats);
+        }
+        let [low, high] = [a, b].map(|x| S::dot_pairs(S::splat_integer(-9), x, b));
+        results.integers::<S>("dot_pairs", low);
+        let [low, high] = [low, high].map(|x| S::round(S::mul(S::to_floats(x), S::splat(0.5))));
+        results.bytes::<S>("pack_pairs", S::pack_pairs(low, high));
     }
 
     fn sums<S: Simd>(&self, results: &mut Results) {
@@ -176,6 +185,16 @@ impl Everything {
                 wide = add_products::<S>(S::dot_wide(wide, codes, x), offset, x);
             }
             results.integers::<S>("dot_wide", wide);
+            // Whole numbers that floats hold.
+            let factors = [1, 2, 3, 7, 11, 100, 200, 250].map(S::factor);
+            let factors = S::load_bytes(factors.as_ptr().cast());
+            results.floats::<S>("scaled", S::scaled(once, factors));
+            let products = S::products_wide(codes, x);
+            let shifted = add_products::<S>(S::zero_integers(), offset, x);
+            let shifted = S::mul(S::to_floats(shifted), S::splat(3.0));
+            let splat = S::factor(3);
+            let products = S::scaled(products, S::splat_word(splat.as_ptr().cast()));
+            results.floats::<S>("products_wide", S::add(products, shifted));
         }
     }
 }
