@@ -9,8 +9,9 @@ use super::floats::{self, FEW, Floats, is_split};
 use super::gate::{Activation, gate_in_place};
 use super::matmul::{self, PANEL};
 use super::matrix::{Format, Matrix};
-use super::matvec::{self, Tiles, Vectors};
+use super::matvec;
 use super::pool::Pool;
+use super::tiles::{Tiles, Vectors};
 
 /// Bytes of weights that are worth a task of their own in a decode step: a microsecond.
 const TASK_BYTES: usize = 1 << 14;

@@ -1,0 +1,109 @@
+//! A few rows of int8 activations as rows of weights meet them: in tiles of rows that are multiplied at
+//! once, chunk after chunk.
+
+use super::activations::{Activations, BLOCK};
+use super::codes::CHUNK;
+use super::matrix::Format;
+
+/// Rows of activations as the rows of a matrix of one format meet them.
+#[derive(Debug)]
+pub(super) struct Vectors<'a> {
+    pub(super) tiles: &'a Tiles,
+    pub(super) groups: usize,
+    /// Over the format's groups in units, tile after tile and eight groups after eight, those beyond the
+    /// last being zeros: `[T][8]`.
+    pub(super) sums: Vec<f32>,
+    /// `[count]`
+    pub(super) units: &'a [f32],
+}
+
+/// A few rows of activations, in tiles of rows that are multiplied at once.
+#[derive(Debug)]
+pub(super) struct Tiles {
+    /// Bytes of a chunk of one row: its codes, and their scales for [`Lanes::scaled`], a lane each for
+    /// split codes, and else one lane a vector.
+    ///
+    /// [`Lanes::scaled`]: super::simd::Lanes::scaled
+    pub(super) record: usize,
+    /// Tile after tile and chunk after chunk: the codes of each row of the tile, then its scales.
+    pub(super) chunks: Vec<u8>,
+}
+
+/// Lanes of the scales of a chunk.
+pub(super) const fn scale_lanes(split: bool) -> usize {
+    if split { 8 } else { 2 }
+}
+
+/// How many of so many tokens that are left are multiplied at once.
+pub(super) fn tile(left: usize) -> usize {
+    match left {
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+/// Tiles of so many rows: the first of each, and how many.
+fn each_tile(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let (first, size) = (next, tile(count - next));
+        next = count.min(next + size);
+        (first < count).then_some((first, size))
+    })
+}
+
+impl Tiles {
+    /// All rows of `x`, whose codes are split or not.
+    pub(super) fn new(x: &Activations, split: bool) -> Self {
+        let record = CHUNK + 4 * scale_lanes(split);
+        let mut chunks = vec![0; x.codes.len() / CHUNK * record];
+        let mut rest = chunks.as_mut_slice();
+        for (first, size) in each_tile(x.units.len()) {
+            for chunk in 0..x.stride / CHUNK {
+                let (records, after) = rest.split_at_mut(size * record);
+                rest = after;
+                let (codes, scales) = records.split_at_mut(size * CHUNK);
+                let codes = codes.as_chunks_mut::<CHUNK>().0.iter_mut();
+                let scales = scales.chunks_exact_mut(record - CHUNK);
+                for (token, (codes, scales)) in (first..).zip(codes.zip(scales)) {
+                    let at = token * x.stride + chunk * CHUNK;
+                    for (to, code) in codes.iter_mut().zip(&x.codes[at..]) {
+                        *to = code.cast_unsigned();
+                    }
+                    let scales = scales.as_chunks_mut::<4>().0;
+                    let halves = scales.chunks_exact_mut(scale_lanes(split) / 2);
+                    for (lanes, scale) in halves.zip(&x.scales[at / BLOCK..]) {
+                        lanes.fill(scale.factor);
+                    }
+                }
+            }
+        }
+        Self { record, chunks }
+    }
+}
+
+impl<'a> Vectors<'a> {
+    /// All rows of `x`, which are in the order of the format, and in tiles.
+    pub(super) fn new(x: &'a Activations, tiles: &'a Tiles, format: Format) -> Self {
+        let (count, groups) = (x.units.len(), x.columns / format.group());
+        let padded = groups.next_multiple_of(8);
+        let mut sums = vec![0.0; count * padded];
+        let by_token = x.group_sums(format.group());
+        for (first, size) in each_tile(count) {
+            let tile = &mut sums[first * padded..(first + size) * padded];
+            for token in 0..size {
+                let from = &by_token[(first + token) * groups..][..groups];
+                for (eights, sums) in tile.chunks_exact_mut(8 * size).zip(from.chunks(8)) {
+                    eights[8 * token..][..sums.len()].copy_from_slice(sums);
+                }
+            }
+        }
+        Self {
+            tiles,
+            groups,
+            sums,
+            units: &x.units,
+        }
+    }
+}
