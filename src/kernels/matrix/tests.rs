@@ -1,5 +1,7 @@
 //! What numbers and packed weights stand for, against their definitions.
 
+use std::sync::Arc;
+
 use super::made::{bytes, formats, matrix};
 use super::*;
 

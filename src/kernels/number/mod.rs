@@ -5,6 +5,7 @@ mod bytes;
 mod floats;
 #[cfg(test)]
 pub(super) mod tests;
+mod weighting;
 
 pub(super) use self::bytes::Byte;
 pub(super) use self::floats::{Half, Single};
