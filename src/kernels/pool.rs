@@ -82,6 +82,8 @@ impl Pool {
     /// # Panics
     /// With what the first task that panicked said, after all threads have left.
     pub fn run(&self, count: usize, task: impl Fn(usize) + Sync) {
+        #[cfg(test)]
+        let task = super::simd::inherited(task);
         let turn = self.turn.try_lock();
         if count <= 1 || self.workers.is_empty() || turn.is_err() {
             drop(turn);

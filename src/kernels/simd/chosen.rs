@@ -1,23 +1,16 @@
-//! Which instructions [`super::run`] takes in tests: on every thread, for kernels that start others.
+//! Which instructions [`super::run`] takes in tests: those that its own thread chose, and on the threads
+//! of a pool those of whoever has a region done there.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::cell::Cell;
 
 use super::Instructions;
 
-/// In [`CHOSEN`]: nothing is chosen.
-const BEST: usize = usize::MAX;
-
-/// An index into what is available.
-static CHOSEN: AtomicUsize = AtomicUsize::new(BEST);
-
-/// One test chooses at a time.
-static TURN: Mutex<()> = Mutex::new(());
+thread_local! {
+    static CHOSEN: Cell<Option<Instructions>> = const { Cell::new(None) };
+}
 
 pub(super) fn get() -> Instructions {
-    let available = Instructions::available();
-    let chosen = available.get(CHOSEN.load(Ordering::SeqCst));
-    chosen.copied().unwrap_or(Instructions::best())
+    CHOSEN.get().unwrap_or(Instructions::best())
 }
 
 /// Puts things back when a test ends, however it does.
@@ -25,7 +18,7 @@ struct Choice;
 
 impl Drop for Choice {
     fn drop(&mut self) {
-        CHOSEN.store(BEST, Ordering::SeqCst);
+        CHOSEN.set(None);
     }
 }
 
@@ -33,11 +26,19 @@ impl Drop for Choice {
 pub(in super::super) fn with_each<E>(
     mut work: impl FnMut(Instructions) -> Result<(), E>,
 ) -> Result<(), E> {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let _choice = Choice;
-    for (index, instructions) in Instructions::available().into_iter().enumerate() {
-        CHOSEN.store(index, Ordering::SeqCst);
+    for instructions in Instructions::available() {
+        CHOSEN.set(Some(instructions));
         work(instructions)?;
     }
     Ok(())
+}
+
+/// A task that uses, on whatever thread, what this one has chosen.
+pub(in super::super) fn inherited(task: impl Fn(usize) + Sync) -> impl Fn(usize) + Sync {
+    let chosen = CHOSEN.get();
+    move |index| {
+        CHOSEN.set(chosen);
+        task(index);
+    }
 }

@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 #[cfg(test)]
-pub(super) use chosen::with_each;
+pub(super) use chosen::{inherited, with_each};
 pub(super) use math::{exp, load_some, store_some, sum_of_products};
 #[cfg(test)]
 pub(super) use portable::Portable;
