@@ -438,14 +438,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn dot_pairs(sums: int32x4x2_t, a: uint8x16x2_t, b: uint8x16x2_t) -> int32x4x2_t {
-        unsafe {
-            let dot = |sums, a, b| {
-                let (a, b) = (vreinterpretq_s16_u8(a), vreinterpretq_s16_u8(b));
-                let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
-                vaddq_s32(sums, vpaddq_s32(low, vmull_high_s16(a, b)))
-            };
-            int32x4x2_t(dot(sums.0, a.0, b.0), dot(sums.1, a.1, b.1))
-        }
+        unsafe { both!(int32x4x2_t, dot_pairs, sums, a, b) }
     }
 
     #[inline(always)]
@@ -509,6 +502,15 @@ fn sdot(sums: int32x4_t, a: uint8x16_t, b: uint8x16_t) -> int32x4_t {
         );
     }
     sums
+}
+
+/// Adds the products of two numbers of 16 bits each to each of four sums.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_pairs(sums: int32x4_t, a: uint8x16_t, b: uint8x16_t) -> int32x4_t {
+    let (a, b) = (vreinterpretq_s16_u8(a), vreinterpretq_s16_u8(b));
+    let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+    vaddq_s32(sums, vpaddq_s32(low, vmull_high_s16(a, b)))
 }
 
 /// Four rows of four words, transposed.
