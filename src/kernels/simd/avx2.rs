@@ -108,17 +108,6 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn products_wide(codes: __m256i, x: __m256i) -> __m256i {
-        unsafe { _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes)) }
-    }
-
-    #[inline(always)]
-    fn factor(value: u16) -> [u8; 4] {
-        let [low, high] = value.to_le_bytes();
-        [low, high, low, high]
-    }
-
-    #[inline(always)]
     fn scaled(sums: __m256i, factors: __m256i) -> __m256 {
         // Sums of two products are at most 128 · 127 · 2, so this fits into 32 bits.
         unsafe { _mm256_cvtepi32_ps(_mm256_madd_epi16(sums, factors)) }
@@ -359,6 +348,17 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn wide(a: __m256i) -> __m256i {
         unsafe { _mm256_xor_si256(a, _mm256_set1_epi8(-128)) }
+    }
+
+    #[inline(always)]
+    fn products_wide(codes: __m256i, x: __m256i) -> __m256i {
+        unsafe { _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes)) }
+    }
+
+    #[inline(always)]
+    fn factor(value: u16) -> [u8; 4] {
+        let [low, high] = value.to_le_bytes();
+        [low, high, low, high]
     }
 
     #[inline(always)]

@@ -93,16 +93,6 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn products_wide(codes: __m256i, x: __m256i) -> __m256i {
-        Self::dot_wide(Self::zero_sums(), codes, x)
-    }
-
-    #[inline(always)]
-    fn factor(value: u16) -> [u8; 4] {
-        f32::from(value).to_le_bytes()
-    }
-
-    #[inline(always)]
     fn scaled(sums: __m256i, factors: __m256i) -> __m256 {
         // SAFETY: as above.
         Self::mul(Self::to_floats(sums), unsafe {
@@ -199,16 +189,6 @@ impl Lanes for Avx512Sixteen {
     }
 
     #[inline(always)]
-    fn products_wide(codes: __m512i, x: __m512i) -> __m512i {
-        Self::dot_wide(Self::zero_sums(), codes, x)
-    }
-
-    #[inline(always)]
-    fn factor(value: u16) -> [u8; 4] {
-        f32::from(value).to_le_bytes()
-    }
-
-    #[inline(always)]
     fn scaled(sums: __m512i, factors: __m512i) -> __m512 {
         Self::mul(Self::to_floats(sums), unsafe {
             _mm512_castsi512_ps(factors)
@@ -266,6 +246,16 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn wide(a: __m256i) -> __m256i {
         a
+    }
+
+    #[inline(always)]
+    fn products_wide(codes: __m256i, x: __m256i) -> __m256i {
+        Self::dot_wide(Self::zero_sums(), codes, x)
+    }
+
+    #[inline(always)]
+    fn factor(value: u16) -> [u8; 4] {
+        f32::from(value).to_le_bytes()
     }
 
     #[inline(always)]

@@ -173,12 +173,7 @@ pub(super) trait Lanes: Copy + 'static {
     fn finish(sums: Self::Sums) -> Self::Integers;
     /// Adds products of wide codes with signed bytes from -127 to 127.
     fn dot_wide(sums: Self::Integers, codes: Self::Bytes, x: Self::Bytes) -> Self::Integers;
-    /// Products of wide codes with signed bytes from -127 to 127; nothing more may be added.
-    fn products_wide(codes: Self::Bytes, x: Self::Bytes) -> Self::Sums;
-
-    /// A factor, at most 32767, as one lane of what [`Lanes::scaled`] takes.
-    fn factor(value: u16) -> [u8; 4];
-    /// The finished sums, each times its lane's factor.
+    /// The finished sums, each times its lane's factor, of [`Simd::factor`].
     fn scaled(sums: Self::Sums, factors: Self::Bytes) -> Self::Floats;
 }
 
@@ -247,6 +242,10 @@ pub(super) trait Simd: Lanes {
     fn look_up(table: &[u8; 16], a: Self::Bytes) -> Self::Bytes;
     /// Codes of eight bits as [`Lanes::dot_wide`] takes them.
     fn wide(a: Self::Bytes) -> Self::Bytes;
+    /// Products of wide codes with signed bytes from -127 to 127; nothing more may be added.
+    fn products_wide(codes: Self::Bytes, x: Self::Bytes) -> Self::Sums;
+    /// A factor, at most 32767, as one lane of what [`Lanes::scaled`] takes.
+    fn factor(value: u16) -> [u8; 4];
     /// The 8×8 words of eight vectors, transposed.
     fn transpose(rows: [Self::Bytes; 8]) -> [Self::Bytes; 8];
 

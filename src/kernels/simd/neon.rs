@@ -120,16 +120,6 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn products_wide(codes: uint8x16x2_t, x: uint8x16x2_t) -> int32x4x2_t {
-        Self::dot_wide(Self::zero_sums(), codes, x)
-    }
-
-    #[inline(always)]
-    fn factor(value: u16) -> [u8; 4] {
-        f32::from(value).to_le_bytes()
-    }
-
-    #[inline(always)]
     fn scaled(sums: int32x4x2_t, factors: uint8x16x2_t) -> float32x4x2_t {
         let factors = unsafe { both!(float32x4x2_t, vreinterpretq_f32_u8, factors) };
         Self::mul(Self::to_floats(sums), factors)
@@ -395,6 +385,16 @@ impl Simd for Neon {
             let sign = vdupq_n_u8(128);
             uint8x16x2_t(veorq_u8(a.0, sign), veorq_u8(a.1, sign))
         }
+    }
+
+    #[inline(always)]
+    fn products_wide(codes: uint8x16x2_t, x: uint8x16x2_t) -> int32x4x2_t {
+        Self::dot_wide(Self::zero_sums(), codes, x)
+    }
+
+    #[inline(always)]
+    fn factor(value: u16) -> [u8; 4] {
+        f32::from(value).to_le_bytes()
     }
 
     #[inline(always)]

@@ -97,14 +97,6 @@ impl Lanes for Portable {
         Self::dot(sums, codes, x)
     }
 
-    fn products_wide(codes: [u8; 32], x: [u8; 32]) -> [i32; 8] {
-        Self::dot([0; 8], codes, x)
-    }
-
-    fn factor(value: u16) -> [u8; 4] {
-        f32::from(value).to_le_bytes()
-    }
-
     fn scaled(sums: [i32; 8], factors: [u8; 32]) -> [f32; 8] {
         let (factors, _) = factors.as_chunks::<4>();
         lanes(|i| sums[i] as f32 * f32::from_le_bytes(factors[i]))
@@ -246,6 +238,14 @@ impl Simd for Portable {
 
     fn wide(a: [u8; 32]) -> [u8; 32] {
         a
+    }
+
+    fn products_wide(codes: [u8; 32], x: [u8; 32]) -> [i32; 8] {
+        Self::dot([0; 8], codes, x)
+    }
+
+    fn factor(value: u16) -> [u8; 4] {
+        f32::from(value).to_le_bytes()
     }
 
     fn transpose(rows: [[u8; 32]; 8]) -> [[u8; 32]; 8] {
