@@ -46,7 +46,7 @@ impl CacheNumber {
 /// Positions whose values are weighted at once, at most.
 pub(super) const POSITIONS: usize = 32;
 
-/// Columns of sums are a multiple of so many.
+/// Columns of sums are a multiple of so many, for whole blocks of int8.
 pub(super) const SUMS: usize = 32;
 
 /// Values of some positions, their weights for `Q` queries, and the sums that they are added to.
@@ -57,7 +57,7 @@ pub(super) struct Weighted<const Q: usize> {
     pub(super) count: usize,
     /// Columns of a value.
     pub(super) width: usize,
-    /// `[Q, POSITIONS]`; up to the next multiple of 8 they are numbers, and next to nothing.
+    /// `[Q, POSITIONS]`; those beyond the positions are next to nothing, and numbers.
     pub(super) weights: *const [f32; POSITIONS],
     /// `[Q, stride]`
     pub(super) sums: *mut f32,
