@@ -236,23 +236,31 @@ impl Matrix {
         }
     }
 
-    /// Where the scales and biases of rows lie, which need not be there.
+    /// The scales and the biases of rows as they are stored, where each row has whole eights of both.
+    pub(super) fn whole_eights(&self, rows: Range<usize>) -> Option<(Number, &[u8], &[u8])> {
+        let Format::Affine { number, group, .. } = self.format else {
+            return None;
+        };
+        let groups = self.columns / group;
+        let bytes = rows.start * groups * number.size()..rows.end * groups * number.size();
+        (groups.is_multiple_of(8))
+            .then(|| (number, &self.scales[bytes.clone()], &self.biases[bytes]))
+    }
+
+    /// Asks for the scales and the biases of rows, which need not be there.
     #[inline(always)]
-    pub(super) fn numbers_ahead(&self, rows: Range<usize>) -> Numbers {
-        let groups = self.columns / self.format.group();
-        let bias_bytes = match self.format {
-            Format::Affine { number, .. } => number.size(),
-            _ => 0,
-        };
-        let part = |numbers: &Part, size: usize| {
-            let bytes = groups * size;
-            let from = numbers.as_ptr().wrapping_add(rows.start * bytes);
-            (from, bytes, (rows.len() * bytes).div_ceil(64))
-        };
-        Numbers([
-            part(&self.scales, self.format.scale_bytes()),
-            part(&self.biases, bias_bytes),
-        ])
+    pub(super) fn prefetch_numbers<S: Simd>(&self, rows: Range<usize>) {
+        if S::AHEAD == 0 {
+            return;
+        }
+        for numbers in [&self.scales, &self.biases] {
+            let bytes = numbers.len() / self.rows;
+            let mut at = rows.start * bytes;
+            while at < rows.end * bytes {
+                S::prefetch_far(numbers.as_ptr().wrapping_add(at));
+                at += 64;
+            }
+        }
     }
 
     /// The biases of rows, one a group, row after row, for codes that stand for `code + offset` in
@@ -313,26 +321,6 @@ impl Matrix {
             scales[i / group].mul_add(value, biases[i / group])
         };
         (0..self.columns).map(weight).collect()
-    }
-}
-
-/// Scales and biases of some rows: where they are, bytes of a row, and cache lines of all.
-pub(super) struct Numbers([(*const u8, usize, usize); 2]);
-
-impl Numbers {
-    /// Asks for a row's share of the numbers of the rows `distance` rows further on.
-    #[inline(always)]
-    pub(super) fn prefetch<S: Simd>(&self, row: usize, distance: usize) {
-        if S::AHEAD == 0 {
-            return;
-        }
-        for (numbers, bytes, lines) in self.0 {
-            let mut line = row;
-            while line < lines {
-                S::prefetch_far(numbers.wrapping_add(distance * bytes + 64 * line));
-                line += super::matvec::ROWS;
-            }
-        }
     }
 }
 

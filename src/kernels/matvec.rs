@@ -7,14 +7,18 @@ use super::codes::{Bits, CHUNK, Codes, Floats4, Nibbles, Wide};
 use super::matrix::{Format, Matrix};
 use super::scratch::Scratch;
 use super::simd::{self, Kernel, Simd};
+use super::starts::Begin;
 use super::tiles::{Vectors, scale_lanes, tile};
 
 /// Rows of a part whose scales are made floats at once: they stay in the nearest cache.
-pub(super) const ROWS: usize = 16;
+const ROWS: usize = 16;
 
 /// `out[token][i] = W[rows.start + i] · x[token]` for packed integer formats. What a token gives does
 /// not depend on the others.
 pub(super) fn multiply(matrix: &Matrix, rows: Range<usize>, x: &Vectors<'_>, out: &mut [f32]) {
+    if x.units.is_empty() {
+        return;
+    }
     let arguments = Arguments {
         matrix,
         rows,
@@ -121,88 +125,71 @@ impl<C: Codes, const GROUP: usize> Rows<'_, C, GROUP> {
         count: usize,
     ) {
         let Arguments { matrix, x, .. } = self.0;
-        // Of the numbers of a row: whole vectors.
-        let stride = x.groups.next_multiple_of(8);
-        let part = count * stride;
-        let mut numbers = Scratch::new(2 * N * part);
-        let parts = numbers[..2 * N * part].chunks_exact_mut(2 * part);
+        let (tokens, stride) = (x.units.len(), x.stride);
+        let (scales, starts) = (count * stride, count * 8 * tokens);
+        let mut scratch = Scratch::new(N * (scales + starts) + scales);
+        let (biases, numbers) = scratch.split_at_mut(scales);
         let mut streams = [Stream::NONE; N];
-        for (i, (stream, part_)) in streams.iter_mut().zip(parts).enumerate() {
+        let parts = numbers.chunks_exact_mut(scales + starts);
+        for (i, (stream, numbers)) in streams.iter_mut().zip(parts).enumerate() {
             let rows = first + i * distance..first + i * distance + count;
-            let (scales, biases) = part_.split_at_mut(part);
-            matrix.read_numbers::<S>(rows.clone(), offset::<S, C>(), stride, scales, biases);
+            let (scales, starts) = numbers.split_at_mut(scales);
             *stream = Stream {
-                codes: matrix.codes_of(rows).as_ptr(),
+                codes: matrix.codes_of(rows.clone()).as_ptr(),
                 scales: scales.as_ptr(),
-                biases: biases.as_ptr(),
+                starts: starts.as_ptr(),
             };
+            simd::run(Begin {
+                matrix,
+                rows,
+                offset: offset::<S, C>(),
+                x,
+                scales,
+                biases,
+                starts,
+            });
         }
-        let ahead = matrix.numbers_ahead(first + ROWS..first + ROWS + count);
+        let bytes = matrix.row_bytes();
+        let width = self.0.rows.len();
+        let out = &mut self.0.out[first - self.0.rows.start..];
+        assert!(out.len() >= (tokens - 1) * width + (N - 1) * distance + count);
         for row in 0..count {
-            for i in 0..N {
-                // The next block's.
-                ahead.prefetch::<S>(row, i * distance);
-            }
-            let mut at = streams;
-            for stream in &mut at {
-                stream.codes = stream.codes.wrapping_add(row * matrix.row_bytes());
-                stream.scales = stream.scales.wrapping_add(row * stride);
-                stream.biases = stream.biases.wrapping_add(row * stride);
-            }
-            let row = first + row - self.0.rows.start;
-            if ONE {
-                self.tile::<S, N, 1>(0, row, distance, &at);
-                continue;
-            }
             let mut token = 0;
-            while token < x.units.len() {
-                let size = tile(x.units.len() - token);
-                match size {
-                    4 => self.tile::<S, N, 4>(token, row, distance, &at),
-                    2 => self.tile::<S, N, 2>(token, row, distance, &at),
-                    _ => self.tile::<S, N, 1>(token, row, distance, &at),
+            while token < tokens {
+                let size = if ONE { 1 } else { tile(tokens - token) };
+                // SAFETY: the streams are at a row, the tokens are a tile, and there is room.
+                unsafe {
+                    let out = out.as_mut_ptr().add(token * width + row);
+                    match size {
+                        4 => x.tile::<S, C, GROUP, N, 4>(
+                            token,
+                            bytes,
+                            &streams,
+                            out,
+                            [width, distance],
+                        ),
+                        2 => x.tile::<S, C, GROUP, N, 2>(
+                            token,
+                            bytes,
+                            &streams,
+                            out,
+                            [width, distance],
+                        ),
+                        _ => x.tile::<S, C, GROUP, N, 1>(
+                            token,
+                            bytes,
+                            &streams,
+                            out,
+                            [width, distance],
+                        ),
+                    }
                 }
                 token += size;
             }
-        }
-    }
-
-    /// Stores the products of `T` tokens from the given one on with `N` rows, so far apart.
-    #[inline(always)]
-    fn tile<S: Simd, const N: usize, const T: usize>(
-        &mut self,
-        token: usize,
-        row: usize,
-        distance: usize,
-        streams: &[Stream; N],
-    ) {
-        let Arguments { matrix, x, .. } = self.0;
-        let width = self.0.rows.len();
-        // SAFETY: the streams are at a row of the matrix, and the tokens are a tile.
-        let sums = unsafe { x.rows::<S, C, GROUP, N, T>(token, matrix.row_bytes(), streams) };
-        // Of one token the sums of all rows, or of one row those of all tokens, always by the same
-        // function: a token's do not depend on the others.
-        let mut totals = [[0.0; T]; N];
-        if T == 1 {
-            let mut all = [S::splat(0.0); 4];
-            for (all, sums) in all.iter_mut().zip(&sums) {
-                *all = sums[0];
-            }
-            for (totals, sum) in totals.iter_mut().zip(S::sum4(all)) {
-                totals[0] = sum;
-            }
-        } else {
-            for (totals, sums) in totals.iter_mut().zip(&sums) {
-                let mut all = [S::splat(0.0); 4];
-                all[..T].copy_from_slice(sums);
-                totals.copy_from_slice(&S::sum4(all)[..T]);
-            }
-        }
-        for t in 0..T {
-            let unit = C::UNIT * x.units[token + t];
-            let out = &mut self.0.out[(token + t) * width + row..];
-            for (i, totals) in totals.iter().enumerate() {
-                out[i * distance] = totals[t] * unit;
+            for stream in &mut streams {
+                stream.codes = stream.codes.wrapping_add(bytes);
+                stream.scales = stream.scales.wrapping_add(stride);
+                stream.starts = stream.starts.wrapping_add(8 * tokens);
             }
         }
     }
@@ -214,15 +201,15 @@ struct Stream {
     codes: *const u8,
     /// One a group, and zeros up to eights.
     scales: *const f32,
-    /// Likewise.
-    biases: *const f32,
+    /// Eight a token, whose sum is what the biases add.
+    starts: *const f32,
 }
 
 impl Stream {
     const NONE: Self = Self {
         codes: std::ptr::null(),
         scales: std::ptr::null(),
-        biases: std::ptr::null(),
+        starts: std::ptr::null(),
     };
 }
 
@@ -234,6 +221,48 @@ fn offset<S: Simd, C: Codes>() -> f32 {
 }
 
 impl Vectors<'_> {
+    /// Stores the products of `T` tokens from the given one on with `N` rows: those of tokens and of rows
+    /// lie so far apart.
+    ///
+    /// # Safety
+    /// The tokens are a tile, the streams are at a row, and there is room.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, C: Codes, const GROUP: usize, const N: usize, const T: usize>(
+        &self,
+        token: usize,
+        row_bytes: usize,
+        streams: &[Stream; N],
+        out: *mut f32,
+        [width, distance]: [usize; 2],
+    ) {
+        // SAFETY: the caller's promise.
+        let sums = unsafe { self.rows::<S, C, GROUP, N, T>(token, row_bytes, streams) };
+        // Of one token the sums of all rows, or of one row those of all tokens, always by the same
+        // function: a token's do not depend on the others.
+        if T == 1 {
+            let mut all = [S::splat(0.0); 4];
+            for (all, sums) in all.iter_mut().zip(&sums) {
+                *all = sums[0];
+            }
+            let unit = C::UNIT * self.units[token];
+            for (i, sum) in S::sum4(all).into_iter().take(N).enumerate() {
+                // SAFETY: there is room.
+                unsafe { *out.add(i * distance) = sum * unit };
+            }
+            return;
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            let mut all = [S::splat(0.0); 4];
+            all[..T].copy_from_slice(sums);
+            for (t, sum) in S::sum4(all).into_iter().take(T).enumerate() {
+                // SAFETY: there is room.
+                unsafe {
+                    *out.add(t * width + i * distance) = sum * (C::UNIT * self.units[token + t]);
+                };
+            }
+        }
+    }
+
     /// The products of `T` tokens with `N` rows of so many bytes: eight sums each.
     ///
     /// # Safety
@@ -253,18 +282,10 @@ impl Vectors<'_> {
         // SAFETY: the tokens have as many chunks as the rows, and there are scales for all groups and
         // more.
         unsafe {
-            let stride = self.groups.next_multiple_of(8);
-            let mut totals = self.sums.as_ptr().add(token * stride);
-            let mut group = 0;
-            while group < stride {
-                for (sums, stream) in sums.iter_mut().zip(streams) {
-                    let bias = S::load(stream.biases.add(group));
-                    for (t, sums) in sums.iter_mut().enumerate() {
-                        *sums = S::fma(bias, S::load(totals.add(8 * t)), *sums);
-                    }
+            for (sums, stream) in sums.iter_mut().zip(streams) {
+                for (t, sums) in sums.iter_mut().enumerate() {
+                    *sums = S::load(stream.starts.add(8 * (token + t)));
                 }
-                totals = totals.add(8 * T);
-                group += 8;
             }
             let mut x = self
                 .tiles

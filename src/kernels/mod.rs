@@ -36,6 +36,7 @@ pub mod rotary;
 pub mod sampling;
 mod scratch;
 mod simd;
+mod starts;
 mod storage;
 mod tiles;
 

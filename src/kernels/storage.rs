@@ -93,23 +93,10 @@ impl Number {
         let (whole, tail) = bytes.split_at(8 * self.size() * eights.len());
         // SAFETY: `whole` holds as many numbers as `eights`.
         unsafe {
-            let from = whole.as_ptr();
             match self {
-                Self::Float32 => {
-                    for (i, out) in eights.iter_mut().enumerate() {
-                        S::store(out.as_mut_ptr(), S::load(from.add(32 * i).cast()));
-                    }
-                }
-                Self::Float16 => {
-                    for (i, out) in eights.iter_mut().enumerate() {
-                        S::store(out.as_mut_ptr(), S::load_half(from.add(16 * i)));
-                    }
-                }
-                Self::Bfloat16 => {
-                    for (i, out) in eights.iter_mut().enumerate() {
-                        S::store(out.as_mut_ptr(), S::load_bfloat(from.add(16 * i)));
-                    }
-                }
+                Self::Float32 => read_eights::<S, Float32>(whole, eights),
+                Self::Float16 => read_eights::<S, Float16>(whole, eights),
+                Self::Bfloat16 => read_eights::<S, Bfloat16>(whole, eights),
             }
         }
         for (out, bytes) in rest.iter_mut().zip(tail.chunks_exact(self.size())) {
@@ -129,6 +116,65 @@ impl Number {
             [a, b] if self == Self::Float16 => f16::from_le_bytes([a, b]).to_f32_const(),
             [a, b] => bf16::from_le_bytes([a, b]).to_f32(),
             _ => f32::NAN,
+        }
+    }
+}
+
+/// One type of floats, eight at a time.
+pub(super) trait Eight {
+    /// Bytes of one number.
+    const SIZE: usize;
+
+    /// Loads eight.
+    ///
+    /// # Safety
+    /// The pointer is valid for as many.
+    unsafe fn load<S: Simd>(from: *const u8) -> S::Floats;
+}
+
+pub(super) struct Float32;
+pub(super) struct Float16;
+pub(super) struct Bfloat16;
+
+impl Eight for Float32 {
+    const SIZE: usize = 4;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const u8) -> S::Floats {
+        // SAFETY: the caller's promise.
+        unsafe { S::load(from.cast()) }
+    }
+}
+
+impl Eight for Float16 {
+    const SIZE: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const u8) -> S::Floats {
+        // SAFETY: the caller's promise.
+        unsafe { S::load_half(from) }
+    }
+}
+
+impl Eight for Bfloat16 {
+    const SIZE: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const u8) -> S::Floats {
+        // SAFETY: the caller's promise.
+        unsafe { S::load_bfloat(from) }
+    }
+}
+
+/// # Safety
+/// There are as many numbers as floats.
+#[inline(always)]
+unsafe fn read_eights<S: Simd, E: Eight>(numbers: &[u8], floats: &mut [[f32; 8]]) {
+    for (i, floats) in floats.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let eight = E::load::<S>(numbers.as_ptr().add(8 * E::SIZE * i));
+            S::store(floats.as_mut_ptr(), eight);
         }
     }
 }

@@ -9,9 +9,9 @@ use super::matrix::Format;
 #[derive(Debug)]
 pub(super) struct Vectors<'a> {
     pub(super) tiles: &'a Tiles,
-    pub(super) groups: usize,
-    /// Over the format's groups in units, tile after tile and eight groups after eight, those beyond the
-    /// last being zeros: `[T][8]`.
+    /// The format's groups, and zeros up to eights.
+    pub(super) stride: usize,
+    /// Over the groups, in units: `[count][stride]`.
     pub(super) sums: Vec<f32>,
     /// `[count]`
     pub(super) units: &'a [f32],
@@ -87,21 +87,15 @@ impl<'a> Vectors<'a> {
     /// All rows of `x`, which are in the order of the format, and in tiles.
     pub(super) fn new(x: &'a Activations, tiles: &'a Tiles, format: Format) -> Self {
         let (count, groups) = (x.units.len(), x.columns / format.group());
-        let padded = groups.next_multiple_of(8);
-        let mut sums = vec![0.0; count * padded];
-        let by_token = x.group_sums(format.group());
-        for (first, size) in each_tile(count) {
-            let tile = &mut sums[first * padded..(first + size) * padded];
-            for token in 0..size {
-                let from = &by_token[(first + token) * groups..][..groups];
-                for (eights, sums) in tile.chunks_exact_mut(8 * size).zip(from.chunks(8)) {
-                    eights[8 * token..][..sums.len()].copy_from_slice(sums);
-                }
-            }
+        let stride = groups.next_multiple_of(8);
+        let mut sums = vec![0.0; count * stride];
+        let rows = x.group_sums(format.group());
+        for (padded, sums) in sums.chunks_exact_mut(stride).zip(rows.chunks_exact(groups)) {
+            padded[..groups].copy_from_slice(sums);
         }
         Self {
             tiles,
-            groups,
+            stride,
             sums,
             units: &x.units,
         }
