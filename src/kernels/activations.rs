@@ -14,7 +14,7 @@ use super::simd::{self, Kernel, Simd, load_some};
 pub(super) const BLOCK: usize = 32;
 
 /// A block whose largest number is not above this is zeros: 127 times its inverse is no float.
-const SMALLEST: f32 = 127.0 / f32::MAX;
+pub(super) const SMALLEST: f32 = 127.0 / f32::MAX;
 
 /// Columns of the finest sums.
 const SIXTEEN: usize = 16;
@@ -209,23 +209,6 @@ unsafe fn block_in_units<S: Simd>(x: *const f32, unit: f32) -> (S::Bytes, Scale,
         factor: S::factor(scale as u16),
     };
     (S::pack(rounded), scale, [first, last])
-}
-
-/// Rounds 32 floats to bytes with a scale of their own.
-///
-/// # Safety
-/// `x` is valid for 32 floats.
-#[inline(always)]
-pub(super) unsafe fn block<S: Simd>(x: *const f32) -> (S::Bytes, f32) {
-    // SAFETY: the caller's promise.
-    let floats = unsafe { load_block::<S>(x) };
-    let (largest, scale) = scale::<S>(floats);
-    let inverse = if largest > SMALLEST {
-        127.0 / largest
-    } else {
-        0.0
-    };
-    (S::pack(round::<S>(floats, inverse)), scale)
 }
 
 /// Rounds 32 floats to bytes with a scale in bfloat16.

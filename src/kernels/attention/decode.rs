@@ -14,6 +14,9 @@ use super::{Call, Group, Plan};
 /// cache.
 const KEYS: usize = POSITIONS;
 
+/// Bytes of a line of the caches.
+const LINE: usize = 64;
+
 /// Queries that are done at once: as many as registers hold.
 const QUERIES: usize = 4;
 
@@ -194,12 +197,22 @@ impl Tile<'_> {
         let count = self.keys.len();
         let (keys, values) = group.cached::<N>(self.keys.start);
         let mut scores: Scores = [[0.0; KEYS]; QUERIES];
+        // Memory is asked for once for all rows: values while their keys are used, and the next block's
+        // keys while the values are.
+        let is_first = self.first == 0;
         // SAFETY: the cache holds the keys and values of `count` positions from here on, and the
         // queries are `Q` rows.
         unsafe {
             let bytes = N::row_bytes(attention.width);
+            let value_bytes = N::row_bytes(attention.value_width);
             let mut key = 0;
             while key < count {
+                if is_first {
+                    let values = values.add(key * value_bytes);
+                    for line in 0..(K.max(N::BLOCK) * value_bytes).div_ceil(LINE) {
+                        S::prefetch(values.wrapping_add(line * LINE));
+                    }
+                }
                 let (keys, scores) = (keys.add(key * bytes), scores.as_mut_ptr().cast::<f32>());
                 let (queries, scores) = (self.queries.as_ptr(), scores.add(key));
                 let step = if N::BLOCK == 1 && key + K > count {
@@ -228,15 +241,7 @@ impl Tile<'_> {
             };
             self.states[q] = [running.highest, running.sum];
         }
-        // The next block is asked for once for all rows, evenly over the sums, which take most of the
-        // time.
-        let bytes =
-            [attention.width, attention.value_width].map(|width| KEYS * N::row_bytes(width));
-        let asked = if self.first == 0 { bytes } else { [0, 0] };
-        let next = [
-            (keys.wrapping_add(bytes[0]), asked[0]),
-            (values.wrapping_add(bytes[1]), asked[1]),
-        ];
+        let bytes = KEYS * N::row_bytes(attention.width);
         let weighted = Weighted {
             values,
             count,
@@ -245,7 +250,7 @@ impl Tile<'_> {
             weights: scores.as_ptr(),
             sums: self.sums.as_mut_ptr(),
             factors,
-            next,
+            next: (keys.wrapping_add(bytes), if is_first { bytes } else { 0 }),
         };
         // SAFETY: as above; sums are `Q` rows.
         unsafe { N::add_values::<S, Q, W>(&weighted) };

@@ -71,14 +71,17 @@ fn cache(case: &Case, length: usize, capacity: usize, seed: f32) -> (Vec<u8>, Ve
 }
 
 /// A query as it is multiplied with keys of this number by few rows: in int8 too, with a scale for
-/// each 32.
+/// each 32, of which neighbours' sizes add up to 127 at most.
 fn rounded(query: &[f32], number: CacheNumber, rows: usize, scale: f32) -> Vec<f64> {
     let scaled: Vec<f32> = query.iter().map(|x| x * scale).collect();
     if number != CacheNumber::I8 || rows >= PREFILL_ROWS {
         return scaled.into_iter().map(f64::from).collect();
     }
     let blocks = scaled.chunks(32).flat_map(|block| {
-        let largest = block.iter().fold(0_f32, |a, b| a.max(b.abs()));
+        let pairs = block
+            .chunks(2)
+            .map(|pair| pair.iter().map(|x| x.abs()).sum());
+        let largest = pairs.fold(0_f32, f32::max);
         let codes = block
             .iter()
             .map(move |x| (x * (127.0 / largest)).round_ties_even());

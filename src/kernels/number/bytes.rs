@@ -10,7 +10,7 @@
 
 use half::bf16;
 
-use super::super::activations::{BLOCK as COLUMNS, block, coarse_block};
+use super::super::activations::{BLOCK as COLUMNS, SMALLEST, coarse_block};
 use super::super::simd::Simd;
 use super::{Number, Weighted, weighting};
 
@@ -57,6 +57,31 @@ fn round<S: Simd>(from: &[f32]) -> ([u8; COLUMNS], bf16) {
     (codes, scale)
 }
 
+/// Rounds columns of a query: the sizes of two neighbours add up to at most 128, so that their products
+/// with two codes of keys fit into 16 bits. The scale is not a number where one of the columns is none,
+/// or is infinite.
+#[inline(always)]
+fn round_pairs(from: &[f32; COLUMNS]) -> ([i8; COLUMNS], f32) {
+    let mut largest = [0.0; 8];
+    let mut total = 0.0;
+    for pairs in from.as_chunks::<16>().0 {
+        for i in 0..8 {
+            let pair = pairs[2 * i].abs() + pairs[2 * i + 1].abs();
+            largest[i] = if pair > largest[i] { pair } else { largest[i] };
+            total += pair * 0.0;
+        }
+    }
+    let largest = largest.into_iter().fold(0.0, f32::max);
+    // Rounding adds half of one to each.
+    let inverse = if largest > SMALLEST {
+        127.0 / largest
+    } else {
+        0.0
+    };
+    let codes = from.map(|x| (x * inverse).round_ties_even() as i8);
+    (codes, largest / 127.0 + total)
+}
+
 impl Number for Byte {
     const BLOCK: usize = EIGHT;
 
@@ -77,16 +102,10 @@ impl Number for Byte {
         for (from, to) in from.chunks(COLUMNS).zip(blocks) {
             let mut padded = [0.0; COLUMNS];
             padded[..from.len()].copy_from_slice(from);
-            let mut codes = [0; COLUMNS];
-            // SAFETY: both are a block.
-            let scale = unsafe {
-                let (bytes, scale) = block::<S>(padded.as_ptr());
-                S::store_bytes(codes.as_mut_ptr().cast(), bytes);
-                scale
-            };
+            let (codes, scale) = round_pairs(&padded);
             let mut first = 0;
             for &code in &codes {
-                first += (i32::from(S::WIDE_OFFSET) - i32::from(OFFSET)) * i32::from(code);
+                first += (i32::from(S::UNSIGNED_OFFSET) - i32::from(OFFSET)) * i32::from(code);
             }
             let block = QueryBlock {
                 codes,
@@ -209,11 +228,11 @@ impl Number for Byte {
                     *products = S::splat_integer((*query).first);
                 }
                 for word in 0..WORDS {
-                    let key = S::wide(S::load_bytes(codes_of_keys.add(word * 4 * EIGHT)));
+                    let key = S::load_bytes(codes_of_keys.add(word * 4 * EIGHT));
                     for (q, products) in products.iter_mut().enumerate() {
                         let query = query.byte_add(q * Self::query_bytes(width));
                         let query = S::splat_word(query.cast::<i8>().add(4 * word));
-                        *products = S::dot_wide(*products, key, query);
+                        *products = S::dot_unsigned(*products, key, query);
                     }
                 }
                 for (q, sum) in sums.iter_mut().enumerate() {

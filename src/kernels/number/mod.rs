@@ -65,39 +65,33 @@ pub(super) struct Weighted<const Q: usize> {
     pub(super) stride: usize,
     /// What the sums are multiplied by before.
     pub(super) factors: [f32; Q],
-    /// The keys and values that are needed next, and their bytes; no bytes where somebody else asks for
-    /// them.
-    pub(super) next: [(*const u8, usize); 2],
+    /// The keys that are needed next, and their bytes; no bytes where somebody else asks for them.
+    pub(super) next: (*const u8, usize),
 }
 
 impl<const Q: usize> Weighted<Q> {
     /// Asks for what is needed next in so many steps.
     #[inline(always)]
     fn ahead(&self, steps: usize) -> Ahead {
-        let [keys, values] = self.next;
-        let steps = steps.max(1);
+        let (at, bytes) = self.next;
         Ahead {
-            keys: keys.0,
-            values: values.0,
-            steps: [keys.1 / steps, values.1 / steps],
+            at,
+            step: bytes / steps.max(1),
         }
     }
 }
 
 /// Where memory is asked for next, and how far the steps go.
 struct Ahead {
-    keys: *const u8,
-    values: *const u8,
-    steps: [usize; 2],
+    at: *const u8,
+    step: usize,
 }
 
 impl Ahead {
     #[inline(always)]
     fn ask<S: Simd>(&mut self) {
-        S::prefetch(self.keys);
-        S::prefetch(self.values);
-        self.keys = self.keys.wrapping_add(self.steps[0]);
-        self.values = self.values.wrapping_add(self.steps[1]);
+        S::prefetch(self.at);
+        self.at = self.at.wrapping_add(self.step);
     }
 }
 

@@ -124,6 +124,7 @@ impl Simd for Avx2 {
     type Widest = Self;
     const REGISTERS: usize = 16;
     // Measured on Zen 3: 22 to 30 GB/s with two threads, 15 with one row at a time.
+    const UNSIGNED_OFFSET: u8 = 0;
     const AHEAD: usize = 2048;
 
     #[inline(always)]
@@ -353,6 +354,15 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn products_wide(codes: __m256i, x: __m256i) -> __m256i {
         unsafe { _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes)) }
+    }
+
+    #[inline(always)]
+    fn dot_unsigned(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+        unsafe {
+            // At most 255 · 128, which 16 bits hold.
+            let products = _mm256_maddubs_epi16(codes, x);
+            _mm256_add_epi32(sums, _mm256_madd_epi16(products, _mm256_set1_epi16(1)))
+        }
     }
 
     #[inline(always)]

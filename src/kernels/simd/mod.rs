@@ -189,6 +189,9 @@ pub(super) trait Simd: Lanes {
     /// far enough ahead.
     const AHEAD: usize;
 
+    /// What [`Simd::dot_unsigned`] subtracts from codes.
+    const UNSIGNED_OFFSET: u8 = Self::WIDE_OFFSET;
+
     /// `low` in lanes 0 to 3, `high` in lanes 4 to 7.
     fn halves(low: f32, high: f32) -> Self::Floats;
     /// Each of four floats in two neighbouring lanes.
@@ -244,6 +247,12 @@ pub(super) trait Simd: Lanes {
     fn wide(a: Self::Bytes) -> Self::Bytes;
     /// Products of wide codes with signed bytes from -127 to 127; nothing more may be added.
     fn products_wide(codes: Self::Bytes, x: Self::Bytes) -> Self::Sums;
+    /// Adds products of codes of all eight bits, each [`Simd::UNSIGNED_OFFSET`] less, with signed bytes:
+    /// the sizes of two neighbours, the first at an even index, must add up to at most 128.
+    #[inline(always)]
+    fn dot_unsigned(sums: Self::Integers, codes: Self::Bytes, x: Self::Bytes) -> Self::Integers {
+        Self::dot_wide(sums, Self::wide(codes), x)
+    }
     /// A factor, at most 32767, as one lane of what [`Lanes::scaled`] takes.
     fn factor(value: u16) -> [u8; 4];
     /// The 8×8 words of eight vectors, transposed.

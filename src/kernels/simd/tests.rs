@@ -169,16 +169,25 @@ impl Everything {
         let (codes, x) = raw.split_at(32);
         let largest: Vec<u8> = codes.iter().map(|code| code & 127).collect();
         let half: Vec<u8> = codes.iter().map(|code| code & 63).collect();
-        let x: Vec<i8> = x.iter().map(|&x| x.cast_signed().max(-127)).collect();
+        let x_bytes: Vec<i8> = x.iter().map(|&x| x.cast_signed().max(-127)).collect();
         // SAFETY: 32 bytes each.
         unsafe {
             let [codes, largest, half] =
                 [codes, &largest, &half].map(|from| S::load_bytes(from.as_ptr()));
-            let [x, y] = [&x[..32], &x[32..]].map(|from| S::load_bytes(from.as_ptr().cast()));
+            let [x, y] =
+                [&x_bytes[..32], &x_bytes[32..]].map(|from| S::load_bytes(from.as_ptr().cast()));
             let once = S::dot(S::zero_sums(), largest, x);
             results.integers::<S>("dot once", S::finish(once));
             let twice = S::dot(S::dot(S::zero_sums(), half, x), half, y);
             results.integers::<S>("dot twice", S::finish(twice));
+            // Pairs whose sizes add up to 128.
+            let mut bounded: Vec<i8> = x_bytes[..32].iter().map(|&x| x / 2).collect();
+            bounded[..4].copy_from_slice(&[64, 64, -127, 1]);
+            let bounded = S::load_bytes(bounded.as_ptr().cast());
+            let offset = S::load_bytes([S::UNSIGNED_OFFSET; 32].as_ptr());
+            let unsigned = S::dot_unsigned(S::splat_integer(5), codes, bounded);
+            let unsigned = add_products::<S>(unsigned, offset, bounded);
+            results.integers::<S>("dot_unsigned", unsigned);
             let (codes, offset) = (S::wide(codes), S::load_bytes([S::WIDE_OFFSET; 32].as_ptr()));
             let mut wide = S::zero_integers();
             for x in [x, y] {
