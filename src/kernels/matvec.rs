@@ -149,50 +149,46 @@ impl<C: Codes, const GROUP: usize> Rows<'_, C, GROUP> {
                 starts,
             });
         }
-        let bytes = matrix.row_bytes();
         let width = self.0.rows.len();
         let out = &mut self.0.out[first - self.0.rows.start..];
         assert!(out.len() >= (tokens - 1) * width + (N - 1) * distance + count);
-        for row in 0..count {
-            let mut token = 0;
-            while token < tokens {
-                let size = if ONE { 1 } else { tile(tokens - token) };
-                // SAFETY: the streams are at a row, the tokens are a tile, and there is room.
-                unsafe {
-                    let out = out.as_mut_ptr().add(token * width + row);
-                    match size {
-                        4 => x.tile::<S, C, GROUP, N, 4>(
-                            token,
-                            bytes,
-                            &streams,
-                            out,
-                            [width, distance],
-                        ),
-                        2 => x.tile::<S, C, GROUP, N, 2>(
-                            token,
-                            bytes,
-                            &streams,
-                            out,
-                            [width, distance],
-                        ),
-                        _ => x.tile::<S, C, GROUP, N, 1>(
-                            token,
-                            bytes,
-                            &streams,
-                            out,
-                            [width, distance],
-                        ),
-                    }
+        let mut token = 0;
+        while token < tokens {
+            let size = if ONE { 1 } else { tile(tokens - token) };
+            let block = Block {
+                token,
+                count,
+                row_bytes: matrix.row_bytes(),
+                streams,
+                out: out[token * width..].as_mut_ptr(),
+                width,
+                distance,
+            };
+            // SAFETY: the streams are at the first row, the tokens are a tile, and there is room.
+            unsafe {
+                match size {
+                    4 => x.multiply::<S, C, GROUP, N, 4>(block),
+                    2 => x.multiply::<S, C, GROUP, N, 2>(block),
+                    _ => x.multiply::<S, C, GROUP, N, 1>(block),
                 }
-                token += size;
             }
-            for stream in &mut streams {
-                stream.codes = stream.codes.wrapping_add(bytes);
-                stream.scales = stream.scales.wrapping_add(stride);
-                stream.starts = stream.starts.wrapping_add(8 * tokens);
-            }
+            token += size;
         }
     }
+}
+
+/// Rows of each of `N` streams, for a tile of tokens, which stays in the nearest cache meanwhile.
+struct Block<const N: usize> {
+    /// The first of the tile.
+    token: usize,
+    /// Rows of each stream.
+    count: usize,
+    row_bytes: usize,
+    streams: [Stream; N],
+    /// `[T][width]`, rows of a stream one after the other, streams `distance` apart.
+    out: *mut f32,
+    width: usize,
+    distance: usize,
 }
 
 /// Rows of weights one after the other: where the next one's numbers are.
@@ -221,44 +217,53 @@ fn offset<S: Simd, C: Codes>() -> f32 {
 }
 
 impl Vectors<'_> {
-    /// Stores the products of `T` tokens from the given one on with `N` rows: those of tokens and of rows
-    /// lie so far apart.
+    /// Stores the products of a tile of `T` tokens.
     ///
     /// # Safety
-    /// The tokens are a tile, the streams are at a row, and there is room.
+    /// The tokens are a tile, the streams have as many rows, and there is room.
     #[inline(always)]
-    unsafe fn tile<S: Simd, C: Codes, const GROUP: usize, const N: usize, const T: usize>(
+    unsafe fn multiply<S: Simd, C: Codes, const GROUP: usize, const N: usize, const T: usize>(
         &self,
-        token: usize,
-        row_bytes: usize,
-        streams: &[Stream; N],
-        out: *mut f32,
-        [width, distance]: [usize; 2],
+        mut block: Block<N>,
     ) {
-        // SAFETY: the caller's promise.
-        let sums = unsafe { self.rows::<S, C, GROUP, N, T>(token, row_bytes, streams) };
-        // Of one token the sums of all rows, or of one row those of all tokens, always by the same
-        // function: a token's do not depend on the others.
-        if T == 1 {
-            let mut all = [S::splat(0.0); 4];
-            for (all, sums) in all.iter_mut().zip(&sums) {
-                *all = sums[0];
-            }
-            let unit = C::UNIT * self.units[token];
-            for (i, sum) in S::sum4(all).into_iter().take(N).enumerate() {
-                // SAFETY: there is room.
-                unsafe { *out.add(i * distance) = sum * unit };
-            }
-            return;
+        let tokens = self.units.len();
+        let mut units = [0.0; T];
+        for (t, unit) in units.iter_mut().enumerate() {
+            *unit = C::UNIT * self.units[block.token + t];
         }
-        for (i, sums) in sums.iter().enumerate() {
-            let mut all = [S::splat(0.0); 4];
-            all[..T].copy_from_slice(sums);
-            for (t, sum) in S::sum4(all).into_iter().take(T).enumerate() {
+        for _ in 0..block.count {
+            // SAFETY: the caller's promise.
+            let sums = unsafe {
+                self.rows::<S, C, GROUP, N, T>(block.token, block.row_bytes, &block.streams)
+            };
+            let store = |t: usize, i: usize, sum: f32| {
                 // SAFETY: there is room.
-                unsafe {
-                    *out.add(t * width + i * distance) = sum * (C::UNIT * self.units[token + t]);
-                };
+                unsafe { *block.out.add(t * block.width + i * block.distance) = sum * units[t] };
+            };
+            // Of one token the sums of all rows, or of one row those of all tokens, always by the same
+            // function: a token's do not depend on the others.
+            if T == 1 {
+                let mut all = [S::splat(0.0); 4];
+                for (all, sums) in all.iter_mut().zip(&sums) {
+                    *all = sums[0];
+                }
+                for (i, sum) in S::sum4(all).into_iter().take(N).enumerate() {
+                    store(0, i, sum);
+                }
+            } else {
+                for (i, sums) in sums.iter().enumerate() {
+                    let mut all = [S::splat(0.0); 4];
+                    all[..T].copy_from_slice(sums);
+                    for (t, sum) in S::sum4(all).into_iter().take(T).enumerate() {
+                        store(t, i, sum);
+                    }
+                }
+            }
+            block.out = block.out.wrapping_add(1);
+            for stream in &mut block.streams {
+                stream.codes = stream.codes.wrapping_add(block.row_bytes);
+                stream.scales = stream.scales.wrapping_add(self.stride);
+                stream.starts = stream.starts.wrapping_add(8 * tokens);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::matrix::Matrix;
 use super::simd::{Kernel, Simd};
 use super::storage::{Bfloat16, Eight, Float16, Float32, Number};
-use super::tiles::Vectors;
+use super::tiles::{Vectors, tile};
 
 /// Makes the scales of some rows floats, and begins their products with what the biases add. It does
 /// not depend on the codes: all formats share the function.
@@ -84,19 +84,44 @@ impl Begin<'_> {
         matrix.read_numbers::<S>(self.rows, self.offset, x.stride, self.scales, self.biases);
         let starts = self.starts.chunks_exact_mut(8 * x.units.len());
         for (biases, starts) in self.biases.chunks_exact(x.stride).zip(starts) {
-            let tokens = x.sums.chunks_exact(x.stride);
-            for (sums, start) in tokens.zip(starts.as_chunks_mut::<8>().0) {
-                let mut total = S::splat(0.0);
-                for at in (0..x.stride).step_by(8) {
-                    // SAFETY: both are whole eights.
-                    unsafe {
-                        let bias = S::load(biases.as_ptr().add(at));
-                        total = S::fma(bias, S::load(sums.as_ptr().add(at)), total);
+            let (mut sums, mut starts) = (x.sums.as_ptr(), starts.as_mut_ptr());
+            let mut left = x.units.len();
+            while left > 0 {
+                let size = tile(left);
+                // SAFETY: there are sums and room for so many tokens.
+                unsafe {
+                    match size {
+                        4 => of_tile::<S, 4>(biases, sums, starts),
+                        2 => of_tile::<S, 2>(biases, sums, starts),
+                        _ => of_tile::<S, 1>(biases, sums, starts),
                     }
+                    (sums, starts) = (sums.add(size * x.stride), starts.add(size * 8));
                 }
-                // SAFETY: room for eight.
-                unsafe { S::store(start.as_mut_ptr(), total) };
+                left -= size;
             }
         }
+    }
+}
+
+/// Begins one row's products with `T` tokens.
+///
+/// # Safety
+/// The biases are whole eights, for which there are `[T]` sums, and there is room for `[T][8]`.
+#[inline(always)]
+unsafe fn of_tile<S: Simd, const T: usize>(biases: &[f32], sums: *const f32, starts: *mut f32) {
+    let mut totals = [S::splat(0.0); T];
+    for (i, eight) in biases.as_chunks::<8>().0.iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bias = S::load(eight.as_ptr());
+            for (t, total) in totals.iter_mut().enumerate() {
+                let sums = sums.add(t * biases.len() + 8 * i);
+                *total = S::fma(bias, S::load(sums), *total);
+            }
+        }
+    }
+    for (t, total) in totals.into_iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { S::store(starts.add(8 * t), total) };
     }
 }
