@@ -89,10 +89,11 @@ impl<'a> Piece<'a> {
         let visible: Vec<_> = (0..self.group.rows())
             .map(|row| self.group.visible(row))
             .collect();
+        let mut scores = [[0.0; KEYS]; QUERIES];
         let mut start = self.keys.start;
         while start < self.keys.end {
             let keys = start..self.keys.end.min(start + KEYS);
-            self.block::<S, N>(keys, queries, &visible, sums, states);
+            self.block::<S, N>(keys, queries, &visible, &mut scores, sums, states);
             start += KEYS;
         }
         let done = plan.done[self.done].fetch_add(1, Ordering::AcqRel) + 1;
@@ -108,6 +109,7 @@ impl<'a> Piece<'a> {
         keys: Range<usize>,
         queries: &[u8],
         visible: &[Range<usize>],
+        scores: &mut Scores,
         sums: &mut [f32],
         states: &mut [[f32; 2]],
     ) {
@@ -122,6 +124,7 @@ impl<'a> Piece<'a> {
                 first,
                 queries: &queries[first * query_stride..][..count * query_stride],
                 visible: &visible[first..first + count],
+                scores: &mut *scores,
                 sums: &mut sums[first * stride..][..count * stride],
                 states: &mut states[first..first + count],
             };
@@ -181,6 +184,7 @@ struct Tile<'a> {
     queries: &'a [u8],
     /// What each query sees.
     visible: &'a [Range<usize>],
+    scores: &'a mut Scores,
     sums: &'a mut [f32],
     states: &'a mut [[f32; 2]],
 }
@@ -196,7 +200,7 @@ impl Tile<'_> {
         let attention = group.attention;
         let count = self.keys.len();
         let (keys, values) = group.cached::<N>(self.keys.start);
-        let mut scores: Scores = [[0.0; KEYS]; QUERIES];
+        let scores = self.scores;
         // Memory is asked for once for all rows: values while their keys are used, and the next block's
         // keys while the values are.
         let is_first = self.first == 0;

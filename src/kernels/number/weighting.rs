@@ -25,11 +25,15 @@ pub(super) unsafe fn add_values<S: Simd, const Q: usize, const W: usize>(weighte
     let blocks = weighted.width.div_ceil(COLUMNS);
     let words = weighted.count.div_ceil(EIGHT) * EIGHT / 2;
     let mut ahead = weighted.ahead(blocks * words * 4usize.div_ceil(W));
+    let mut weights = BlockWeights {
+        codes: [[[0; POSITIONS]; Q]; BLOCKS],
+        units: [[0.0; Q]; BLOCKS],
+    };
     for first in (0..blocks).step_by(BLOCKS) {
         let count = BLOCKS.min(blocks - first);
         // SAFETY: the caller's promise.
         unsafe {
-            let weights = block_weights::<S, Q>(weighted, first, count);
+            block_weights::<S, Q>(weighted, first, count, &mut weights);
             for i in 0..count {
                 let (codes, units) = (&weights.codes[i], &weights.units[i]);
                 add_block::<S, Q, W>(weighted, first + i, codes, units, &mut ahead);
@@ -76,7 +80,7 @@ unsafe fn scales_of_values<S: Simd, const Q: usize>(
     scales
 }
 
-/// The weights for some blocks of columns, at most [`BLOCKS`], from one on.
+/// Makes the weights for some blocks of columns, at most [`BLOCKS`], from one on.
 ///
 /// # Safety
 /// As for [`Number::add_values`].
@@ -85,12 +89,9 @@ unsafe fn block_weights<S: Simd, const Q: usize>(
     weighted: &Weighted<Q>,
     first: usize,
     count: usize,
-) -> BlockWeights<Q> {
+    out: &mut BlockWeights<Q>,
+) {
     let mut scales = [[S::splat(0.0); VECTORS]; BLOCKS];
-    let mut out = BlockWeights {
-        codes: [[[0; POSITIONS]; Q]; BLOCKS],
-        units: [[0.0; Q]; BLOCKS],
-    };
     // SAFETY: the caller's promise; weights are as many as positions at most.
     unsafe {
         for block in 0..count {
@@ -134,7 +135,6 @@ unsafe fn block_weights<S: Simd, const Q: usize>(
             }
         }
     }
-    out
 }
 
 /// Adds a block of columns, `W` vectors at once, of which it has four.
