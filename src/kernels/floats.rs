@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::activations::gathered;
 use super::codes::{Bits, CHUNK, Codes, Floats4, Nibbles, Octets};
-use super::matmul::PANEL;
 use super::matrix::{Format, Matrix};
+use super::panel::PANEL;
 use super::pool::{self, Pool};
 use super::simd::{self, Kernel, Simd, sum_of_products};
 

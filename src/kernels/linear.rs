@@ -7,9 +7,10 @@ use std::ops::Range;
 use super::activations::Activations;
 use super::floats::{self, FEW, Floats, is_split};
 use super::gate::{Activation, gate_in_place};
-use super::matmul::{self, PANEL};
+use super::matmul;
 use super::matrix::{Format, Matrix};
 use super::matvec;
+use super::panel::PANEL;
 use super::pool::Pool;
 use super::tiles::{Tiles, Vectors};
 

@@ -236,10 +236,6 @@ impl Vectors<'_> {
             let sums = unsafe {
                 self.rows::<S, C, GROUP, N, T>(block.token, block.row_bytes, &block.streams)
             };
-            let store = |t: usize, i: usize, sum: f32| {
-                // SAFETY: there is room.
-                unsafe { *block.out.add(t * block.width + i * block.distance) = sum * units[t] };
-            };
             // Of one token the sums of all rows, or of one row those of all tokens, always by the same
             // function: a token's do not depend on the others.
             if T == 1 {
@@ -248,14 +244,18 @@ impl Vectors<'_> {
                     *all = sums[0];
                 }
                 for (i, sum) in S::sum4(all).into_iter().take(N).enumerate() {
-                    store(0, i, sum);
+                    // SAFETY: there is room.
+                    unsafe { *block.out.add(i * block.distance) = sum * units[0] };
                 }
             } else {
                 for (i, sums) in sums.iter().enumerate() {
                     let mut all = [S::splat(0.0); 4];
                     all[..T].copy_from_slice(sums);
                     for (t, sum) in S::sum4(all).into_iter().take(T).enumerate() {
-                        store(t, i, sum);
+                        // SAFETY: there is room.
+                        unsafe {
+                            *block.out.add(t * block.width + i * block.distance) = sum * units[t];
+                        };
                     }
                 }
             }

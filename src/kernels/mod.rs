@@ -30,6 +30,7 @@ pub mod matrix;
 mod matvec;
 pub mod norm;
 mod number;
+mod panel;
 mod parts;
 pub mod pool;
 pub mod rotary;
