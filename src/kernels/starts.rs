@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::matrix::Matrix;
 use super::simd::{Kernel, Simd};
-use super::storage::{Bfloat16, Eight, Float16, Float32, Number};
+use super::storage::{Bfloat, Eight, Half, Number, Single};
 use super::tiles::{Vectors, tile};
 
 /// Makes the scales of some rows floats, and begins their products with what the biases add. It does
@@ -38,9 +38,9 @@ impl Kernel for Begin<'_> {
             // SAFETY: these are the numbers of all rows, in whole eights.
             unsafe {
                 match number {
-                    Number::Float32 => self.of_one_token::<S, Float32>(scales, biases),
-                    Number::Float16 => self.of_one_token::<S, Float16>(scales, biases),
-                    Number::Bfloat16 => self.of_one_token::<S, Bfloat16>(scales, biases),
+                    Number::Float32 => self.of_one_token::<S, Single>(scales, biases),
+                    Number::Float16 => self.of_one_token::<S, Half>(scales, biases),
+                    Number::Bfloat16 => self.of_one_token::<S, Bfloat>(scales, biases),
                 }
             }
         } else {

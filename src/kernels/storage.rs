@@ -94,9 +94,9 @@ impl Number {
         // SAFETY: `whole` holds as many numbers as `eights`.
         unsafe {
             match self {
-                Self::Float32 => read_eights::<S, Float32>(whole, eights),
-                Self::Float16 => read_eights::<S, Float16>(whole, eights),
-                Self::Bfloat16 => read_eights::<S, Bfloat16>(whole, eights),
+                Self::Float32 => read_eights::<S, Single>(whole, eights),
+                Self::Float16 => read_eights::<S, Half>(whole, eights),
+                Self::Bfloat16 => read_eights::<S, Bfloat>(whole, eights),
             }
         }
         for (out, bytes) in rest.iter_mut().zip(tail.chunks_exact(self.size())) {
@@ -132,11 +132,14 @@ pub(super) trait Eight {
     unsafe fn load<S: Simd>(from: *const u8) -> S::Floats;
 }
 
-pub(super) struct Float32;
-pub(super) struct Float16;
-pub(super) struct Bfloat16;
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Single;
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Half;
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bfloat;
 
-impl Eight for Float32 {
+impl Eight for Single {
     const SIZE: usize = 4;
 
     #[inline(always)]
@@ -146,7 +149,7 @@ impl Eight for Float32 {
     }
 }
 
-impl Eight for Float16 {
+impl Eight for Half {
     const SIZE: usize = 2;
 
     #[inline(always)]
@@ -156,7 +159,7 @@ impl Eight for Float16 {
     }
 }
 
-impl Eight for Bfloat16 {
+impl Eight for Bfloat {
     const SIZE: usize = 2;
 
     #[inline(always)]

@@ -3,13 +3,8 @@
 use half::f16;
 
 use super::super::simd::{Simd, load_some};
+use super::super::storage::{Eight, Half, Single};
 use super::{Ahead, Number, Weighted};
-
-#[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Single;
-
-#[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Half;
 
 /// What both have in common, over what differs: [`Float`].
 macro_rules! number {
@@ -19,7 +14,7 @@ macro_rules! number {
 
             #[inline(always)]
             fn row_bytes(width: usize) -> usize {
-                <Self as Float>::BYTES * width
+                <Self as Eight>::SIZE * width
             }
 
             #[inline(always)]
@@ -109,15 +104,7 @@ number!(Single);
 number!(Half);
 
 /// One kind of floats.
-trait Float {
-    const BYTES: usize;
-
-    /// Loads eight.
-    ///
-    /// # Safety
-    /// The pointer is valid for eight.
-    unsafe fn load<S: Simd>(from: *const u8) -> S::Floats;
-
+trait Float: Eight {
     /// Stores floats.
     ///
     /// # Safety
@@ -132,26 +119,18 @@ trait Float {
     unsafe fn load_some<S: Simd>(row: *const u8, width: usize, at: usize) -> S::Floats {
         // SAFETY: the caller's promise; the buffer holds eight numbers.
         unsafe {
-            let (from, count) = (row.add(at * Self::BYTES), width - at);
+            let (from, count) = (row.add(at * Self::SIZE), width - at);
             if count >= 8 {
                 return Self::load::<S>(from);
             }
             let mut eight = [0_u8; 32];
-            std::ptr::copy_nonoverlapping(from, eight.as_mut_ptr(), count * Self::BYTES);
+            std::ptr::copy_nonoverlapping(from, eight.as_mut_ptr(), count * Self::SIZE);
             Self::load::<S>(eight.as_ptr())
         }
     }
 }
 
 impl Float for Single {
-    const BYTES: usize = 4;
-
-    #[inline(always)]
-    unsafe fn load<S: Simd>(from: *const u8) -> S::Floats {
-        // SAFETY: the caller's promise.
-        unsafe { S::load(from.cast()) }
-    }
-
     #[inline(always)]
     unsafe fn store<S: Simd>(from: &[f32], to: *mut u8) {
         // SAFETY: the caller's promise.
@@ -160,14 +139,6 @@ impl Float for Single {
 }
 
 impl Float for Half {
-    const BYTES: usize = 2;
-
-    #[inline(always)]
-    unsafe fn load<S: Simd>(from: *const u8) -> S::Floats {
-        // SAFETY: the caller's promise.
-        unsafe { S::load_half(from) }
-    }
-
     #[inline(always)]
     unsafe fn store<S: Simd>(from: &[f32], to: *mut u8) {
         for at in (0..from.len()).step_by(8) {
@@ -203,7 +174,7 @@ unsafe fn scores_of_rows<S: Simd, N: Number + Float, const Q: usize, const K: us
         let mut eight = [S::splat(0.0); K];
         for at in (0..whole).step_by(8) {
             for (k, eight) in eight.iter_mut().enumerate() {
-                *eight = N::load::<S>(keys.add(k * N::row_bytes(width) + at * N::BYTES));
+                *eight = N::load::<S>(keys.add(k * N::row_bytes(width) + at * N::SIZE));
             }
             for q in 0..Q {
                 let query = S::load(queries.add(4 * (q * width + at)).cast());
@@ -306,7 +277,7 @@ unsafe fn add_columns<
             ahead.ask::<S>();
             for w in 0..W {
                 let value = if WHOLE {
-                    N::load::<S>(value.add((at + 8 * w) * N::BYTES))
+                    N::load::<S>(value.add((at + 8 * w) * N::SIZE))
                 } else {
                     N::load_some::<S>(value, width, at + 8 * w)
                 };

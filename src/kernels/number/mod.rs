@@ -8,8 +8,8 @@ pub(super) mod tests;
 mod weighting;
 
 pub(super) use self::bytes::Byte;
-pub(super) use self::floats::{Half, Single};
 use super::simd::Simd;
+pub(super) use super::storage::{Half, Single};
 
 /// How a cache stores its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
