@@ -106,7 +106,11 @@ impl Activations {
 }
 
 /// Some of the rows of a matrix `[.., width]`.
-pub(super) fn gathered<T: Copy>(matrix: &[T], width: usize, rows: &[usize]) -> Vec<T> {
+pub(super) fn gathered<T: Copy, C: FromIterator<T>>(
+    matrix: &[T],
+    width: usize,
+    rows: &[usize],
+) -> C {
     let rows = rows.iter();
     rows.flat_map(|row| &matrix[row * width..(row + 1) * width])
         .copied()

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::activations::gathered;
 use super::codes::{Bits, CHUNK, Codes, Floats4, Nibbles, Octets};
+use super::lines::Lines;
 use super::matrix::{Format, Matrix};
 use super::panel::PANEL;
 use super::pool::{self, Pool};
@@ -20,7 +21,7 @@ const TOKENS: usize = 6;
 #[derive(Debug)]
 pub(super) struct Floats {
     /// `[rows, stride]`
-    x: Vec<f32>,
+    x: Lines<f32>,
     stride: usize,
 }
 
@@ -29,7 +30,7 @@ impl Floats {
     /// odd ones.
     pub(super) fn new(pool: &Pool, x: &[f32], columns: usize, split: bool) -> Self {
         let stride = columns.next_multiple_of(CHUNK);
-        let mut laid = vec![0.0; x.len() / columns * stride];
+        let mut laid = Lines::zeros(x.len() / columns * stride);
         let rows = laid.chunks_exact_mut(stride).zip(x.chunks_exact(columns));
         pool::run_each(pool, rows.collect(), |(laid, x): (&mut [f32], &[f32])| {
             if !split {
@@ -97,22 +98,15 @@ pub(super) fn multiply_panel(matrix: &Matrix, first: usize, x: &Floats, out: &mu
 /// Buffers of a thread, which keep their largest size.
 #[derive(Default)]
 struct Scratch {
-    scales: Vec<f32>,
-    biases: Vec<f32>,
-    rows: Vec<f32>,
-    panel: Vec<f32>,
+    scales: Lines<f32>,
+    biases: Lines<f32>,
+    rows: Lines<f32>,
+    panel: Lines<f32>,
 }
 
 fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
     thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
     SCRATCH.with_borrow_mut(work)
-}
-
-/// Makes a buffer at least so long.
-fn grow(buffer: &mut Vec<f32>, length: usize) {
-    if buffer.len() < length {
-        buffer.resize(length, 0.0);
-    }
 }
 
 /// The weights of a row in the order of its codes, padded with zeros to whole chunks.
@@ -160,7 +154,7 @@ impl Kernel for Rows<'_, '_> {
         let stride = self.x.stride;
         for (at, row) in self.wanted.enumerate() {
             let scratch = &mut *self.scratch;
-            grow(&mut scratch.rows, stride);
+            scratch.rows.grow(stride);
             unpack::<S>(
                 self.matrix,
                 row,
@@ -192,8 +186,8 @@ impl Kernel for Product<'_> {
     fn run<S: Simd>(self) {
         let stride = self.x.stride;
         let scratch = self.scratch;
-        grow(&mut scratch.rows, PANEL * stride);
-        grow(&mut scratch.panel, PANEL * stride);
+        scratch.rows.grow(PANEL * stride);
+        scratch.panel.grow(PANEL * stride);
         for lane in 0..PANEL {
             let row = (self.first + lane).min(self.matrix.rows() - 1);
             let out = &mut scratch.rows[lane * stride..];
@@ -291,8 +285,8 @@ unsafe fn transpose<S: Simd>(from: &[f32], stride: usize, to: &mut [f32]) {
 fn unpack<S: Simd>(
     matrix: &Matrix,
     row: usize,
-    scales: &mut Vec<f32>,
-    biases: &mut Vec<f32>,
+    scales: &mut Lines<f32>,
+    biases: &mut Lines<f32>,
     out: &mut [f32],
 ) {
     let (columns, format) = (matrix.columns(), matrix.format());
@@ -303,8 +297,8 @@ fn unpack<S: Simd>(
         return number.read::<S>(codes, &mut out[..columns]);
     }
     let groups = columns / format.group();
-    grow(scales, groups + CHUNK / 16);
-    grow(biases, groups + CHUNK / 16);
+    scales.grow(groups + CHUNK / 16);
+    biases.grow(groups + CHUNK / 16);
     // The padding begins where a group does, so that it comes out as zeros.
     scales[groups..].fill(0.0);
     biases[groups..].fill(0.0);

@@ -12,6 +12,7 @@ use super::matrix::{Format, Matrix};
 use super::matvec;
 use super::panel::PANEL;
 use super::pool::Pool;
+use super::scratch::Scratch;
 use super::tiles::{Tiles, Vectors};
 
 /// Bytes of weights that are worth a task of their own in a decode step: a microsecond.
@@ -275,14 +276,16 @@ impl<'a> Plan<'a> {
             matrix, bias, then, ..
         } = self.product;
         // `[T][rows of the task]`
-        let mut tile = vec![0.0; tokens * count];
-        rows(matrix, &self.factors[0], first, count, &mut tile);
-        add_bias(&mut tile, bias, first, count);
+        let mut tile = Scratch::new(tokens * count);
+        let tile = &mut tile[..tokens * count];
+        rows(matrix, &self.factors[0], first, count, tile);
+        add_bias(tile, bias, first, count);
         if let Then::Gate(gate, other, other_bias) = then {
-            let mut gated = vec![0.0; tokens * count];
-            rows(other, &self.factors[1], first, count, &mut gated);
-            add_bias(&mut gated, other_bias, first, count);
-            gate_in_place(pool, gate, &mut tile, &gated);
+            let mut gated = Scratch::new(tokens * count);
+            let gated = &mut gated[..tokens * count];
+            rows(other, &self.factors[1], first, count, gated);
+            add_bias(gated, other_bias, first, count);
+            gate_in_place(pool, gate, tile, gated);
         }
         for (token, tile) in tile.chunks_exact_mut(count).enumerate() {
             let at = token * matrix.rows() + first;

@@ -231,7 +231,8 @@ impl Vectors<'_> {
         for (t, unit) in units.iter_mut().enumerate() {
             *unit = C::UNIT * self.units[block.token + t];
         }
-        for _ in 0..block.count {
+        let mut totals = [[[0.0; 4]; ROWS]; N];
+        for row in 0..block.count {
             // SAFETY: the caller's promise.
             let sums = unsafe {
                 self.rows::<S, C, GROUP, N, T>(block.token, block.row_bytes, &block.streams)
@@ -245,25 +246,31 @@ impl Vectors<'_> {
                 }
                 for (i, sum) in S::sum4(all).into_iter().take(N).enumerate() {
                     // SAFETY: there is room.
-                    unsafe { *block.out.add(i * block.distance) = sum * units[0] };
+                    unsafe { *block.out.add(i * block.distance + row) = sum * units[0] };
                 }
             } else {
-                for (i, sums) in sums.iter().enumerate() {
+                for (totals, sums) in totals.iter_mut().zip(&sums) {
                     let mut all = [S::splat(0.0); 4];
                     all[..T].copy_from_slice(sums);
-                    for (t, sum) in S::sum4(all).into_iter().take(T).enumerate() {
-                        // SAFETY: there is room.
-                        unsafe {
-                            *block.out.add(t * block.width + i * block.distance) = sum * units[t];
-                        };
-                    }
+                    totals[row] = S::sum4(all);
                 }
             }
-            block.out = block.out.wrapping_add(1);
             for stream in &mut block.streams {
                 stream.codes = stream.codes.wrapping_add(block.row_bytes);
                 stream.scales = stream.scales.wrapping_add(self.stride);
                 stream.starts = stream.starts.wrapping_add(8 * tokens);
+            }
+        }
+        if T == 1 {
+            return;
+        }
+        for (i, totals) in totals.iter().enumerate() {
+            for (t, unit) in units.iter().enumerate() {
+                let out = block.out.wrapping_add(t * block.width + i * block.distance);
+                for (row, totals) in totals.iter().enumerate().take(block.count) {
+                    // SAFETY: there is room.
+                    unsafe { *out.add(row) = totals[t] * unit };
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ mod floats;
 pub mod gate;
 pub mod limits;
 pub mod linear;
+mod lines;
 mod matmul;
 pub mod matrix;
 mod matvec;

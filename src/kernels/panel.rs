@@ -5,6 +5,7 @@ use std::cell::RefCell;
 
 use super::activations::BLOCK;
 use super::codes::{CHUNK, Codes};
+use super::lines::Lines;
 use super::matrix::Matrix;
 use super::simd::Simd;
 
@@ -21,15 +22,15 @@ pub(super) const STEPS: usize = BLOCK / 4;
 #[derive(Default)]
 pub(super) struct Panel {
     /// `[chunks][blocks of a chunk][steps][vectors][32]`
-    pub(super) codes: Vec<u8>,
+    pub(super) codes: Lines<u8>,
     /// `[groups][16]`, times the format's unit.
-    pub(super) scales: Vec<f32>,
+    pub(super) scales: Lines<f32>,
     /// `[groups][16]`
-    pub(super) biases: Vec<f32>,
+    pub(super) biases: Lines<f32>,
     /// `[16][groups]`
-    row_scales: Vec<f32>,
+    row_scales: Lines<f32>,
     /// `[16][groups]`
-    row_biases: Vec<f32>,
+    row_biases: Lines<f32>,
     pub(super) chunks: usize,
     pub(super) groups: usize,
 }
@@ -38,13 +39,6 @@ pub(super) struct Panel {
 pub(super) fn with_panel<R>(work: impl FnOnce(&mut Panel) -> R) -> R {
     thread_local!(static PANEL: RefCell<Panel> = RefCell::default());
     PANEL.with_borrow_mut(work)
-}
-
-/// Makes a buffer at least so long.
-fn grow<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) {
-    if buffer.len() < length {
-        buffer.resize(length, T::default());
-    }
 }
 
 impl Panel {
@@ -61,11 +55,11 @@ impl Panel {
         (self.chunks, self.groups) = (chunks, groups);
         // Vectors reach past the last group, and past the last of all.
         let padded = groups.next_multiple_of(8);
-        grow(&mut self.codes, chunks * CHUNK * PANEL);
-        grow(&mut self.scales, padded * PANEL);
-        grow(&mut self.biases, padded * PANEL);
-        grow(&mut self.row_scales, (groups * PANEL).max(padded) + 8);
-        grow(&mut self.row_biases, (groups * PANEL).max(padded) + 8);
+        self.codes.grow(chunks * CHUNK * PANEL);
+        self.scales.grow(padded * PANEL);
+        self.biases.grow(padded * PANEL);
+        self.row_scales.grow((groups * PANEL).max(padded) + 8);
+        self.row_biases.grow((groups * PANEL).max(padded) + 8);
         let row = |lane: usize| (first + lane).min(matrix.rows() - 1);
         let rows = first..(first + PANEL).min(matrix.rows());
         let offset = C::OFFSET

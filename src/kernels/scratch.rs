@@ -1,21 +1,24 @@
 //! Memory that each thread keeps between tasks.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
+use super::lines::Lines;
+
 thread_local! {
-    static KEPT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// What was dropped last is taken first.
+    static KEPT: RefCell<Vec<Lines<f32>>> = RefCell::default();
 }
 
 /// Floats of any value. A large allocation would cost the system a page fault for every 4 KiB of
 /// each task; these are kept by the thread that drops them.
 #[derive(Debug)]
-pub(super) struct Scratch(Vec<f32>);
+pub(super) struct Scratch(Lines<f32>);
 
 impl Scratch {
     pub(super) fn new(length: usize) -> Self {
-        let mut kept = KEPT.take();
-        kept.resize(length.max(kept.len()), 0.0);
+        let mut kept = KEPT.with_borrow_mut(Vec::pop).unwrap_or_default();
+        kept.grow(length);
         Self(kept)
     }
 }
@@ -36,6 +39,7 @@ impl DerefMut for Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        KEPT.set(std::mem::take(&mut self.0));
+        let lines = std::mem::take(&mut self.0);
+        KEPT.with_borrow_mut(|kept| kept.push(lines));
     }
 }

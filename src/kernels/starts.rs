@@ -79,49 +79,53 @@ impl Begin<'_> {
 
     /// Numbers are made floats, which each token meets.
     #[inline(always)]
-    fn of_all_tokens<S: Simd>(self) {
+    fn of_all_tokens<S: Simd>(mut self) {
         let (matrix, x) = (self.matrix, self.x);
-        matrix.read_numbers::<S>(self.rows, self.offset, x.stride, self.scales, self.biases);
-        let starts = self.starts.chunks_exact_mut(8 * x.units.len());
-        for (biases, starts) in self.biases.chunks_exact(x.stride).zip(starts) {
-            let (mut sums, mut starts) = (x.sums.as_ptr(), starts.as_mut_ptr());
-            let mut left = x.units.len();
-            while left > 0 {
-                let size = tile(left);
-                // SAFETY: there are sums and room for so many tokens.
-                unsafe {
-                    match size {
-                        4 => of_tile::<S, 4>(biases, sums, starts),
-                        2 => of_tile::<S, 2>(biases, sums, starts),
-                        _ => of_tile::<S, 1>(biases, sums, starts),
-                    }
-                    (sums, starts) = (sums.add(size * x.stride), starts.add(size * 8));
-                }
-                left -= size;
+        matrix.read_numbers::<S>(
+            self.rows.clone(),
+            self.offset,
+            x.stride,
+            self.scales,
+            self.biases,
+        );
+        let mut token = 0;
+        while token < x.units.len() {
+            let size = tile(x.units.len() - token);
+            match size {
+                4 => self.of_tile::<S, 4>(token),
+                2 => self.of_tile::<S, 2>(token),
+                _ => self.of_tile::<S, 1>(token),
             }
+            token += size;
         }
     }
-}
 
-/// Begins one row's products with `T` tokens.
-///
-/// # Safety
-/// The biases are whole eights, for which there are `[T]` sums, and there is room for `[T][8]`.
-#[inline(always)]
-unsafe fn of_tile<S: Simd, const T: usize>(biases: &[f32], sums: *const f32, starts: *mut f32) {
-    let mut totals = [S::splat(0.0); T];
-    for (i, eight) in biases.as_chunks::<8>().0.iter().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let bias = S::load(eight.as_ptr());
-            for (t, total) in totals.iter_mut().enumerate() {
-                let sums = sums.add(t * biases.len() + 8 * i);
-                *total = S::fma(bias, S::load(sums), *total);
+    /// Begins all rows' products with `T` tokens, the tile from `token` on.
+    #[inline(always)]
+    fn of_tile<S: Simd, const T: usize>(&mut self, token: usize) {
+        let (tokens, stride) = (self.x.units.len(), self.x.stride);
+        let rows = self.rows.len();
+        assert!(self.biases.len() >= rows * stride && self.starts.len() >= rows * 8 * tokens);
+        let mut biases = self.biases.as_ptr();
+        let mut starts = self.starts[8 * token..].as_mut_ptr();
+        let tile = self.x.sums[token * stride..].as_ptr();
+        for _ in 0..rows {
+            let (mut sums, mut totals) = (tile, [S::splat(0.0); T]);
+            // SAFETY: there are whole eights of biases for each row, sums of each tile's tokens for
+            // them, and room for eights of all tokens.
+            unsafe {
+                for _ in 0..stride / 8 {
+                    let bias = S::load(biases);
+                    for (t, total) in totals.iter_mut().enumerate() {
+                        *total = S::fma(bias, S::load(sums.add(8 * t)), *total);
+                    }
+                    (biases, sums) = (biases.add(8), sums.add(8 * T));
+                }
+                for (t, total) in totals.into_iter().enumerate() {
+                    S::store(starts.add(8 * t), total);
+                }
             }
+            starts = starts.wrapping_add(8 * tokens);
         }
-    }
-    for (t, total) in totals.into_iter().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe { S::store(starts.add(8 * t), total) };
     }
 }

@@ -3,6 +3,7 @@
 
 use super::activations::{Activations, BLOCK};
 use super::codes::CHUNK;
+use super::lines::Lines;
 use super::matrix::Format;
 
 /// Rows of activations as the rows of a matrix of one format meet them.
@@ -11,8 +12,8 @@ pub(super) struct Vectors<'a> {
     pub(super) tiles: &'a Tiles,
     /// The format's groups, and zeros up to eights.
     pub(super) stride: usize,
-    /// Over the groups, in units: `[count][stride]`.
-    pub(super) sums: Vec<f32>,
+    /// Over the groups, in units: of each tile of rows `[stride/8][rows of the tile][8]`.
+    pub(super) sums: Lines<f32>,
     /// `[count]`
     pub(super) units: &'a [f32],
 }
@@ -26,7 +27,7 @@ pub(super) struct Tiles {
     /// [`Lanes::scaled`]: super::simd::Lanes::scaled
     pub(super) record: usize,
     /// Tile after tile and chunk after chunk: the codes of each row of the tile, then its scales.
-    pub(super) chunks: Vec<u8>,
+    pub(super) chunks: Lines<u8>,
 }
 
 /// Lanes of the scales of a chunk.
@@ -57,8 +58,8 @@ impl Tiles {
     /// All rows of `x`, whose codes are split or not.
     pub(super) fn new(x: &Activations, split: bool) -> Self {
         let record = CHUNK + 4 * scale_lanes(split);
-        let mut chunks = vec![0; x.codes.len() / CHUNK * record];
-        let mut rest = chunks.as_mut_slice();
+        let mut chunks = Lines::zeros(x.codes.len() / CHUNK * record);
+        let mut rest: &mut [u8] = &mut chunks;
         for (first, size) in each_tile(x.units.len()) {
             for chunk in 0..x.stride / CHUNK {
                 let (records, after) = rest.split_at_mut(size * record);
@@ -88,15 +89,21 @@ impl<'a> Vectors<'a> {
     pub(super) fn new(x: &'a Activations, tiles: &'a Tiles, format: Format) -> Self {
         let (count, groups) = (x.units.len(), x.columns / format.group());
         let stride = groups.next_multiple_of(8);
-        let mut sums = vec![0.0; count * stride];
-        let rows = x.group_sums(format.group());
-        for (padded, sums) in sums.chunks_exact_mut(stride).zip(rows.chunks_exact(groups)) {
-            padded[..groups].copy_from_slice(sums);
+        let mut laid = Lines::zeros(count * stride);
+        let sums = x.group_sums(format.group());
+        for (first, size) in each_tile(count) {
+            let tile = &mut laid[first * stride..(first + size) * stride];
+            for token in 0..size {
+                let sums = &sums[(first + token) * groups..][..groups];
+                for (eight, sums) in sums.chunks(8).enumerate() {
+                    tile[8 * (eight * size + token)..][..sums.len()].copy_from_slice(sums);
+                }
+            }
         }
         Self {
             tiles,
             stride,
-            sums,
+            sums: laid,
             units: &x.units,
         }
     }
