@@ -78,7 +78,10 @@ fn round_pairs(from: &[f32; COLUMNS]) -> ([i8; COLUMNS], f32) {
     } else {
         0.0
     };
-    let codes = from.map(|x| (x * inverse).round_ties_even() as i8);
+    let mut codes = [0; COLUMNS];
+    for i in 0..COLUMNS {
+        codes[i] = (from[i] * inverse).round_ties_even() as i8;
+    }
     (codes, largest / 127.0 + total)
 }
 
