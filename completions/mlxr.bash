@@ -93,7 +93,7 @@ _mlxr() {
                     return 0
                     ;;
                 --random)
-                    COMPREPLY=($(compgen -W "qwen3-0.6b qwen3-1.7b qwen3-4b qwen3-8b llama-3.2-1b llama-3.2-3b llama-3.1-8b" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "qwen3-0.6b qwen3-1.7b qwen3-4b qwen3-8b qwen3-30b-a3b llama-3.2-1b llama-3.2-3b llama-3.1-8b gemma-3-1b gemma-3-4b qwen3-next-80b-8l glm-4.7-flash-12l" -- "${cur}"))
                     return 0
                     ;;
                 --quant)

@@ -74,9 +74,14 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_sub
 qwen3-1.7b\t''
 qwen3-4b\t''
 qwen3-8b\t''
+qwen3-30b-a3b\t''
 llama-3.2-1b\t''
 llama-3.2-3b\t''
-llama-3.1-8b\t''"
+llama-3.1-8b\t''
+gemma-3-1b\t''
+gemma-3-4b\t''
+qwen3-next-80b-8l\t''
+glm-4.7-flash-12l\t''"
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l quant -d 'How made-up matrices are packed: affine<BITS>g<GROUP>, mxfp4, mxfp8, nvfp4, or none (bf16)' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s p -l prompt -d 'Tokens of prompts' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s n -l generate -d 'Tokens to generate' -r

@@ -1,6 +1,7 @@
 //! `config.json` and `generation_config.json`, typed: both forms of every field, errors by name.
 
 mod packing;
+mod rope;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use crate::files::ModelFiles;
 use crate::sample::Sampling;
 
 pub use packing::{PackingConfig, Quantization};
+pub use rope::{RopeConfig, RopeScaling};
 
 /// No model has wider attention heads (the widest known have 576); tables of this width are made
 /// before any weight is seen.
@@ -22,35 +24,6 @@ const WIDEST_HEAD: usize = 65_536;
 pub struct Config {
     path: PathBuf,
     fields: Map<String, Value>,
-}
-
-/// Rotary position embedding, from `rope_parameters` or from `rope_theta` and `rope_scaling`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RopeConfig {
-    /// Base of the geometric series of periods.
-    pub theta: f32,
-    /// How the periods are changed for long contexts.
-    pub scaling: RopeScaling,
-}
-
-/// How rotary periods are changed for contexts longer than those of the first training.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    /// Not at all.
-    None,
-    /// Positions are divided by this.
-    Linear(f32),
-    /// Llama 3.1: long periods are multiplied, short ones kept, a ramp between.
-    Llama3 {
-        /// What long periods are multiplied with.
-        factor: f32,
-        /// Periods above `original_context / low_frequency_factor` are long.
-        low_frequency_factor: f32,
-        /// Periods below `original_context / high_frequency_factor` are short.
-        high_frequency_factor: f32,
-        /// Context of the first training, in tokens.
-        original_context: f32,
-    },
 }
 
 impl Config {
@@ -163,15 +136,85 @@ impl Config {
         self.number_in(&self.fields, field)?.map_or(Ok(default), Ok)
     }
 
+    /// The same, and what it is then is for the caller to say.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field.
+    pub fn optional_number(&self, field: &str) -> Result<Option<f32>> {
+        self.number_in(&self.fields, field)
+    }
+
     /// A yes or no that may be absent or null.
     ///
     /// # Errors
     /// [`Error::Config`] with the field.
     pub fn flag_or(&self, field: &str, default: bool) -> Result<bool> {
+        Ok(self.flag(field)?.unwrap_or(default))
+    }
+
+    /// The same, and what it is then is for the caller to say.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field.
+    pub fn flag(&self, field: &str) -> Result<Option<bool>> {
         match self.fields.get(field) {
-            None | Some(Value::Null) => Ok(default),
-            Some(Value::Bool(flag)) => Ok(*flag),
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
             Some(other) => Err(self.problem(format!("`{field}` is {other}, not true or false"))),
+        }
+    }
+
+    /// An object that may be absent or null.
+    fn object(&self, field: &str) -> Result<Option<&Map<String, Value>>> {
+        match self.fields.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(object)),
+            Some(other) => Err(self.problem(format!("`{field}` is {other}, not an object"))),
+        }
+    }
+
+    /// A list of names that may be absent or null.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field.
+    pub fn names(&self, field: &str) -> Result<Option<Vec<&str>>> {
+        let Some(value) = self.fields.get(field).filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
+        let names = value
+            .as_array()
+            .and_then(|names| names.iter().map(Value::as_str).collect());
+        match names {
+            Some(names) => Ok(Some(names)),
+            None => Err(self.problem(format!("`{field}` is {value}, not a list of names"))),
+        }
+    }
+
+    /// A list of indices that may be absent or null: then it is empty.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field.
+    pub fn indices(&self, field: &str) -> Result<Vec<usize>> {
+        let Some(value) = self.fields.get(field).filter(|value| !value.is_null()) else {
+            return Ok(Vec::new());
+        };
+        let index = |value: &Value| value.as_u64().map(|index| index as usize);
+        value
+            .as_array()
+            .and_then(|indices| indices.iter().map(index).collect())
+            .ok_or_else(|| self.problem(format!("`{field}` is {value}, not a list of indices")))
+    }
+
+    /// Refuses a field that is there and neither null nor false: what it asks for is not honoured.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field and its value.
+    pub fn refuse(&self, field: &str) -> Result<()> {
+        match self.fields.get(field) {
+            None | Some(Value::Null | Value::Bool(false)) => Ok(()),
+            Some(other) => {
+                Err(self.problem(format!("`{field}` is {other}, which is not supported")))
+            }
         }
     }
 
@@ -190,55 +233,6 @@ impl Config {
         }
     }
 
-    /// Rotary embedding in either form.
-    ///
-    /// # Errors
-    /// [`Error::Config`] with the field; a type that is not known is refused by name.
-    pub fn rope(&self, default_theta: f32) -> Result<RopeConfig> {
-        let empty = Map::new();
-        let object = |field: &str| match self.fields.get(field) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Object(object)) => Ok(Some(object)),
-            Some(other) => Err(self.problem(format!("`{field}` is {other}, not an object"))),
-        };
-        let (name, parameters) = match (object("rope_parameters")?, object("rope_scaling")?) {
-            (Some(parameters), _) => ("rope_parameters", parameters),
-            (None, Some(scaling)) => ("rope_scaling", scaling),
-            (None, None) => ("rope_parameters", &empty),
-        };
-        let theta = match self.number_in(parameters, "rope_theta")? {
-            Some(theta) => theta,
-            None => self.number_or("rope_theta", default_theta)?,
-        };
-        let kind = parameters
-            .get("rope_type")
-            .or_else(|| parameters.get("type"));
-        let number = |field: &str| {
-            self.number_in(parameters, field)?
-                .filter(|number| *number > 0.0)
-                .ok_or_else(|| self.problem(format!("`{name}.{field}` is missing or not above 0")))
-        };
-        let scaling = match kind.map(|kind| kind.as_str().unwrap_or_default()) {
-            None | Some("default") => RopeScaling::None,
-            Some("linear") => RopeScaling::Linear(number("factor")?),
-            Some("llama3") => RopeScaling::Llama3 {
-                factor: number("factor")?,
-                low_frequency_factor: number("low_freq_factor")?,
-                high_frequency_factor: number("high_freq_factor")?,
-                original_context: number("original_max_position_embeddings")?,
-            },
-            Some(other) => {
-                return Err(self.problem(format!(
-                    "`{name}.rope_type` is `{other}`, which is not supported"
-                )));
-            }
-        };
-        if theta <= 0.0 {
-            return Err(self.problem(format!("`rope_theta` is {theta}, not above 0")));
-        }
-        Ok(RopeConfig { theta, scaling })
-    }
-
     /// How matrices are packed, if they are.
     ///
     /// # Errors
@@ -254,6 +248,8 @@ impl Config {
                 .get("quantization_config")
                 .and_then(|other| other.get("quant_method"))
             {
+                // Of gpt-oss, whose packed tensors have names of their own.
+                Some(method) if method == "mxfp4" => Ok(None),
                 Some(method) => {
                     Err(self.problem(format!("`quant_method` {method} is not supported")))
                 }

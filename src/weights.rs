@@ -96,6 +96,14 @@ impl Weights {
         }
     }
 
+    /// The shape of a tensor of the files.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match &self.source {
+            Source::Files(files) => files.shape(name).map(<[usize]>::to_vec),
+            Source::Random(_) => None,
+        }
+    }
+
     /// The tensor of this name, over the file's bytes where the device allows. It must have this
     /// shape and one of these types. One that is missing is noted for [`Self::finish`], and an
     /// array without a meaning stands in for it.

@@ -6,11 +6,17 @@ use crate::ops::attention::{self, HostCache, HostSegment};
 
 const STEP: i32 = attention::STEP as i32;
 
-/// Buffers whose first `length` positions hold the sequence.
+/// Buffers that hold the sequence from some position on. Where attention looks back on a window, what is
+/// before it goes when the buffers are full.
 #[derive(Debug, Default)]
 pub struct KvCache {
     buffers: Buffers,
+    /// Positions of the sequence.
     length: i32,
+    /// Those of them that are gone, the first ones.
+    start: i32,
+    /// How many positions a query sees, its own included.
+    window: Option<usize>,
 }
 
 /// Keys and values, where whoever computes wants them.
@@ -29,8 +35,14 @@ impl KvCache {
         self.length as usize
     }
 
-    /// Forgets what comes after the first `length` positions. The buffers keep their size, and the
-    /// forgotten part is overwritten by what comes next.
+    /// Whether everything that a query after the first `length` positions sees is there.
+    pub fn reaches(&self, length: usize) -> bool {
+        let seen = self.window.map_or(length, |window| length.min(window - 1));
+        length - seen >= self.start as usize
+    }
+
+    /// Forgets what comes after the first `length` positions, which are within [`Self::reaches`]. The
+    /// buffers keep their size, and the forgotten part is overwritten by what comes next.
     pub fn rewind(&mut self, length: usize) {
         self.length = self.length.min(length as i32);
     }
@@ -53,27 +65,43 @@ impl KvCache {
         self.arrays().map(per_position).sum()
     }
 
-    /// Appends `[L, Hkv, D]` each; gives all keys and all values, `[1, Hkv, length, D]`.
+    /// Appends `[L, Hkv, D]` each; gives the keys and values that the new rows see, `[1, Hkv, S, D]`.
     ///
     /// # Errors
     /// What MLX says.
-    pub fn append(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+    pub fn append(
+        &mut self,
+        window: Option<usize>,
+        keys: &Array,
+        values: &Array,
+    ) -> Result<(Array, Array)> {
+        self.window = window;
         let end = self.length + keys.shape()[0];
+        let seen = self.first_seen();
         let (old_keys, old_values) = match std::mem::take(&mut self.buffers) {
             Buffers::Device(keys, values) => (Some(keys), Some(values)),
             Buffers::Empty | Buffers::Host(_) => (None, None),
         };
-        let keys = self.write(old_keys, keys)?;
-        let values = self.write(old_values, values)?;
-        self.length = end;
-        let views = (slice(&keys, 2, ..end)?, slice(&values, 2, ..end)?);
+        // Both are full at the same time.
+        let capacity = old_keys.as_ref().map_or(0, |buffer| buffer.shape()[2]);
+        let start = if end - self.start <= capacity {
+            self.start
+        } else {
+            seen
+        };
+        let keys = self.write(old_keys, keys, start)?;
+        let values = self.write(old_values, values, start)?;
+        (self.length, self.start) = (end, start);
+        let seen = seen - start..end - start;
+        let views = (slice(&keys, 2, seen.clone())?, slice(&values, 2, seen)?);
         self.buffers = Buffers::Device(keys, values);
         Ok(views)
     }
 
     /// Hands the buffers out for a step of the kernels that appends so many rows, to be put back by
     /// [`Self::put`].
-    pub fn take(&mut self, rows: usize) -> HostSegment {
+    pub fn take(&mut self, rows: usize, window: Option<usize>) -> HostSegment {
+        self.window = window;
         let cache = match std::mem::take(&mut self.buffers) {
             Buffers::Host(cache) => cache,
             Buffers::Empty | Buffers::Device(..) => HostCache::default(),
@@ -81,6 +109,7 @@ impl KvCache {
         HostSegment {
             rows,
             length: self.length(),
+            start: self.start as usize,
             cache,
         }
     }
@@ -88,35 +117,41 @@ impl KvCache {
     /// Puts back what [`Self::take`] gave, with its rows appended.
     pub fn put(&mut self, segment: HostSegment) {
         self.length += segment.rows as i32;
+        self.start = segment.start as i32;
         self.buffers = Buffers::Host(segment.cache);
     }
 
-    /// `buffer` with `rows` `[L, Hkv, D]` written after the first `length` positions.
-    fn write(&self, buffer: Option<Array>, rows: &Array) -> Result<Array> {
+    /// The first position that a row after the first `length` sees.
+    fn first_seen(&self) -> i32 {
+        self.window
+            .map_or(0, |window| (self.length - (window as i32 - 1)).max(0))
+    }
+
+    /// `buffer` with `rows` `[L, Hkv, D]` written after the first `length` positions. Positions before
+    /// `start` go.
+    fn write(&self, buffer: Option<Array>, rows: &Array, start: i32) -> Result<Array> {
         let rows = rows.transpose_axes(&[1, 0, 2])?.expand_dims(0)?;
         let &[_, heads, added, width] = rows.shape() else {
             return Err(crate::Error::Mlx(
                 "keys and values are [L, H, D]".to_owned(),
             ));
         };
-        let end = self.length + added;
+        let (held, end) = (self.length - start, self.length + added - start);
         let capacity = buffer.as_ref().map_or(0, |buffer| buffer.shape()[2]);
-        let buffer = if end <= capacity {
+        let buffer = if start == self.start && end <= capacity {
             buffer
         } else {
-            let grown = (end - self.length + STEP - 1) / STEP * STEP;
+            let grown = (end - held + STEP - 1) / STEP * STEP;
             let room = ops::zeros_dtype(&[1, heads, grown, width], rows.dtype())?;
+            let kept = start - self.start..self.length - self.start;
             match buffer {
-                Some(buffer) => Some(ops::concatenate(
-                    &[slice(&buffer, 2, ..self.length)?, room],
-                    2,
-                )?),
+                Some(buffer) => Some(ops::concatenate(&[slice(&buffer, 2, kept)?, room], 2)?),
                 None => Some(room),
             }
         };
         match buffer {
             // The only handle: MLX writes in place once the views of the last step are gone.
-            Some(buffer) => slice_update(&buffer, &rows, 2, self.length..end),
+            Some(buffer) => slice_update(&buffer, &rows, 2, held..end),
             None => Ok(rows),
         }
     }

@@ -11,6 +11,7 @@ fn config(value: &Value) -> Config {
 fn llama3() -> RopeConfig {
     RopeConfig {
         theta: 500_000.0,
+        partial: 1.0,
         scaling: RopeScaling::Llama3 {
             factor: 8.0,
             low_frequency_factor: 1.0,
@@ -35,6 +36,7 @@ fn both_forms_of_rope_are_read() {
         none.rope(1e4).unwrap(),
         RopeConfig {
             theta: 1e4,
+            partial: 1.0,
             scaling: RopeScaling::None
         }
     );

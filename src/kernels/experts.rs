@@ -17,6 +17,8 @@ pub struct Expert {
     pub up: Matrix,
     /// `[hidden, inner]`
     pub down: Matrix,
+    /// Added to the three products.
+    pub biases: Option<[Vec<f32>; 3]>,
 }
 
 /// A layer of experts of one shape. Where a checkpoint stacks them in one tensor, they are parts of
@@ -86,11 +88,13 @@ pub fn feed_forward(
             at += group.len();
             let first = Share {
                 matrix: &expert.gate,
-                then: Then::Gate(layer.activation, &expert.up, None),
+                bias: expert.bias(0),
+                then: Then::Gate(layer.activation, &expert.up, expert.bias(1)),
                 rows: group.iter().map(|slot| slot / taken).collect(),
             };
             let second = Share {
                 matrix: &expert.down,
+                bias: expert.bias(2),
                 then: Then::Store,
                 rows: (at - group.len()..at).collect(),
             };
@@ -115,6 +119,11 @@ pub fn feed_forward(
 }
 
 impl Expert {
+    /// The bias of its gate, of what that gates, or of the way down.
+    fn bias(&self, index: usize) -> Option<&[f32]> {
+        self.biases.as_ref().map(|biases| biases[index].as_slice())
+    }
+
     /// Inner width and hidden width.
     ///
     /// # Panics
@@ -138,6 +147,7 @@ impl Expert {
 /// A product of some rows of activations.
 struct Share<'a> {
     matrix: &'a Matrix,
+    bias: Option<&'a [f32]>,
     then: Then<'a>,
     rows: Vec<usize>,
 }
@@ -163,7 +173,7 @@ fn multiply(pool: &Pool, arithmetic: Arithmetic, x: &[f32], shares: &[Share<'_>]
         rest = after;
         let product = Product {
             matrix: share.matrix,
-            bias: None,
+            bias: share.bias,
             then: share.then,
             out,
         };

@@ -8,18 +8,23 @@ use super::simd::{Kernel, Simd, exp, load_some, run, store_some};
 const TASK: usize = 8 * 1024;
 
 /// What the gate goes through (Shazeer 2020, arXiv:2002.05202).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// `x · sigmoid(x)`, as in SwiGLU.
     Silu,
     /// `x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³)))`, as in `GeGLU`.
     GeluTanh,
+    /// `x · sigmoid(1.702 x)` of gates that are cut at this, times one more than what they gate, which is
+    /// cut on both sides: that of gpt-oss.
+    Clamped(f32),
 }
 
 /// `out = activation(gate) · up`, element by element.
 ///
 /// The relative error is at most 2^-21. For [`Activation::GeluTanh`] of negative gates it grows with
-/// the exponent, to 2^-16 where results are 1e-30; smaller ones may be anything as small.
+/// the exponent, to 2^-16 where results are 1e-30; smaller ones may be anything as small. For
+/// [`Activation::Clamped`] it grows with the gate, by 2^-23 for each 1, and is that of one more than what is
+/// gated.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -83,25 +88,28 @@ impl Kernel for Gated<'_> {
         // SAFETY: all indices are below the length that all three have.
         unsafe {
             for at in (0..whole).step_by(8) {
-                let activated = activate::<S>(self.activation, S::load(gate.add(at)));
-                S::store(out.add(at), S::mul(activated, S::load(up.add(at))));
+                let (gate, up) = (S::load(gate.add(at)), S::load(up.add(at)));
+                S::store(out.add(at), gated::<S>(self.activation, gate, up));
             }
             if whole < length {
                 let rest = length - whole;
-                let activated = load_some::<S>(gate.add(whole), rest);
-                let activated = activate::<S>(self.activation, activated);
+                let gate = load_some::<S>(gate.add(whole), rest);
                 let up = load_some::<S>(up.add(whole), rest);
-                store_some::<S>(out.add(whole), S::mul(activated, up), rest);
+                let gated = gated::<S>(self.activation, gate, up);
+                store_some::<S>(out.add(whole), gated, rest);
             }
         }
     }
 }
 
-/// Both are `x · sigmoid(y)`: `(1 + tanh(z))/2` is `sigmoid(2z)`.
+/// What gpt-oss multiplies gates by before their sigmoid.
+pub const CLAMPED_SLOPE: f32 = 1.702;
+
+/// All are `x · sigmoid(y)`: `(1 + tanh(z))/2` is `sigmoid(2z)`.
 #[inline(always)]
-fn activate<S: Simd>(activation: Activation, x: S::Floats) -> S::Floats {
-    let minus_y = match activation {
-        Activation::Silu => S::sub(S::splat(0.0), x),
+fn gated<S: Simd>(activation: Activation, x: S::Floats, up: S::Floats) -> S::Floats {
+    let (x, minus_y, up) = match activation {
+        Activation::Silu => (x, S::sub(S::splat(0.0), x), up),
         Activation::GeluTanh => {
             // -2 √(2/π), and the same times 0.044715.
             let cubic = S::fma(
@@ -109,10 +117,18 @@ fn activate<S: Simd>(activation: Activation, x: S::Floats) -> S::Floats {
                 S::splat(-0.071_354_82),
                 S::splat(-1.595_769_2),
             );
-            S::mul(x, cubic)
+            (x, S::mul(x, cubic), up)
+        }
+        Activation::Clamped(limit) => {
+            // In this order what is not a number stays.
+            let x = S::min(S::splat(limit), x);
+            let up = S::max(S::splat(-limit), S::min(S::splat(limit), up));
+            let minus_y = S::mul(x, S::splat(-CLAMPED_SLOPE));
+            (x, minus_y, S::add(up, S::splat(1.0)))
         }
     };
-    S::div(x, S::add(S::splat(1.0), exp::<S>(minus_y)))
+    let activated = S::div(x, S::add(S::splat(1.0), exp::<S>(minus_y)));
+    S::mul(activated, up)
 }
 
 #[cfg(test)]
@@ -130,6 +146,12 @@ mod tests {
     fn reference(activation: Activation, gate: f32, up: f32) -> f64 {
         let x = f64::from(gate);
         let activated = match activation {
+            Activation::Clamped(limit) => {
+                let limit = f64::from(limit);
+                let x = x.min(limit);
+                let up = f64::from(up).clamp(-limit, limit) + 1.0;
+                return x / (1.0 + (-f64::from(CLAMPED_SLOPE) * x).exp()) * up;
+            }
             Activation::Silu => x / (1.0 + (-x).exp()),
             Activation::GeluTanh => {
                 let z = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
@@ -143,10 +165,15 @@ mod tests {
     fn close(activation: Activation, gate: &[f32], up: &[f32], out: &[f32]) -> bool {
         gate.iter().zip(up).zip(out).all(|((&gate, &up), &found)| {
             let right = reference(activation, gate, up);
-            let bound: f64 = if activation == Activation::GeluTanh && gate < -1.0 {
-                2_f64.powi(-16)
-            } else {
-                2_f64.powi(-21)
+            let bound: f64 = match activation {
+                Activation::GeluTanh if gate < -1.0 => 2_f64.powi(-16),
+                // One more than -1 is anything.
+                Activation::Clamped(_) => {
+                    let up = f64::from(up.clamp(-7.0, 7.0));
+                    let grown = 2_f64.powi(-20) + f64::from(gate).abs() * 2_f64.powi(-23);
+                    grown * (1.0 + up.abs()) / (1.0 + up).abs()
+                }
+                _ => 2_f64.powi(-21),
             };
             (f64::from(found) - right).abs() <= right.abs() * bound + 1e-30
         })
@@ -154,7 +181,11 @@ mod tests {
 
     fn check(gate: &[f32], up: &[f32]) -> Result<(), TestCaseError> {
         let mut out = vec![0.0; up.len()];
-        for activation in [Activation::Silu, Activation::GeluTanh] {
+        for activation in [
+            Activation::Silu,
+            Activation::GeluTanh,
+            Activation::Clamped(7.0),
+        ] {
             for instructions in Instructions::available() {
                 out.fill(f32::NAN);
                 let kernel = Gated {

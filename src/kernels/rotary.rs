@@ -22,11 +22,8 @@ pub struct Rotary<'a> {
     pub width: usize,
     /// Width of a value head, Dv.
     pub value_width: usize,
-    /// `[rotated / 2]`: tokens in which pair `i`, which is dimensions `i` and `i + rotated / 2` of a
-    /// head, turns by one radian. The dimensions from `rotated` on stay as they are.
-    pub periods: &'a [f32],
-    /// What positions are multiplied by.
-    pub scale: f32,
+    /// How heads turn.
+    pub turns: Turns<'a>,
     /// `[D]`: weight of an RMS norm of each query head, before the rotation.
     pub query_norm: Option<&'a [f32]>,
     /// `[D]`: the same for keys.
@@ -35,6 +32,21 @@ pub struct Rotary<'a> {
     pub epsilon: f32,
     /// How the cache stores keys and values.
     pub number: CacheNumber,
+}
+
+/// How the first dimensions of a head, `rotated` of them, turn with the position. The others stay as they
+/// are.
+#[derive(Debug, Clone, Copy)]
+pub struct Turns<'a> {
+    /// `[rotated / 2]`: tokens in which pair `i`, which is dimensions `i` and `i + rotated / 2` of a
+    /// head, turns by one radian.
+    pub periods: &'a [f32],
+    /// What positions are multiplied by.
+    pub scale: f32,
+    /// What the turned dimensions are multiplied by.
+    pub stretch: f32,
+    /// Pairs are dimensions `2i` and `2i + 1` instead.
+    pub interleaved: bool,
 }
 
 /// Rows of one sequence, and where in its cache they go.
@@ -92,7 +104,7 @@ pub fn rotate(
     let row = rotary.heads * rotary.width
         + rotary.kv_heads * (rotary.width + rotary.value_width)
         // A sine and a cosine take as long as many multiplications.
-        + 16 * rotary.periods.len();
+        + 16 * rotary.turns.periods.len();
     let step = (TASK / row).max(1);
     let mut tasks = Vec::new();
     let mut row = 0;
@@ -126,7 +138,7 @@ impl Rotary<'_> {
         assert_eq!((heads.queries.len(), out), (queries, queries));
         assert_eq!(heads.keys.len(), rows * self.kv_heads * self.width);
         assert_eq!(heads.values.len(), rows * self.kv_heads * self.value_width);
-        assert!(2 * self.periods.len() <= self.width);
+        assert!(2 * self.turns.periods.len() <= self.width);
         for norm in [self.query_norm, self.key_norm].into_iter().flatten() {
             assert_eq!(norm.len(), self.width);
         }
@@ -178,18 +190,18 @@ impl Kernel for Rows<'_> {
 impl Rows<'_> {
     #[inline(always)]
     fn rows<S: Simd, N: Number>(self) {
-        let mut turns = Turns::new(self.rotary.periods.len());
+        let mut angles = Angles::new(self.rotary.turns.periods.len());
         let mut head = vec![0.0; self.rotary.width];
         for i in 0..self.count {
-            turns.set(self.rotary, self.cache.position + self.first + i);
-            self.queries::<S>(self.row + i, &turns);
+            angles.set(&self.rotary.turns, self.cache.position + self.first + i);
+            self.queries::<S>(self.row + i, &angles);
             let place = self.cache.place + self.first + i;
-            self.keys_and_values::<S, N>(self.row + i, place, &turns, &mut head);
+            self.keys_and_values::<S, N>(self.row + i, place, &angles, &mut head);
         }
     }
 
     #[inline(always)]
-    fn queries<S: Simd>(&self, row: usize, turns: &Turns) {
+    fn queries<S: Simd>(&self, row: usize, angles: &Angles) {
         let Rotary { heads, width, .. } = *self.rotary;
         let length = heads * width;
         let queries = &self.heads.queries[row * length..][..length];
@@ -198,7 +210,7 @@ impl Rows<'_> {
         let pairs = queries.chunks_exact(width).zip(out.chunks_exact_mut(width));
         for (query, out) in pairs {
             self.rotary
-                .turn::<S>(query, self.rotary.query_norm, turns, out);
+                .turn::<S>(query, self.rotary.query_norm, angles, out);
         }
     }
 
@@ -207,7 +219,7 @@ impl Rows<'_> {
         &self,
         row: usize,
         place: usize,
-        turns: &Turns,
+        angles: &Angles,
         head: &mut [f32],
     ) {
         let Rotary {
@@ -220,7 +232,7 @@ impl Rows<'_> {
             let from = row * kv_heads + kv_head;
             let key = &self.heads.keys[from * width..][..width];
             self.rotary
-                .turn::<S>(key, self.rotary.key_norm, turns, head);
+                .turn::<S>(key, self.rotary.key_norm, angles, head);
             let value = &self.heads.values[from * value_width..][..value_width];
             let (bytes, value_bytes) = (N::row_bytes(width), N::row_bytes(value_width));
             let first = kv_head * self.cache.capacity;
@@ -244,7 +256,7 @@ impl Rows<'_> {
 impl Rotary<'_> {
     /// One head: the norm if there is one, then the rotation.
     #[inline(always)]
-    fn turn<S: Simd>(&self, head: &[f32], norm: Option<&[f32]>, turns: &Turns, out: &mut [f32]) {
+    fn turn<S: Simd>(&self, head: &[f32], norm: Option<&[f32]>, angles: &Angles, out: &mut [f32]) {
         if let Some(norm) = norm {
             let (weight, width) = (Some(norm.as_ptr()), self.width);
             // SAFETY: all are as wide as a head.
@@ -254,7 +266,10 @@ impl Rotary<'_> {
         } else {
             out.copy_from_slice(head);
         }
-        let half = self.periods.len();
+        let half = self.turns.periods.len();
+        if self.turns.interleaved {
+            return angles.turn_neighbours(&mut out[..2 * half]);
+        }
         let (low, high) = out[..2 * half].split_at_mut(half);
         for at in (0..half).step_by(8) {
             let count = half - at;
@@ -262,8 +277,8 @@ impl Rotary<'_> {
             unsafe {
                 let (low, high) = (low.as_mut_ptr().add(at), high.as_mut_ptr().add(at));
                 let (a, b) = (load_some::<S>(low, count), load_some::<S>(high, count));
-                let cosine = load_some::<S>(turns.cosines.as_ptr().add(at), count);
-                let sine = load_some::<S>(turns.sines.as_ptr().add(at), count);
+                let cosine = load_some::<S>(angles.cosines.as_ptr().add(at), count);
+                let sine = load_some::<S>(angles.sines.as_ptr().add(at), count);
                 let minus_sine = S::sub(S::splat(0.0), sine);
                 store_some::<S>(low, S::fma(a, cosine, S::mul(b, minus_sine)), count);
                 store_some::<S>(high, S::fma(b, cosine, S::mul(a, sine)), count);
@@ -272,13 +287,13 @@ impl Rotary<'_> {
     }
 }
 
-/// Cosines and sines of one position's angles.
-struct Turns {
+/// Cosines and sines of one position's angles, stretched.
+struct Angles {
     cosines: Vec<f32>,
     sines: Vec<f32>,
 }
 
-impl Turns {
+impl Angles {
     fn new(pairs: usize) -> Self {
         Self {
             cosines: vec![0.0; pairs],
@@ -286,12 +301,20 @@ impl Turns {
         }
     }
 
-    fn set(&mut self, rotary: &Rotary<'_>, position: usize) {
-        let position = position as f64 * f64::from(rotary.scale);
-        let turns = self.cosines.iter_mut().zip(&mut self.sines);
-        for ((cosine, sine), &period) in turns.zip(rotary.periods) {
+    fn set(&mut self, turns: &Turns<'_>, position: usize) {
+        let position = position as f64 * f64::from(turns.scale);
+        let stretch = f64::from(turns.stretch);
+        let angles = self.cosines.iter_mut().zip(&mut self.sines);
+        for ((cosine, sine), &period) in angles.zip(turns.periods) {
             let (sine_, cosine_) = (position / f64::from(period)).sin_cos();
-            (*sine, *cosine) = (sine_ as f32, cosine_ as f32);
+            (*sine, *cosine) = ((stretch * sine_) as f32, (stretch * cosine_) as f32);
+        }
+    }
+
+    fn turn_neighbours(&self, head: &mut [f32]) {
+        for (i, pair) in head.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            let ([a, b], cosine, sine) = (*pair, self.cosines[i], self.sines[i]);
+            *pair = [a * cosine - b * sine, b * cosine + a * sine];
         }
     }
 }

@@ -61,6 +61,20 @@ impl ArrayVector {
         Self(unsafe { mlx_sys::mlx_vector_array_new() })
     }
 
+    /// Of some.
+    pub(super) fn of(arrays: &[&Array]) -> Result<Self> {
+        let made = Self::new();
+        for array in arrays {
+            // SAFETY: both are valid; the vector takes a handle of its own.
+            check(unsafe { mlx_sys::mlx_vector_array_append_value(made.0, array.as_ptr()) })?;
+        }
+        Ok(made)
+    }
+
+    pub(super) fn handle(&self) -> mlx_sys::mlx_vector_array {
+        self.0
+    }
+
     pub(super) fn handle_mut(&mut self) -> *mut mlx_sys::mlx_vector_array {
         &raw mut self.0
     }

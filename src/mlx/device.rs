@@ -39,10 +39,10 @@ impl fmt::Display for Device {
     }
 }
 
-/// Whether [`open`] chose the CPU last.
+/// Whether [`open`] chose the CPU last, and its kernels compute.
 static ON_CPU: AtomicBool = AtomicBool::new(false);
 
-/// Whether the device that [`open`] chose is the CPU.
+/// Whether the device that [`open`] chose is the CPU, where our kernels compute.
 pub fn computes_on_cpu() -> bool {
     ON_CPU.load(Ordering::Relaxed)
 }
@@ -84,6 +84,12 @@ pub fn open(choice: DeviceChoice, library: Option<&Path>) -> Result<Device> {
     use_device(device)?;
     ON_CPU.store(device == Device::Cpu, Ordering::Relaxed);
     Ok(device)
+}
+
+/// Makes MLX compute on the CPU that [`open`] chose as it does on a GPU, by graphs, and not the kernels:
+/// slow, and for tests of the graphs where there is no GPU.
+pub fn compute_by_graphs() {
+    ON_CPU.store(false, Ordering::Relaxed);
 }
 
 /// The version of the MLX library in use.

@@ -5,13 +5,19 @@
 mod bits;
 mod call;
 mod device;
+mod gathered;
+mod kernel;
 mod mapped;
 pub mod memory;
 mod quantized;
 mod slice;
 
 pub use bits::{bitwise_xor, right_shift};
-pub use device::{Device, DeviceChoice, computes_on_cpu, library_version, open, synchronize};
+pub use device::{
+    Device, DeviceChoice, compute_by_graphs, computes_on_cpu, library_version, open, synchronize,
+};
+pub use gathered::{Stacked, gather_matmul};
+pub use kernel::{GpuKernel, Launch, has_gpu_kernels};
 pub use mapped::{Bytes, MappedFile, array_over};
 pub use mlx_rs::{Array, Dtype, fast, ops, transforms::async_eval, transforms::eval};
 pub use quantized::{Mode, Packing, dequantize, quantize, quantized_matmul};

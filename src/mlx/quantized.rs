@@ -30,7 +30,7 @@ impl Mode {
         ("nvfp4", Self::Nvfp4),
     ];
 
-    fn c_name(self) -> &'static CStr {
+    pub(super) fn c_name(self) -> &'static CStr {
         match self {
             Self::Affine => c"affine",
             Self::Mxfp4 => c"mxfp4",

@@ -1,16 +1,24 @@
 //! The architectures: one file each, one row each in [`ARCHITECTURES`].
 //!
-//! To add one: a file with `SPEC`, `Config`, `Attention`, `Mlp`, `Block` and the model, in that
-//! order and under those names, and its `SPEC` in the table. What many models share is in `ops`.
+//! To add one: a file with `SPEC`, `Config` and, where it differs from [`layers::block`], `Block`, in that
+//! order and under those names, and its `SPEC` in the table. What many share is in [`layers`], what computes
+//! is in `ops`.
 
+mod gemma3;
+mod glm4_moe_lite;
+mod gpt_oss;
+mod layers;
 mod llama;
 mod load;
+mod mistral;
+mod qwen2;
 mod qwen3;
+mod qwen3_next;
 mod shapes;
 
 use std::fmt;
 
-use load::packing_of;
+use load::{BiasStack, Picked, packing_of};
 pub use load::{Loader, Precision};
 pub use shapes::{SHAPES, Shape};
 
@@ -41,7 +49,17 @@ impl fmt::Debug for Spec {
 }
 
 /// Every architecture.
-pub const ARCHITECTURES: &[Spec] = &[llama::SPEC, qwen3::SPEC];
+pub const ARCHITECTURES: &[Spec] = &[
+    gemma3::SPEC,
+    glm4_moe_lite::SPEC,
+    gpt_oss::SPEC,
+    llama::SPEC,
+    mistral::SPEC,
+    qwen2::SPEC,
+    qwen3::SPEC,
+    qwen3::EXPERTS,
+    qwen3_next::SPEC,
+];
 
 /// A loaded model: weights and the way through them. Sequences live in caches outside of it.
 pub trait Model {

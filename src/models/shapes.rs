@@ -1,165 +1,69 @@
-//! Shapes of well-known models: what their `config.json` says, as data. Knows no weights.
+//! Shapes of well-known models: what their `config.json` says, as far as it tells how they compute. Knows no
+//! weights.
 
 use serde_json::{Map, Value, json};
 
 use crate::config::{Config, PackingConfig};
 
 /// The shape of a model whose weights are not needed to measure it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
     /// The name that people know it by.
     pub name: &'static str,
-    architecture: &'static str,
-    hidden: usize,
-    layers: usize,
-    intermediate: usize,
-    heads: usize,
-    kv_heads: usize,
-    head_width: usize,
-    vocabulary: usize,
     /// The first of the special tokens, which the vocabulary ends with.
     pub first_special: u32,
-    context: usize,
-    theta: f32,
-    epsilon: f32,
-    /// The embedding serves as the head.
-    tied: bool,
-    /// `factor` of Llama 3's rotary scaling.
-    llama3_factor: Option<f32>,
+    /// Its `config.json`.
+    config: &'static str,
+    /// Sizes that are others than in its `config.json`.
+    changes: &'static [(&'static str, usize)],
 }
 
-const QWEN3: Shape = Shape {
-    name: "",
-    architecture: "Qwen3ForCausalLM",
-    hidden: 0,
-    layers: 0,
-    intermediate: 0,
-    heads: 0,
-    kv_heads: 8,
-    head_width: 128,
-    vocabulary: 151_936,
-    first_special: 151_643,
-    context: 40_960,
-    theta: 1e6,
-    epsilon: 1e-6,
-    tied: true,
-    llama3_factor: None,
-};
-
-const LLAMA3: Shape = Shape {
-    architecture: "LlamaForCausalLM",
-    vocabulary: 128_256,
-    first_special: 128_000,
-    context: 131_072,
-    theta: 5e5,
-    epsilon: 1e-5,
-    ..QWEN3
-};
+macro_rules! shape {
+    ($name:literal, $first_special:literal) => {
+        Shape {
+            name: $name,
+            first_special: $first_special,
+            config: include_str!(concat!("shapes/", $name, ".json")),
+            changes: &[],
+        }
+    };
+}
 
 /// Every shape, from the `config.json` that its makers published.
 pub const SHAPES: &[Shape] = &[
-    Shape {
-        name: "qwen3-0.6b",
-        hidden: 1024,
-        layers: 28,
-        intermediate: 3072,
-        heads: 16,
-        ..QWEN3
-    },
-    Shape {
-        name: "qwen3-1.7b",
-        hidden: 2048,
-        layers: 28,
-        intermediate: 6144,
-        heads: 16,
-        ..QWEN3
-    },
-    Shape {
-        name: "qwen3-4b",
-        hidden: 2560,
-        layers: 36,
-        intermediate: 9728,
-        heads: 32,
-        ..QWEN3
-    },
-    Shape {
-        name: "qwen3-8b",
-        hidden: 4096,
-        layers: 36,
-        intermediate: 12_288,
-        heads: 32,
-        tied: false,
-        ..QWEN3
-    },
-    Shape {
-        name: "llama-3.2-1b",
-        hidden: 2048,
-        layers: 16,
-        intermediate: 8192,
-        heads: 32,
-        head_width: 64,
-        llama3_factor: Some(32.0),
-        ..LLAMA3
-    },
-    Shape {
-        name: "llama-3.2-3b",
-        hidden: 3072,
-        layers: 28,
-        intermediate: 8192,
-        heads: 24,
-        llama3_factor: Some(32.0),
-        ..LLAMA3
-    },
-    Shape {
-        name: "llama-3.1-8b",
-        hidden: 4096,
-        layers: 32,
-        intermediate: 14_336,
-        heads: 32,
-        tied: false,
-        llama3_factor: Some(8.0),
-        ..LLAMA3
-    },
+    shape!("qwen3-0.6b", 151_643),
+    shape!("qwen3-1.7b", 151_643),
+    shape!("qwen3-4b", 151_643),
+    shape!("qwen3-8b", 151_643),
+    shape!("qwen3-30b-a3b", 151_643),
+    shape!("llama-3.2-1b", 128_000),
+    shape!("llama-3.2-3b", 128_000),
+    shape!("llama-3.1-8b", 128_000),
+    // Gemma's vocabulary begins with the special ones, and ends with those for images.
+    shape!("gemma-3-1b", 262_144),
+    shape!("gemma-3-4b", 262_144),
+    // Some of the layers of models that are larger than the memory of most machines.
+    shape!("qwen3-next-80b-8l", 151_643),
+    shape!("glm-4.7-flash-12l", 154_820),
 ];
 
 impl Shape {
     /// Its configuration, with every matrix packed alike, or none.
     pub fn config(&self, packing: Option<&PackingConfig>) -> Config {
-        let scaling = self.llama3_factor.map(|factor| {
-            json!({
-                "rope_type": "llama3",
-                "factor": factor,
-                "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 8192,
-            })
-        });
-        let quantization = packing.map(|packing| {
-            json!({
+        // A test reads them all.
+        let mut fields: Map<String, Value> = serde_json::from_str(self.config).unwrap_or_default();
+        for (name, size) in self.changes {
+            fields.insert((*name).to_owned(), json!(size));
+        }
+        if let Some(packing) = packing {
+            let packing = json!({
                 "mode": packing.mode,
                 "group_size": packing.group_size,
                 "bits": packing.bits,
-            })
-        });
-        let fields = [
-            ("architectures", json!([self.architecture])),
-            ("hidden_act", json!("silu")),
-            ("hidden_size", json!(self.hidden)),
-            ("num_hidden_layers", json!(self.layers)),
-            ("intermediate_size", json!(self.intermediate)),
-            ("num_attention_heads", json!(self.heads)),
-            ("num_key_value_heads", json!(self.kv_heads)),
-            ("head_dim", json!(self.head_width)),
-            ("vocab_size", json!(self.vocabulary)),
-            ("max_position_embeddings", json!(self.context)),
-            ("rope_theta", json!(self.theta)),
-            ("rms_norm_eps", json!(self.epsilon)),
-            ("tie_word_embeddings", json!(self.tied)),
-            ("rope_scaling", json!(scaling)),
-            ("quantization", json!(quantization)),
-        ];
-        let fields = fields.map(|(name, value)| (name.to_owned(), value));
-        Config::of(self.name, Map::<String, Value>::from_iter(fields))
+            });
+            fields.insert("quantization".to_owned(), packing);
+        }
+        Config::of(self.name, fields)
     }
 }
 
@@ -174,16 +78,21 @@ mod tests {
 
     #[test]
     fn the_shapes_have_the_parameters_that_their_makers_count() {
-        let millions = [596, 1721, 4022, 8191, 1236, 3213, 8030];
+        let millions = [596, 1721, 4022, 8191, 30_532, 1236, 3213, 8030, 1000, 3880];
         for (shape, millions) in SHAPES.iter().zip(millions) {
-            let (queries, kv) = (
-                shape.heads * shape.head_width,
-                shape.kv_heads * shape.head_width,
-            );
-            let attention = shape.hidden * (2 * queries + 2 * kv);
-            let layer = attention + 3 * shape.hidden * shape.intermediate;
-            let embeddings = if shape.tied { 1 } else { 2 };
-            let all = shape.layers * layer + embeddings * shape.vocabulary * shape.hidden;
+            let config = shape.config(None);
+            let size = |field: &str| config.optional_size(field).unwrap();
+            let of = |field: &str| config.size(field).unwrap();
+            let (hidden, width) = (of("hidden_size"), of("head_dim"));
+            let heads = 2 * of("num_attention_heads") + 2 * of("num_key_value_heads");
+            let experts = size("num_experts");
+            let router = experts.unwrap_or(0);
+            let inner = size("moe_intermediate_size").unwrap_or(of("intermediate_size"));
+            let inner = inner * experts.unwrap_or(1);
+            let layer = hidden * (heads * width + 3 * inner + router);
+            let tied = config.flag_or("tie_word_embeddings", false).unwrap();
+            let embeddings = if tied { 1 } else { 2 };
+            let all = of("num_hidden_layers") * layer + embeddings * of("vocab_size") * hidden;
             // The weights of norms are not worth counting here.
             let difference = all.abs_diff(millions * 1_000_000);
             assert!(difference < 1_000_000, "{}: {all}", shape.name);
@@ -193,11 +102,14 @@ mod tests {
     /// Logits of three tokens of a small model of this shape.
     fn logits(shape: &super::Shape, packing: Option<&str>) -> Result<(Vec<f32>, String)> {
         let small = super::Shape {
-            hidden: 256,
-            layers: 12,
-            intermediate: 512,
-            heads: 16,
-            vocabulary: 1024,
+            changes: &[
+                ("hidden_size", 256),
+                ("num_hidden_layers", 12),
+                ("intermediate_size", 512),
+                ("moe_intermediate_size", 128),
+                ("num_attention_heads", 16),
+                ("vocab_size", 1024),
+            ],
             ..shape.clone()
         };
         let packing = packing.map(|packing| packing.parse().unwrap());
@@ -224,7 +136,7 @@ mod tests {
             "nvfp4",
         ];
         let tied = &SHAPES[0];
-        let untied = SHAPES.iter().find(|shape| !shape.tied).unwrap();
+        let untied = &SHAPES[3];
         let packings = packings.map(|name| (name, Some(name)));
         for (shape, (name, packing)) in [(untied, ("bf16", None)), (tied, ("bf16", None))]
             .into_iter()

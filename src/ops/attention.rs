@@ -1,14 +1,17 @@
 //! Scaled dot-product attention with what belongs to it: norms of heads and rotary positions.
 
+use std::ops::Range;
+
 use super::batch::Batch;
 use super::norm::RmsNorm;
 use super::rope::Rope;
 use super::tensor::{Rows, misplaced};
+use super::vector::Vector;
 use crate::error::Result;
 use crate::kernels::attention::{Attention as HostAttention, AttentionSegment, attend};
 use crate::kernels::rotary::{Heads, Rotary, RotarySegment, rotate};
 use crate::kernels::{CacheNumber, pool};
-use crate::mlx::{Array, fast};
+use crate::mlx::{Array, fast, ops};
 
 /// Positions by which caches grow, on every device (reference: 256).
 pub const STEP: usize = 256;
@@ -20,8 +23,10 @@ pub struct Attention {
     pub heads: usize,
     /// Key and value heads, Hkv; divides H.
     pub kv_heads: usize,
-    /// Width of a head, D.
+    /// Width of a query or key head, D.
     pub width: usize,
+    /// Width of a value head, Dv.
+    pub value_width: usize,
     /// What scores are multiplied by.
     pub scale: f32,
     /// Turns queries and keys by their positions.
@@ -30,6 +35,10 @@ pub struct Attention {
     pub query_norm: Option<RmsNorm>,
     /// Normalizes each key head before it is turned.
     pub key_norm: Option<RmsNorm>,
+    /// How many positions a query sees, its own included; all if absent.
+    pub window: Option<usize>,
+    /// `[H]`: a score of each head that takes part in its softmax and has no value.
+    pub sinks: Option<Vector>,
     /// How keys and values are stored where the kernels of the CPU compute; `None` where MLX does.
     pub host: Option<CacheNumber>,
 }
@@ -41,7 +50,7 @@ pub struct HostCache {
     capacity: usize,
     /// `[Hkv, capacity]` rows of D.
     keys: Vec<u8>,
-    /// `[Hkv, capacity]` rows of D.
+    /// `[Hkv, capacity]` rows of Dv.
     values: Vec<u8>,
 }
 
@@ -50,10 +59,28 @@ pub struct HostCache {
 pub struct HostSegment {
     /// Rows that are appended.
     pub rows: usize,
-    /// Positions that are there before.
+    /// Positions of the sequence before.
     pub length: usize,
-    /// Their keys and values.
+    /// Of these, the first that nobody looks back on: they are not in the cache any more.
+    pub start: usize,
+    /// Keys and values of the others.
     pub cache: HostCache,
+}
+
+impl HostSegment {
+    /// Makes room for the new rows of so many heads, of so many bytes for keys and for values. Where there
+    /// is none, positions go that are outside of the window of all new rows.
+    fn reserve(&mut self, heads: usize, bytes: [usize; 2], window: Option<usize>) {
+        let held = self.length - self.start;
+        if held + self.rows <= self.cache.capacity {
+            return;
+        }
+        let seen = window.map_or(held, |window| held.min(window - 1));
+        // Eight positions lie together.
+        let gone = (held - seen) / 8 * 8;
+        self.start += gone;
+        self.cache.reserve(gone..held, self.rows, heads, bytes);
+    }
 }
 
 impl HostCache {
@@ -62,26 +89,51 @@ impl HostCache {
         (self.keys.len() + self.values.len()) / self.capacity.max(1)
     }
 
-    /// Makes room for so many positions of so many heads, rows of `bytes` each; keeps the first
-    /// `length`.
-    fn reserve(&mut self, positions: usize, length: usize, heads: usize, bytes: usize) {
-        if positions <= self.capacity {
-            return;
-        }
-        let capacity = positions.next_multiple_of(STEP);
-        for buffer in [&mut self.keys, &mut self.values] {
+    /// Keeps some positions of so many heads, and makes room for `rows` more.
+    fn reserve(&mut self, kept: Range<usize>, rows: usize, heads: usize, bytes: [usize; 2]) {
+        let capacity = (kept.len() + rows).next_multiple_of(STEP);
+        for (buffer, bytes) in [&mut self.keys, &mut self.values].into_iter().zip(bytes) {
+            let kept = kept.start * bytes..kept.end * bytes;
+            if capacity <= self.capacity {
+                for head in buffer.chunks_exact_mut(self.capacity * bytes) {
+                    head.copy_within(kept.clone(), 0);
+                }
+                continue;
+            }
             let mut grown = vec![0; heads * capacity * bytes];
             let old = buffer.chunks_exact((self.capacity * bytes).max(1));
             for (new, old) in grown.chunks_exact_mut(capacity * bytes).zip(old) {
-                new[..length * bytes].copy_from_slice(&old[..length * bytes]);
+                new[..kept.len()].copy_from_slice(&old[kept.clone()]);
             }
             *buffer = grown;
         }
-        self.capacity = capacity;
+        self.capacity = self.capacity.max(capacity);
     }
 }
 
 impl Attention {
+    /// Heads of `width` that see everything, without norms, scaled by `1/√width`.
+    pub fn new(
+        [heads, kv_heads]: [usize; 2],
+        width: usize,
+        rope: Rope,
+        host: Option<CacheNumber>,
+    ) -> Self {
+        Self {
+            heads,
+            kv_heads,
+            width,
+            value_width: width,
+            scale: (width as f32).powf(-0.5),
+            rope,
+            query_norm: None,
+            key_norm: None,
+            window: None,
+            sinks: None,
+            host,
+        }
+    }
+
     /// Queries, keys and values `[T, heads·D]` to normalized and turned `[T, heads, D]`, by MLX.
     ///
     /// # Errors
@@ -94,40 +146,56 @@ impl Attention {
         values: &Array,
     ) -> Result<(Array, Array, Array)> {
         let positions = batch.positions()?;
-        let heads = |x: &Array| x.reshape(&[x.shape()[0], -1, self.width as i32]);
+        let heads = |x: &Array, width: usize| x.reshape(&[x.shape()[0], -1, width as i32]);
         let normed = |x: Array, norm: &Option<RmsNorm>| match norm {
             Some(norm) => norm.forward(&x),
             None => Ok(x),
         };
-        let queries = normed(heads(queries)?, &self.query_norm)?;
-        let keys = normed(heads(keys)?, &self.key_norm)?;
+        let queries = normed(heads(queries, self.width)?, &self.query_norm)?;
+        let keys = normed(heads(keys, self.width)?, &self.key_norm)?;
         Ok((
             self.rope.forward(&queries, positions)?,
             self.rope.forward(&keys, positions)?,
-            heads(values)?,
+            heads(values, self.value_width)?,
         ))
     }
 
-    /// Attends from the last rows of a sequence to all of it, causally, by MLX.
+    /// Attends from the last rows of a sequence to what they see of it, by MLX.
     ///
     /// `queries` `[L, H, D]`; `keys` and `values` `[1, Hkv, S, D]` with S ≥ L, the last L of them
-    /// being the queries' own. Gives `[L, H·D]`.
+    /// being the queries' own, the first not outside of every window. Gives `[L, H·D]`.
     ///
     /// # Errors
     /// What MLX says.
     pub fn causal(&self, queries: &Array, keys: &Array, values: &Array) -> Result<Array> {
-        use fast::ScaledDotProductAttentionMask::Causal;
-        let length = queries.shape()[0];
+        use fast::ScaledDotProductAttentionMask as Mask;
+        let (length, seen) = (queries.shape()[0], keys.shape()[2]);
         let queries = queries.transpose_axes(&[1, 0, 2])?.expand_dims(0)?;
-        // A single row sees everything: no mask is cheaper than a causal one.
-        let mask = (length > 1).then_some(Causal);
-        let scale = self.scale;
-        let out = fast::scaled_dot_product_attention(queries, keys, values, scale, mask, None)?;
+        let within = match self.window {
+            Some(window) if length > 1 && seen > window as i32 => {
+                Some(within_window(length, seen, window as i32)?)
+            }
+            _ => None,
+        };
+        let mask = match &within {
+            Some(within) => Some(Mask::Array(within)),
+            // A single row sees everything: no mask is cheaper than a causal one.
+            None => (length > 1).then_some(Mask::Causal),
+        };
+        let sinks = self.sinks.as_ref().map(Vector::array);
+        let out = fast::scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            self.scale,
+            mask,
+            sinks.as_ref(),
+        )?;
         Ok(out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[length, -1])?)
     }
 
     /// All of it for a whole batch by the kernels: each segment is appended to its cache and attends
-    /// over it. `queries` `[T, H·D]`, `keys` and `values` `[T, Hkv·D]`; gives `[T, H·D]`.
+    /// over it. `queries` `[T, H·D]`, `keys` `[T, Hkv·D]`, `values` `[T, Hkv·Dv]`; gives `[T, H·Dv]`.
     ///
     /// # Errors
     /// [`crate::Error::Mlx`] where the model is not on the host.
@@ -137,19 +205,16 @@ impl Attention {
         segments: &mut [HostSegment],
         [queries, keys, values]: [&Rows; 3],
     ) -> Result<Rows> {
-        let bytes = number.row_bytes(self.width);
+        let bytes = [self.width, self.value_width].map(|width| number.row_bytes(width));
         for segment in &mut *segments {
-            let positions = segment.length + segment.rows;
-            let cache = &mut segment.cache;
-            cache.reserve(positions, segment.length, self.kv_heads, bytes);
+            segment.reserve(self.kv_heads, bytes, self.window);
         }
         let rotary = Rotary {
             heads: self.heads,
             kv_heads: self.kv_heads,
             width: self.width,
-            value_width: self.width,
-            periods: self.rope.host_periods(),
-            scale: self.rope.position_scale(),
+            value_width: self.value_width,
+            turns: self.rope.on_host(),
             query_norm: host_norm(self.query_norm.as_ref())?,
             key_norm: host_norm(self.key_norm.as_ref())?,
             epsilon: self.query_norm.as_ref().map_or(0.0, |norm| norm.epsilon),
@@ -164,7 +229,7 @@ impl Attention {
         let places = segments.iter_mut().map(|segment| RotarySegment {
             rows: segment.rows,
             position: segment.length,
-            place: segment.length,
+            place: segment.length - segment.start,
             capacity: segment.cache.capacity,
             keys: &mut segment.cache.keys,
             values: &mut segment.cache.values,
@@ -176,22 +241,25 @@ impl Attention {
             heads: self.heads,
             kv_heads: self.kv_heads,
             width: self.width,
-            value_width: self.width,
+            value_width: self.value_width,
             scale: self.scale,
-            window: None,
+            window: self.window,
             soft_cap: None,
-            sinks: None,
+            sinks: match &self.sinks {
+                Some(sinks) => Some(sinks.host().ok_or_else(misplaced)?),
+                None => None,
+            },
             number,
         };
         let segments = segments.iter().map(|segment| AttentionSegment {
             rows: segment.rows,
-            length: segment.length + segment.rows,
+            length: segment.length - segment.start + segment.rows,
             capacity: segment.cache.capacity,
             keys: &segment.cache.keys,
             values: &segment.cache.values,
         });
         let segments: Vec<_> = segments.collect();
-        let mut out = Rows::new(queries.count(), queries.width);
+        let mut out = Rows::new(queries.count(), self.heads * self.value_width);
         attend(
             pool,
             &attention,
@@ -201,6 +269,15 @@ impl Attention {
         );
         Ok(out)
     }
+}
+
+/// What the last `rows` of so many positions see within a window that ends with each: `[rows, positions]`,
+/// yes or no.
+fn within_window(rows: i32, positions: i32, window: i32) -> Result<Array> {
+    let row = ops::arange::<_, i32>(positions - rows, positions, 1)?.expand_dims(1)?;
+    let position = ops::arange::<_, i32>(0, positions, 1)?.expand_dims(0)?;
+    let first = row.subtract(Array::from_int(window - 1))?;
+    Ok(position.le(&row)?.logical_and(position.ge(&first)?)?)
 }
 
 fn host_norm(norm: Option<&RmsNorm>) -> Result<Option<&[f32]>> {

@@ -1,13 +1,16 @@
 //! `y = x Wᵀ + b` over dense or packed weights, with the norm before it and the sum after it.
 
+use std::ops::Range;
+
 use super::host::{HostLinear, HostMatrix};
 use super::norm::RmsNorm;
 use super::tensor::{Rows, Tensor, misplaced};
 use super::vector::Vector;
 use crate::error::Result;
-use crate::kernels::linear::{Then, multiply};
+use crate::kernels::linear::{Arithmetic, Then, multiply};
+use crate::kernels::matrix::Matrix as HostWeights;
 use crate::kernels::pool;
-use crate::mlx::{Array, Packing, quantized_matmul};
+use crate::mlx::{Array, Packing, Stacked, eval, ops, quantized_matmul, slice};
 
 /// A matrix `[outputs, inputs]`.
 #[derive(Debug, Clone)]
@@ -33,6 +36,94 @@ impl Matrix {
     /// Stands in for one that the checkpoint lacks, until that is told.
     pub fn missing() -> Self {
         Self::Dense(Array::from_f32(0.0))
+    }
+
+    /// One of `count` equal parts of the rows, for the kernels; `None` where it is not there for them.
+    pub fn host_part(&self, index: usize, count: usize) -> Option<HostWeights> {
+        let Self::Host(matrix) = self else {
+            return None;
+        };
+        let rows = matrix.weights.rows() / count;
+        matrix.weights.part(index * rows..(index + 1) * rows)
+    }
+
+    /// Some rows of each of a stack `[E, outputs, inputs]`, for MLX.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn stack_rows(&self, rows: Range<usize>) -> Result<Self> {
+        let rows = rows.start as i32..rows.end as i32;
+        self.each_array(|arrays| slice(arrays[0], 1, rows.clone()), &[self])
+    }
+
+    /// A stack `[E, outputs, inputs]` of matrices that are packed alike, for MLX.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn stack_of(matrices: &[&Self]) -> Result<Self> {
+        match matrices {
+            [first, ..] => first.each_array(|arrays| Ok(ops::stack(arrays, 0)?), matrices),
+            [] => Ok(Self::missing()),
+        }
+    }
+
+    /// The same kind of matrix, of arrays that are made of those of `sources`, and evaluated: they must
+    /// not keep what they are made of.
+    fn each_array(
+        &self,
+        make: impl Fn(&[&Array]) -> Result<Array>,
+        sources: &[&Self],
+    ) -> Result<Self> {
+        let made = |get: fn(&Self) -> Option<&Array>| -> Result<Option<Array>> {
+            let arrays: Option<Vec<&Array>> = sources.iter().map(|source| get(source)).collect();
+            let Some(arrays) = arrays else {
+                return Ok(None);
+            };
+            let array = make(&arrays)?.contiguous()?;
+            eval([&array])?;
+            Ok(Some(array))
+        };
+        let weight = made(|source| match source {
+            Self::Dense(weight) | Self::Packed { weight, .. } => Some(weight),
+            Self::Host(_) => None,
+        })?;
+        let scales = made(|source| match source {
+            Self::Packed { scales, .. } => Some(scales),
+            _ => None,
+        })?;
+        let biases = made(|source| match source {
+            Self::Packed { biases, .. } => biases.as_ref(),
+            _ => None,
+        })?;
+        match (self, weight, scales) {
+            (Self::Dense(_), Some(weight), _) => Ok(Self::Dense(weight)),
+            (Self::Packed { packing, .. }, Some(weight), Some(scales)) => Ok(Self::Packed {
+                weight,
+                scales,
+                biases,
+                packing: *packing,
+            }),
+            _ => Err(misplaced()),
+        }
+    }
+
+    /// A stack of matrices as MLX's gathered products take it.
+    pub(super) fn stacked(&self) -> Result<Stacked<'_>> {
+        match self {
+            Self::Dense(weight) => Ok(Stacked::Dense(weight)),
+            Self::Packed {
+                weight,
+                scales,
+                biases,
+                packing,
+            } => Ok(Stacked::Packed {
+                weight,
+                scales,
+                biases: biases.as_ref(),
+                packing: *packing,
+            }),
+            Self::Host(_) => Err(misplaced()),
+        }
     }
 
     /// `x Wᵀ`: `[T, inputs]` to `[T, outputs]`, by MLX.
@@ -70,6 +161,26 @@ impl Linear {
             Some(bias) => Ok(product.add(bias.array())?),
             None => Ok(product),
         }
+    }
+
+    /// `[T, inputs]` to `[T, outputs]`.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let Some(layer) = self.host() else {
+            return Ok(Tensor::Device(self.forward(x.device()?)?));
+        };
+        let x = x.host()?;
+        let mut out = layer.outputs(x.count());
+        let products = vec![layer.product(Then::Store, &mut out)];
+        multiply(
+            pool::shared(),
+            &x.numbers,
+            layer.matrix.arithmetic,
+            products,
+        );
+        Ok(Tensor::Host(out))
     }
 
     /// `to + self(x)`: the end of a residual branch. `to` is `[T, outputs]`.
@@ -122,12 +233,17 @@ pub fn project<const N: usize>(
             let hosts = layers.iter().filter_map(|layer| layer.host());
             let mut outputs: Vec<Rows> =
                 hosts.clone().map(|host| host.outputs(x.count())).collect();
-            let products = hosts.clone().zip(&mut outputs);
-            let products = products.map(|(host, out)| host.product(Then::Store, out));
-            let products = products.collect();
-            if let Some(first) = layers.iter().find_map(|layer| layer.host()) {
-                let arithmetic = first.matrix.arithmetic;
-                multiply(pool::shared(), &normed.numbers, arithmetic, products);
+            let products = hosts.clone().zip(&mut outputs).map(|(host, out)| {
+                let arithmetic = host.matrix.arithmetic;
+                (arithmetic, host.product(Then::Store, out))
+            });
+            let (int8, exact): (Vec<_>, Vec<_>) =
+                products.partition(|(arithmetic, _)| *arithmetic == Arithmetic::Int8);
+            for (arithmetic, products) in [(Arithmetic::Int8, int8), (Arithmetic::Float32, exact)] {
+                let products: Vec<_> = products.into_iter().map(|(_, product)| product).collect();
+                if !products.is_empty() {
+                    multiply(pool::shared(), &normed.numbers, arithmetic, products);
+                }
             }
             outputs.into_iter().map(Tensor::Host).collect()
         }

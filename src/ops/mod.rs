@@ -5,7 +5,10 @@
 
 pub mod attention;
 pub mod batch;
+pub mod delta;
 pub mod embedding;
+pub mod experts;
+pub mod heads;
 pub mod host;
 pub mod linear;
 pub mod mlp;

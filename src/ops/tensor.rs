@@ -1,7 +1,7 @@
 //! What passes from op to op: rows of activations, where whoever computes wants them.
 
 use crate::error::{Error, Result};
-use crate::mlx::{self, Array};
+use crate::mlx::{self, Array, ops};
 
 /// Rows of activations `[T, width]`.
 #[derive(Debug, Clone)]
@@ -28,6 +28,13 @@ impl Rows {
             width,
             numbers: vec![0.0; count * width],
         }
+    }
+
+    fn map(mut self, change: impl Fn(f32) -> f32) -> Self {
+        for number in &mut self.numbers {
+            *number = change(*number);
+        }
+        self
     }
 
     /// T.
@@ -71,6 +78,55 @@ impl Tensor {
         match self {
             Self::Device(array) => mlx::to_vec(&array),
             Self::Host(rows) => Ok(rows.numbers),
+        }
+    }
+
+    /// Times a number.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn times(self, factor: f32) -> Result<Self> {
+        match self {
+            Self::Device(array) => {
+                let factor = Array::from_f32(factor).as_dtype(array.dtype())?;
+                Ok(Self::Device(array.multiply(factor)?))
+            }
+            Self::Host(rows) => Ok(Self::Host(rows.map(|number| number * factor))),
+        }
+    }
+
+    /// Times the sigmoids of as many numbers.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn gated_by(self, gates: &Self) -> Result<Self> {
+        match (self, gates) {
+            (Self::Device(x), Self::Device(gates)) => {
+                Ok(Self::Device(x.multiply(ops::sigmoid(gates)?)?))
+            }
+            (Self::Host(mut rows), Self::Host(gates)) => {
+                for (number, gate) in rows.numbers.iter_mut().zip(&gates.numbers) {
+                    *number /= 1.0 + (-gate).exp();
+                }
+                Ok(Self::Host(rows))
+            }
+            _ => Err(misplaced()),
+        }
+    }
+
+    /// `cap · tanh(x / cap)`.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn capped(self, cap: f32) -> Result<Self> {
+        match self {
+            Self::Device(array) => {
+                let cap = Array::from_f32(cap).as_dtype(array.dtype())?;
+                Ok(Self::Device(
+                    ops::tanh(array.divide(&cap)?)?.multiply(&cap)?,
+                ))
+            }
+            Self::Host(rows) => Ok(Self::Host(rows.map(|number| cap * (number / cap).tanh()))),
         }
     }
 

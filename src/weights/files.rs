@@ -50,6 +50,11 @@ impl Files {
         Ok(opened)
     }
 
+    /// The shape of a tensor.
+    pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|stored| stored.shape.as_slice())
+    }
+
     /// The folder, for messages.
     pub(super) fn label(&self) -> &Path {
         self.model.label()

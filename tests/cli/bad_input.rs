@@ -51,10 +51,9 @@ fn an_unknown_architecture_lists_what_is_known() {
         &["a"],
     );
     ended.refused(7, "unknown architecture `Mamba`");
-    assert!(
-        ended.stderr.contains("LlamaForCausalLM, Qwen3ForCausalLM"),
-        "{ended:?}"
-    );
+    for name in ["LlamaForCausalLM", "Qwen3NextForCausalLM"] {
+        assert!(ended.stderr.contains(name), "{ended:?}");
+    }
 }
 
 #[test]
@@ -82,7 +81,13 @@ fn sizes_that_are_no_sizes_are_refused() {
     refused_config("hidden_act", json!("relu"), 7, "`hidden_act` is \"relu\"");
     refused_config("rope_theta", json!(0), 7, "`rope_theta` is 0");
     refused_config("rope_theta", json!(1e39), 7, "`rope_theta` is 1e+39");
-    refused_config("rope_scaling", json!({"type": "yarn"}), 7, "`yarn`");
+    refused_config("rope_scaling", json!({"type": "dynamic"}), 7, "`dynamic`");
+    refused_config(
+        "rope_scaling",
+        json!({"type": "yarn"}),
+        7,
+        "scaling.factor` is missing",
+    );
 }
 
 #[test]
@@ -91,7 +96,7 @@ fn sizes_that_the_tensors_have_not_are_refused() {
     refused_config("hidden_size", json!(2_000_000_000), 7, shape);
     refused_config("vocab_size", json!(VOCABULARY + 1), 7, shape);
     refused_config("vocab_size", json!(VOCABULARY - 1), 7, shape);
-    refused_config("head_dim", json!(8), 7, "self_attn.q_proj.weight has shape");
+    refused_config("head_dim", json!(8), 7, "self_attn.q_norm.weight has shape");
     refused_config("num_attention_heads", json!(2_000_000_000), 7, "q_proj");
     refused_config(
         "tie_word_embeddings",

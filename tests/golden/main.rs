@@ -3,13 +3,14 @@
 //! `greedy` [2, n] (what the reference goes on with after each row of `input_ids`).
 //!
 //! `MLXR_TEST_DEVICE=gpu` runs on the GPU; an NVIDIA GPU rounds float32 products to TF32 unless
-//! `MLX_ENABLE_TF32=0` is set. Architectures that are not known yet are named and left out.
+//! `MLX_ENABLE_TF32=0` is set. `MLXR_TEST_DEVICE=graphs` runs what GPUs run on the CPU. Architectures that are not known yet are named and left out.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
     reason = "a test: it says what it skips, and is told where the checkpoints are"
 )]
 
+mod changed;
 mod int8;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -211,8 +212,9 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
         })
 }
 
-fn on_gpu() -> bool {
-    std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu")
+/// Whether `MLXR_TEST_DEVICE` says so.
+fn on(device: &str) -> bool {
+    std::env::var("MLXR_TEST_DEVICE").is_ok_and(|chosen| chosen == device)
 }
 
 /// Runs a check over every checkpoint whose architecture is known.
@@ -228,12 +230,15 @@ fn for_each(check: impl Fn(&Golden)) {
         ));
         return;
     };
-    let device = if on_gpu() {
+    let device = if on("gpu") {
         DeviceChoice::Gpu
     } else {
         DeviceChoice::Cpu
     };
     mlxr::mlx::open(device, None).unwrap();
+    if on("graphs") {
+        mlxr::mlx::compute_by_graphs();
+    }
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     folders.retain(|folder| folder.join("golden.safetensors").exists());
     folders.sort();

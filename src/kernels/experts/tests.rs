@@ -24,6 +24,7 @@ struct Case {
     tokens: usize,
     taken: usize,
     seed: usize,
+    biased: bool,
     /// A token with a NaN.
     broken: Option<usize>,
 }
@@ -31,12 +32,16 @@ struct Case {
 fn cases() -> impl Strategy<Value = Case> {
     let formats = || prop::sample::select(formats());
     let arithmetic = prop_oneof![Just(Arithmetic::Int8), Just(Arithmetic::Float32)];
-    let activation = prop_oneof![Just(Activation::Silu), Just(Activation::GeluTanh)];
+    let activation = prop::sample::select(vec![
+        Activation::Silu,
+        Activation::GeluTanh,
+        Activation::Clamped(0.5),
+    ]);
     let sizes = (1_usize..3, 1_usize..3, 1_usize..7, 0_usize..9, 1_usize..4);
     let broken = prop::option::weighted(0.2, 0_usize..9);
-    let options = (arithmetic, activation, 0..1000_usize, broken);
+    let options = (arithmetic, activation, 0..1000_usize, any::<bool>(), broken);
     (formats(), formats(), sizes, options).prop_map(
-        |(up, down, sizes, (arithmetic, activation, seed, broken))| Case {
+        |(up, down, sizes, (arithmetic, activation, seed, biased, broken))| Case {
             formats: [up, down],
             arithmetic,
             activation,
@@ -46,6 +51,7 @@ fn cases() -> impl Strategy<Value = Case> {
             tokens: sizes.3,
             taken: sizes.4,
             seed,
+            biased,
             broken,
         },
     )
@@ -69,20 +75,23 @@ fn stacked(case: &Case) -> Vec<Expert> {
             gate: gates.part(i * inner..(i + 1) * inner).unwrap(),
             up: ups.part(i * inner..(i + 1) * inner).unwrap(),
             down: downs.part(i * hidden..(i + 1) * hidden).unwrap(),
+            biases: case
+                .biased
+                .then(|| [inner, inner, hidden].map(|width| floats(width, seed + 50 + i))),
         })
         .collect()
 }
 
 /// One expert over one token.
 fn reference(case: &Case, expert: &Expert, x: &[f32]) -> Vec<Right> {
-    let gates = product(&expert.gate, x, case.arithmetic, None);
-    let ups = product(&expert.up, x, case.arithmetic, None);
+    let gates = product(&expert.gate, x, case.arithmetic, expert.bias(0));
+    let ups = product(&expert.up, x, case.arithmetic, expert.bias(1));
     let pairs = gates.into_iter().zip(ups);
     let inner: Vec<Right> = pairs
         .map(|(gate, up)| gated(case.activation, gate, up))
         .collect();
     let rounded: Vec<f32> = inner.iter().map(|inner| inner.value as f32).collect();
-    let mut out = product(&expert.down, &rounded, case.arithmetic, None);
+    let mut out = product(&expert.down, &rounded, case.arithmetic, expert.bias(2));
     // What is off already, and two numbers that are rounded to the other neighbour for it.
     let off: f64 = inner.iter().map(|inner| inner.off).sum();
     let largest = rounded
@@ -193,6 +202,7 @@ fn plain(tokens: usize, experts: usize, taken: usize) -> Case {
         tokens,
         taken,
         seed: 3,
+        biased: false,
         broken: None,
     }
 }
@@ -212,7 +222,7 @@ fn one_token_is_the_sum_of_products_of_its_own() {
     let [pool, threads] = for_tests();
     let mut right = vec![0.0; case.hidden];
     for (id, weight) in ids.into_iter().zip(weights) {
-        let Expert { gate, up, down } = &experts[id as usize];
+        let Expert { gate, up, down, .. } = &experts[id as usize];
         let one = |matrix, then, x: &[f32], rows| {
             let mut out = vec![0.0; rows];
             let product = Product {

@@ -1,7 +1,7 @@
 //! What products are compared with: plain loops in float64 over the same weights, with activations
 //! rounded alike.
 
-use super::super::gate::Activation;
+use super::super::gate::{Activation, CLAMPED_SLOPE};
 use super::super::matrix::Matrix;
 use super::{Arithmetic, is_integer};
 
@@ -73,21 +73,27 @@ pub(in super::super) fn product(
     out
 }
 
-fn activated(activation: Activation, x: f64) -> f64 {
-    match activation {
-        Activation::Silu => x / (1.0 + (-x).exp()),
+pub(in super::super) fn gated(activation: Activation, gate: Right, up: Right) -> Right {
+    let x = gate.value;
+    let (value, up) = match activation {
+        Activation::Silu => (x / (1.0 + (-x).exp()), up),
         Activation::GeluTanh => {
             let z = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
-            x / (1.0 + (-2.0 * z).exp())
+            (x / (1.0 + (-2.0 * z).exp()), up)
         }
-    }
-}
-
-pub(in super::super) fn gated(activation: Activation, gate: Right, up: Right) -> Right {
-    let value = activated(activation, gate.value);
+        Activation::Clamped(limit) => {
+            let limit = f64::from(limit);
+            // A comparison keeps what is not a number.
+            let x = if x > limit { limit } else { x };
+            let value = up.value.clamp(-limit, limit) + 1.0;
+            let off = up.off + f64::from(f32::EPSILON);
+            let activated = x / (1.0 + (-f64::from(CLAMPED_SLOPE) * x).exp());
+            (activated, Right { value, off })
+        }
+    };
     Right {
         value: value * up.value,
-        // The slope of both activations is below 1.2.
+        // The slope of all activations is below 1.2.
         off: 1.2 * gate.off * (up.value.abs() + up.off)
             + value.abs() * (up.off + 4.0 * f64::from(f32::EPSILON) * up.value.abs()),
     }

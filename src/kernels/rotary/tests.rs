@@ -20,6 +20,8 @@ struct Case {
     value_width: usize,
     pairs: usize,
     scale: f32,
+    stretch: f32,
+    interleaved: bool,
     norms: bool,
     number: CacheNumber,
     segments: Vec<(usize, usize, usize, usize)>,
@@ -43,18 +45,24 @@ fn cases() -> impl Strategy<Value = Case> {
         .prop_flat_map(|(width, value_width)| (Just(width), Just(value_width), 0..=width / 2));
     let number = numbers();
     let segments = prop::collection::vec(segment, 0..4);
-    let rest = (prop_oneof![Just(1.0_f32), Just(0.125)], any::<bool>());
+    let or_one = |other: f32| prop_oneof![Just(1.0_f32), Just(other)];
+    let rest = (or_one(0.125), or_one(1.25), any::<bool>(), any::<bool>());
     (1_usize..5, 1_usize..3, widths, rest, number, segments).prop_map(
-        |(heads, kv_heads, (width, value_width, pairs), (scale, norms), number, segments)| Case {
-            heads,
-            kv_heads,
-            width,
-            value_width,
-            pairs,
-            scale,
-            norms,
-            number,
-            segments,
+        |(heads, kv_heads, (width, value_width, pairs), rest, number, segments)| {
+            let (scale, stretch, interleaved, norms) = rest;
+            Case {
+                heads,
+                kv_heads,
+                width,
+                value_width,
+                pairs,
+                scale,
+                stretch,
+                interleaved,
+                norms,
+                number,
+                segments,
+            }
         },
     )
 }
@@ -75,12 +83,18 @@ fn turned(head: &[f32], norm: Option<&[f32]>, rotary: &Rotary<'_>, position: usi
             *x = *x / root * f64::from(weight);
         }
     }
-    let half = rotary.periods.len();
-    for (i, &period) in rotary.periods.iter().enumerate() {
-        let angle = position as f64 * f64::from(rotary.scale) / f64::from(period);
-        let (a, b) = (out[i], out[i + half]);
-        out[i] = a * angle.cos() - b * angle.sin();
-        out[i + half] = a * angle.sin() + b * angle.cos();
+    let turns = rotary.turns;
+    let half = turns.periods.len();
+    for (i, &period) in turns.periods.iter().enumerate() {
+        let angle = position as f64 * f64::from(turns.scale) / f64::from(period);
+        let (i, j) = if turns.interleaved {
+            (2 * i, 2 * i + 1)
+        } else {
+            (i, i + half)
+        };
+        let (a, b) = (out[i], out[j]);
+        out[i] = f64::from(turns.stretch) * (a * angle.cos() - b * angle.sin());
+        out[j] = f64::from(turns.stretch) * (a * angle.sin() + b * angle.cos());
     }
     out
 }
@@ -162,8 +176,12 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
         kv_heads: case.kv_heads,
         width: case.width,
         value_width: case.value_width,
-        periods: &periods,
-        scale: case.scale,
+        turns: Turns {
+            periods: &periods,
+            scale: case.scale,
+            stretch: case.stretch,
+            interleaved: case.interleaved,
+        },
         query_norm: case.norms.then_some(&query_norm),
         key_norm: case.norms.then_some(&key_norm),
         epsilon: 1e-6,
@@ -278,6 +296,8 @@ fn many_rows_are_spread_over_threads() {
         value_width: 64,
         pairs: 32,
         scale: 1.0,
+        stretch: 1.0,
+        interleaved: false,
         norms: true,
         number: CacheNumber::F16,
         segments: vec![(70, 3, 3, 80), (1, 999_999, 4, 5), (30, 0, 0, 30)],

@@ -1,0 +1,103 @@
+//! The layer that most architectures have: attention and a feed-forward layer, each after a norm and added
+//! to what goes in.
+
+use super::decoder::{Block, DecoderConfig};
+use crate::cache::SequenceCache;
+use crate::error::Result;
+use crate::models::Loader;
+use crate::ops::batch::Batch;
+use crate::ops::mlp::GatedMlp;
+use crate::ops::norm::RmsNorm;
+use crate::ops::tensor::Tensor;
+
+/// What lets a token see those before it.
+pub(in crate::models) trait Mixer {
+    /// `x + self(norm(x))`, `[T, hidden]` to the same. Layer `layer` of each segment's cache grows by the
+    /// segment's tokens.
+    fn add_to(
+        &self,
+        norm: &RmsNorm,
+        x: &Tensor,
+        batch: &Batch,
+        caches: &mut [&mut SequenceCache],
+        layer: usize,
+    ) -> Result<Tensor>;
+}
+
+/// What follows it in a layer.
+pub(in crate::models) trait FeedForward {
+    /// `x + self(norm(x))`, `[T, hidden]` to the same.
+    fn add_to(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor>;
+}
+
+impl FeedForward for GatedMlp {
+    fn add_to(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
+        self.add_to(norm, x)
+    }
+}
+
+/// Of layers that differ.
+impl FeedForward for Box<dyn FeedForward> {
+    fn add_to(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
+        self.as_ref().add_to(norm, x)
+    }
+}
+
+/// Of layers that differ.
+impl Mixer for Box<dyn Mixer> {
+    fn add_to(
+        &self,
+        norm: &RmsNorm,
+        x: &Tensor,
+        batch: &Batch,
+        caches: &mut [&mut SequenceCache],
+        layer: usize,
+    ) -> Result<Tensor> {
+        self.as_ref().add_to(norm, x, batch, caches, layer)
+    }
+}
+
+/// `x + mixer(norm(x))`, then the same with a feed-forward layer.
+pub(in crate::models) struct PreNorm<M, F> {
+    mixer: M,
+    feed_forward: F,
+    mixer_norm: RmsNorm,
+    feed_forward_norm: RmsNorm,
+}
+
+impl<M: Mixer, F: FeedForward> PreNorm<M, F> {
+    /// Loads the norms `prefix.input_layernorm` and `prefix.post_attention_layernorm`.
+    pub(in crate::models) fn load(
+        loader: &Loader<'_>,
+        prefix: &str,
+        decoder: &DecoderConfig,
+        mixer: M,
+        feed_forward: F,
+    ) -> Result<Self> {
+        let norm = |name: &str| {
+            let (epsilon, shift) = (decoder.epsilon, decoder.norm_shift);
+            loader.shifted_norm(&format!("{prefix}.{name}"), decoder.hidden, epsilon, shift)
+        };
+        Ok(Self {
+            mixer,
+            feed_forward,
+            mixer_norm: norm("input_layernorm")?,
+            feed_forward_norm: norm("post_attention_layernorm")?,
+        })
+    }
+}
+
+impl<M: Mixer, F: FeedForward> Block for PreNorm<M, F> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        batch: &Batch,
+        caches: &mut [&mut SequenceCache],
+        layer: usize,
+    ) -> Result<Tensor> {
+        let x = self
+            .mixer
+            .add_to(&self.mixer_norm, x, batch, caches, layer)?;
+        self.feed_forward.add_to(&self.feed_forward_norm, &x)
+    }
+}

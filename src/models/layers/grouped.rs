@@ -1,0 +1,264 @@
+//! Attention whose query heads share the heads of keys and values: what most architectures have.
+
+use super::block::Mixer;
+use super::decoder::DecoderConfig;
+use crate::cache::{SequenceCache, attend};
+use crate::config::Config;
+use crate::error::Result;
+use crate::models::Loader;
+use crate::ops::attention::Attention;
+use crate::ops::batch::Batch;
+use crate::ops::heads::split;
+use crate::ops::linear::{Linear, project};
+use crate::ops::norm::RmsNorm;
+use crate::ops::rope::Rope;
+use crate::ops::tensor::Tensor;
+
+/// Heads and their widths.
+pub(in crate::models) struct GroupedConfig {
+    pub(in crate::models) heads: usize,
+    pub(in crate::models) kv_heads: usize,
+    pub(in crate::models) width: usize,
+}
+
+impl GroupedConfig {
+    /// Reads the fields that all architectures have; `width` is that of heads where they say nothing,
+    /// by default the hidden states' share of each.
+    pub(in crate::models) fn read(
+        config: &Config,
+        hidden: usize,
+        width: Option<usize>,
+    ) -> Result<Self> {
+        let heads = config.size("num_attention_heads")?;
+        let kv_heads = config.optional_size("num_key_value_heads")?;
+        let width = config.head_width(width.unwrap_or(hidden / heads))?;
+        Self::new(config, heads, kv_heads.unwrap_or(heads), width)
+    }
+
+    /// Checks that the heads can be grouped.
+    pub(in crate::models) fn new(
+        config: &Config,
+        heads: usize,
+        kv_heads: usize,
+        width: usize,
+    ) -> Result<Self> {
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(config.problem(format!(
+                "`num_key_value_heads` {kv_heads} does not divide {heads} heads"
+            )));
+        }
+        Ok(Self {
+            heads,
+            kv_heads,
+            width,
+        })
+    }
+
+    /// Heads that see everything, without norms; turned by `rope`.
+    pub(in crate::models) fn attention(&self, loader: &Loader<'_>, rope: Rope) -> Attention {
+        let heads = [self.heads, self.kv_heads];
+        Attention::new(heads, self.width, rope, loader.host_cache())
+    }
+
+    /// The same, with the norms `prefix.q_norm` and `prefix.k_norm` of each query and key head.
+    pub(in crate::models) fn normed_attention(
+        &self,
+        loader: &Loader<'_>,
+        prefix: &str,
+        rope: Rope,
+        decoder: &DecoderConfig,
+    ) -> Result<Attention> {
+        let norm = |name: &str| {
+            let (epsilon, shift) = (decoder.epsilon, decoder.norm_shift);
+            loader.shifted_norm(&format!("{prefix}.{name}"), self.width, epsilon, shift)
+        };
+        Ok(Attention {
+            query_norm: Some(norm("q_norm")?),
+            key_norm: Some(norm("k_norm")?),
+            ..self.attention(loader, rope)
+        })
+    }
+}
+
+/// Which projections have biases.
+#[derive(Clone, Copy)]
+pub(in crate::models) struct Biases {
+    /// Those of queries, keys and values.
+    pub(in crate::models) inputs: bool,
+    pub(in crate::models) output: bool,
+}
+
+impl Biases {
+    /// On all or none.
+    pub(in crate::models) fn all(are_there: bool) -> Self {
+        Self {
+            inputs: are_there,
+            output: are_there,
+        }
+    }
+}
+
+/// Which layers look back on a window only.
+pub(in crate::models) struct Windows {
+    window: Option<usize>,
+    sliding: Vec<bool>,
+}
+
+impl Windows {
+    /// As `layer_types` says, or `default` for a layer where there are none; the window is
+    /// `sliding_window`, and if there is none no layer has one.
+    pub(in crate::models) fn read(
+        config: &Config,
+        layers: usize,
+        default: impl Fn(usize) -> bool,
+    ) -> Result<Self> {
+        let sliding = match config.names("layer_types")? {
+            Some(types) if types.len() == layers => types
+                .into_iter()
+                .map(|name| match name {
+                    "sliding_attention" => Ok(true),
+                    "full_attention" => Ok(false),
+                    other => Err(config.problem(format!(
+                        "`layer_types` names `{other}`, which is not supported"
+                    ))),
+                })
+                .collect::<Result<_>>()?,
+            Some(types) => {
+                return Err(config.problem(format!(
+                    "`layer_types` has {} entries for {layers} layers",
+                    types.len()
+                )));
+            }
+            None => (0..layers).map(default).collect(),
+        };
+        Ok(Self {
+            window: config.optional_size("sliding_window")?,
+            sliding,
+        })
+    }
+
+    /// Qwen's: only where `use_sliding_window` says so, from layer `max_window_layers` on.
+    pub(in crate::models) fn of_qwen(config: &Config, layers: usize) -> Result<Self> {
+        if !config.flag_or("use_sliding_window", false)? {
+            return Ok(Self {
+                window: None,
+                sliding: Vec::new(),
+            });
+        }
+        let first = config.optional_size("max_window_layers")?.unwrap_or(0);
+        Self::read(config, layers, |layer| layer >= first)
+    }
+
+    /// How many positions a query of a layer sees, if not all.
+    pub(in crate::models) fn of(&self, layer: usize) -> Option<usize> {
+        self.window.filter(|_| self.is_sliding(layer))
+    }
+
+    /// Whether a layer is of the kind that looks back on a window.
+    pub(in crate::models) fn is_sliding(&self, layer: usize) -> bool {
+        self.sliding.get(layer).copied().unwrap_or(false)
+    }
+}
+
+/// Projections of one layer, and what is between them.
+pub(in crate::models) struct GroupedAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    attention: Attention,
+    /// Each head's queries are followed by what gates its output.
+    gated: bool,
+}
+
+impl GroupedAttention {
+    /// Loads `prefix.{q,k,v,o}_proj`.
+    pub(in crate::models) fn load(
+        loader: &Loader<'_>,
+        prefix: &str,
+        hidden: usize,
+        biases: Biases,
+        attention: Attention,
+    ) -> Result<Self> {
+        Self::of_queries(loader, prefix, hidden, biases, attention, false)
+    }
+
+    /// The same where `prefix.q_proj` makes queries and gates.
+    pub(in crate::models) fn gated(
+        loader: &Loader<'_>,
+        prefix: &str,
+        hidden: usize,
+        biases: Biases,
+        attention: Attention,
+    ) -> Result<Self> {
+        Self::of_queries(loader, prefix, hidden, biases, attention, true)
+    }
+
+    fn of_queries(
+        loader: &Loader<'_>,
+        prefix: &str,
+        hidden: usize,
+        biases: Biases,
+        attention: Attention,
+        gated: bool,
+    ) -> Result<Self> {
+        let input = |name: &str, heads: usize| {
+            let name = format!("{prefix}.{name}");
+            loader.linear(&name, hidden, heads * attention.width, biases.inputs)
+        };
+        let inner = attention.heads * attention.width;
+        Ok(Self {
+            query: input("q_proj", attention.heads * if gated { 2 } else { 1 })?,
+            key: input("k_proj", attention.kv_heads)?,
+            value: input("v_proj", attention.kv_heads)?,
+            output: loader.linear(&format!("{prefix}.o_proj"), inner, hidden, biases.output)?,
+            attention,
+            gated,
+        })
+    }
+
+    /// `attention(norm(x))`.
+    pub(in crate::models) fn forward(
+        &self,
+        norm: &RmsNorm,
+        x: &Tensor,
+        batch: &Batch,
+        caches: &mut [&mut SequenceCache],
+        layer: usize,
+    ) -> Result<Tensor> {
+        let attended = self.attended(norm, x, batch, caches, layer)?;
+        self.output.apply(&attended)
+    }
+
+    fn attended(
+        &self,
+        norm: &RmsNorm,
+        x: &Tensor,
+        batch: &Batch,
+        caches: &mut [&mut SequenceCache],
+        layer: usize,
+    ) -> Result<Tensor> {
+        let mut projected = project(norm, [&self.query, &self.key, &self.value], x)?;
+        if !self.gated {
+            return attend(&self.attention, batch, caches, layer, &projected);
+        }
+        let [queries, gates] = split(&projected[0], self.attention.heads, self.attention.width)?;
+        projected[0] = queries;
+        let attended = attend(&self.attention, batch, caches, layer, &projected)?;
+        attended.gated_by(&gates)
+    }
+}
+
+impl Mixer for GroupedAttention {
+    fn add_to(
+        &self,
+        norm: &RmsNorm,
+        x: &Tensor,
+        batch: &Batch,
+        caches: &mut [&mut SequenceCache],
+        layer: usize,
+    ) -> Result<Tensor> {
+        let attended = self.attended(norm, x, batch, caches, layer)?;
+        self.output.add_to(x, &attended)
+    }
+}

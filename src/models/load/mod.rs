@@ -1,0 +1,223 @@
+//! Parts of models from the tensors of a checkpoint: dense or packed, in the type to compute in.
+
+mod absorbed;
+mod interleaved;
+mod layers;
+mod matrices;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+pub(super) use interleaved::{BiasStack, Picked};
+pub(super) use matrices::packing_of;
+
+use crate::config::Quantization;
+use crate::error::Result;
+use crate::kernels::CacheNumber;
+use crate::mlx::{Dtype, computes_on_cpu, has_gpu_kernels};
+use crate::progress::{Progress, Unit};
+use crate::weights::Weights;
+
+/// The type that a model computes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// That of the checkpoint. For GPUs.
+    Stored,
+    /// float32, but packed weights times activations that are rounded to int8, and a cache in int8
+    /// beside packed weights, in half precision beside others: for the CPU.
+    Int8,
+    /// float32: for exact comparisons.
+    Float32,
+}
+
+/// Makes parts of a model; notes which tensors were used.
+pub struct Loader<'a> {
+    weights: &'a Weights,
+    quantization: Option<Quantization>,
+    precision: Precision,
+    /// The kernels of the CPU compute.
+    host: bool,
+    progress: &'a dyn Progress,
+    skipped: RefCell<Vec<String>>,
+    /// Prefixes of embeddings.
+    embeddings: RefCell<Vec<String>>,
+    /// There is a head beside the embedding.
+    has_head: Cell<bool>,
+    /// Bytes of experts that a token does not take.
+    spared: Cell<usize>,
+    parameters: Cell<usize>,
+    /// Whether the GPU's kernels of some layers work.
+    kernels: RefCell<BTreeMap<&'static str, bool>>,
+}
+
+/// The types that a checkpoint may hold numbers in.
+const FLOATS: &[Dtype] = &[Dtype::Float32, Dtype::Float16, Dtype::Bfloat16];
+
+/// Where the tensors of the text model may be, and its head: by itself, or beside a tower for images.
+const TEXT: [(&str, &str); 3] = [
+    ("model", "lm_head"),
+    ("language_model.model", "language_model.lm_head"),
+    ("model.language_model", "lm_head"),
+];
+
+/// Tensors of what sees and hears, which answers to text need not.
+const OTHER_SENSES: [&str; 7] = [
+    "model.visual.",
+    "model.vision_tower.",
+    "model.multi_modal_projector.",
+    "visual.",
+    "vision_tower.",
+    "vision_model.",
+    "multi_modal_projector.",
+];
+
+const LOADING: &str = "loading weights";
+
+impl<'a> Loader<'a> {
+    /// Over the tensors of `weights`, packed as `quantization` says.
+    pub fn new(
+        weights: &'a Weights,
+        quantization: Option<Quantization>,
+        precision: Precision,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        progress.start(LOADING, None, Unit::Items);
+        Self {
+            weights,
+            quantization,
+            precision,
+            host: computes_on_cpu(),
+            progress,
+            skipped: RefCell::default(),
+            embeddings: RefCell::default(),
+            has_head: Cell::default(),
+            spared: Cell::default(),
+            parameters: Cell::default(),
+            kernels: RefCell::default(),
+        }
+    }
+
+    /// Where the tensors of the text model are, and those of its head.
+    pub fn text_prefixes(&self) -> (&'static str, &'static str) {
+        let has = |prefix: &str| self.has(&format!("{prefix}.embed_tokens.weight"));
+        let found = TEXT.into_iter().find(|(prefix, _)| has(prefix));
+        let (prefix, head) = found.unwrap_or(TEXT[0]);
+        // The nested form comes with the head on either level.
+        if self.has(&format!("{head}.weight")) || !self.has("lm_head.weight") {
+            (prefix, head)
+        } else {
+            (prefix, "lm_head")
+        }
+    }
+
+    /// Whether the checkpoint has this tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.has(name)
+    }
+
+    /// Whether a kernel of the GPU computes such layers: `probe` runs it, once. One that does not work is told
+    /// of, and graphs compute.
+    pub fn has_kernel(&self, layers: &'static str, probe: impl FnOnce() -> Result<()>) -> bool {
+        if let Some(&works) = self.kernels.borrow().get(layers) {
+            return works;
+        }
+        let works = has_gpu_kernels()
+            && match probe() {
+                Ok(()) => true,
+                Err(error) => {
+                    self.progress.notice(&format!(
+                        "the kernel of {layers} does not work here ({error}), slower operations take its place"
+                    ));
+                    false
+                }
+            };
+        self.kernels.borrow_mut().insert(layers, works);
+        works
+    }
+
+    /// The shape of a tensor, if the checkpoint has it and it is not made up.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.weights.shape(name)
+    }
+
+    /// Excuses tensors whose names begin so: the architecture does not use them.
+    pub fn skip(&self, prefix: &str) {
+        self.skipped.borrow_mut().push(prefix.to_owned());
+    }
+
+    /// Whether every tensor of the checkpoint found its place, and every place its tensor.
+    ///
+    /// # Errors
+    /// [`crate::Error::TensorNames`].
+    pub fn finish(&self) -> Result<()> {
+        self.progress.finish(LOADING);
+        let skipped = self.skipped.borrow();
+        self.weights.finish(|name| {
+            // Old checkpoints carry the rotary frequencies, which follow from the configuration.
+            name.ends_with(".rotary_emb.inv_freq")
+                || OTHER_SENSES.iter().any(|prefix| name.starts_with(prefix))
+                || skipped
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix.as_str()))
+        })
+    }
+
+    /// Numbers in all tensors that were asked for, however they are packed.
+    pub fn parameters(&self) -> usize {
+        self.parameters.get()
+    }
+
+    /// Bytes of all tensors that were asked for, without embeddings where there is a head beside, and
+    /// without experts that a token does not take.
+    pub fn read_bytes(&self) -> usize {
+        let embeddings = self.embeddings.borrow();
+        let all = self.weights.taken_bytes(|name| {
+            let embeds = |prefix: &String| name.starts_with(prefix.as_str());
+            !(self.has_head.get() && embeddings.iter().any(embeds))
+        });
+        all - self.spared.get()
+    }
+
+    /// Notes that a token takes `taken` of `count` parts of tensors with this prefix.
+    pub fn spare(&self, prefix: &str, taken: usize, count: usize) {
+        let bytes = self.weights.taken_bytes(|name| name.starts_with(prefix));
+        let spared = bytes / count * count.saturating_sub(taken);
+        self.spared.set(self.spared.get() + spared);
+    }
+
+    /// How matrices are packed, or the type of dense ones.
+    pub fn quantization(&self) -> String {
+        if let Some(quantization) = &self.quantization {
+            return quantization.default_packing().to_string();
+        }
+        let embeddings = self.embeddings.borrow();
+        let name = embeddings.first().map(|prefix| format!("{prefix}weight"));
+        match name.and_then(|name| self.weights.taken_type(&name)) {
+            Some(Dtype::Bfloat16) => "bf16",
+            Some(Dtype::Float16) => "f16",
+            _ => "f32",
+        }
+        .to_owned()
+    }
+
+    fn count(&self, parameters: usize) {
+        self.parameters.set(self.parameters.get() + parameters);
+    }
+
+    /// How layers that the kernels compute keep keys and values; `None` where MLX computes.
+    pub fn host_cache(&self) -> Option<CacheNumber> {
+        self.host.then_some(match self.precision {
+            Precision::Float32 => CacheNumber::F32,
+            Precision::Int8 if self.quantization.is_some() => CacheNumber::I8,
+            Precision::Int8 | Precision::Stored => CacheNumber::F16,
+        })
+    }
+}
+
+impl std::fmt::Debug for Loader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loader")
+            .field("precision", &self.precision)
+            .finish_non_exhaustive()
+    }
+}
