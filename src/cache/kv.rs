@@ -24,8 +24,8 @@ pub struct KvCache {
 enum Buffers {
     #[default]
     Empty,
-    /// `[1, Hkv, capacity, D]` each.
-    Device(Array, Array),
+    /// `[1, Hkv, capacity, D]` each; no values where they are in the keys.
+    Device(Array, Option<Array>),
     Host(HostCache),
 }
 
@@ -50,8 +50,8 @@ impl KvCache {
     /// The arrays that hold the state on a device.
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {
         let arrays = match &self.buffers {
-            Buffers::Device(keys, values) => Some([keys, values]),
-            Buffers::Empty | Buffers::Host(_) => None,
+            Buffers::Device(keys, values) => [Some(keys), values.as_ref()],
+            Buffers::Empty | Buffers::Host(_) => [None, None],
         };
         arrays.into_iter().flatten()
     }
@@ -65,7 +65,8 @@ impl KvCache {
         self.arrays().map(per_position).sum()
     }
 
-    /// Appends `[L, Hkv, D]` each; gives the keys and values that the new rows see, `[1, Hkv, S, D]`.
+    /// Appends `[L, Hkv, D]` each; gives the keys and values that the new rows see, `[1, Hkv, S, D]`. There
+    /// are no values where they are in the keys.
     ///
     /// # Errors
     /// What MLX says.
@@ -73,13 +74,13 @@ impl KvCache {
         &mut self,
         window: Option<usize>,
         keys: &Array,
-        values: &Array,
-    ) -> Result<(Array, Array)> {
+        values: Option<&Array>,
+    ) -> Result<(Array, Option<Array>)> {
         self.window = window;
         let end = self.length + keys.shape()[0];
         let seen = self.first_seen();
         let (old_keys, old_values) = match std::mem::take(&mut self.buffers) {
-            Buffers::Device(keys, values) => (Some(keys), Some(values)),
+            Buffers::Device(keys, values) => (Some(keys), values),
             Buffers::Empty | Buffers::Host(_) => (None, None),
         };
         // Both are full at the same time.
@@ -90,10 +91,17 @@ impl KvCache {
             seen
         };
         let keys = self.write(old_keys, keys, start)?;
-        let values = self.write(old_values, values, start)?;
+        let values = match values {
+            Some(values) => Some(self.write(old_values, values, start)?),
+            None => None,
+        };
         (self.length, self.start) = (end, start);
         let seen = seen - start..end - start;
-        let views = (slice(&keys, 2, seen.clone())?, slice(&values, 2, seen)?);
+        let seen_values = match &values {
+            Some(values) => Some(slice(values, 2, seen.clone())?),
+            None => None,
+        };
+        let views = (slice(&keys, 2, seen)?, seen_values);
         self.buffers = Buffers::Device(keys, values);
         Ok(views)
     }

@@ -109,8 +109,13 @@ pub fn attend(
         let rows = segment.row as i32..(segment.row + segment.length) as i32;
         let part = |array: &Array| slice(array, 0, rows.clone());
         let cache = &mut caches[segment.sequence].layers[layer].keys;
-        let (keys, values) = cache.append(attention.window, &part(&keys)?, &part(&values)?)?;
-        outputs.push(attention.causal(&part(&queries)?, &keys, &values)?);
+        let values = if attention.values_in_keys {
+            None
+        } else {
+            Some(part(&values)?)
+        };
+        let (keys, values) = cache.append(attention.window, &part(&keys)?, values.as_ref())?;
+        outputs.push(attention.causal(&part(&queries)?, &keys, values.as_ref())?);
     }
     end_to_end(&outputs)
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::kernels::attention::{Attention as HostAttention, AttentionSegment, attend};
 use crate::kernels::rotary::{Heads, Rotary, RotarySegment, rotate};
 use crate::kernels::{CacheNumber, pool};
-use crate::mlx::{Array, fast, ops};
+use crate::mlx::{Array, fast, ops, slice};
 
 /// Positions by which caches grow, on every device (reference: 256).
 pub const STEP: usize = 256;
@@ -27,6 +27,8 @@ pub struct Attention {
     pub width: usize,
     /// Width of a value head, Dv.
     pub value_width: usize,
+    /// Values are the last Dv numbers of their keys. The kernels of the CPU store them a second time.
+    pub values_in_keys: bool,
     /// What scores are multiplied by.
     pub scale: f32,
     /// Turns queries and keys by their positions.
@@ -124,6 +126,7 @@ impl Attention {
             kv_heads,
             width,
             value_width: width,
+            values_in_keys: false,
             scale: (width as f32).powf(-0.5),
             rope,
             query_norm: None,
@@ -162,12 +165,13 @@ impl Attention {
 
     /// Attends from the last rows of a sequence to what they see of it, by MLX.
     ///
-    /// `queries` `[L, H, D]`; `keys` and `values` `[1, Hkv, S, D]` with S ≥ L, the last L of them
-    /// being the queries' own, the first not outside of every window. Gives `[L, H·D]`.
+    /// `queries` `[L, H, D]`; `keys` `[1, Hkv, S, D]` and `values` `[1, Hkv, S, Dv]` (none where they are in
+    /// the keys) with S ≥ L, the last L of them being the queries' own, the first not outside of every
+    /// window. Gives `[L, H·Dv]`.
     ///
     /// # Errors
     /// What MLX says.
-    pub fn causal(&self, queries: &Array, keys: &Array, values: &Array) -> Result<Array> {
+    pub fn causal(&self, queries: &Array, keys: &Array, values: Option<&Array>) -> Result<Array> {
         use fast::ScaledDotProductAttentionMask as Mask;
         let (length, seen) = (queries.shape()[0], keys.shape()[2]);
         let queries = queries.transpose_axes(&[1, 0, 2])?.expand_dims(0)?;
@@ -186,11 +190,15 @@ impl Attention {
         let out = fast::scaled_dot_product_attention(
             queries,
             keys,
-            values,
+            values.unwrap_or(keys),
             self.scale,
             mask,
             sinks.as_ref(),
         )?;
+        let out = match values {
+            Some(_) => out,
+            None => slice(&out, 3, (self.width - self.value_width) as i32..)?,
+        };
         Ok(out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[length, -1])?)
     }
 

@@ -122,6 +122,30 @@ fn segments_in_one_batch_equal_each_alone() {
 }
 
 #[test]
+fn a_prompt_beside_four_answers_equals_each_alone() {
+    for_each(|golden| {
+        let vocabulary = golden.loaded.model.vocabulary();
+        let (first, second) = (&golden.input_ids[0], &golden.input_ids[1]);
+        let whole = golden.forward(&[(0, 0, first)], &mut [&mut golden.cache()]);
+        let prompt = &second[..second.len() / 2];
+        let mut expected = Vec::new();
+        let mut caches: Vec<SequenceCache> = (0..5).map(|_| golden.cache()).collect();
+        let mut pieces = Vec::new();
+        for (index, cache) in caches.iter_mut().enumerate().take(4) {
+            let cut = 3 + 7 * index;
+            golden.forward(&[(0, 0, &first[..cut])], &mut [cache]);
+            pieces.push((index, cut, &first[cut..=cut]));
+            expected.extend(&whole[cut * vocabulary..(cut + 1) * vocabulary]);
+        }
+        pieces.push((4, 0, prompt));
+        expected.extend(golden.forward(&[(0, 0, prompt)], &mut [&mut golden.cache()]));
+        let mixed = golden.forward(&pieces, &mut caches.iter_mut().collect::<Vec<_>>());
+        let off = distance(&mixed, &expected);
+        assert!(off <= REORDERED, "{}: {off}", golden.name);
+    });
+}
+
+#[test]
 fn a_rewound_sequence_equals_a_fresh_one() {
     for_each(|golden| {
         let (first, second) = (&golden.input_ids[0], &golden.input_ids[1]);

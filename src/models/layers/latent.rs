@@ -96,6 +96,7 @@ impl LatentConfig {
             output: linear("o_proj", heads * value, hidden, bias)?,
             attention: Attention {
                 value_width: rank,
+                values_in_keys: true,
                 scale: stretch * ((key + rotated) as f32).powf(-0.5),
                 ..Attention::new([heads, 1], rotated + rank, rope, loader.host_cache())
             },

@@ -40,7 +40,7 @@ pub(super) fn recur(
     let tokens = decays.shape()[0];
     let [key_heads, heads, key_width, width] = delta.sizes();
     let length = Array::from_slice(&[tokens], &[1]);
-    let columns = (BLOCK / LANES).min(width);
+    let columns = BLOCK / LANES;
     let made = KERNEL.launch(&Launch {
         inputs: &[queries, keys, values, decays, shares, state, &length],
         outputs: &[
