@@ -5,7 +5,14 @@ use std::sync::Arc;
 use crate::config::{RopeConfig, RopeScaling};
 use crate::error::Result;
 use crate::kernels::rotary::Turns;
-use crate::mlx::{Array, fast};
+use crate::mlx::{Array, fast, ops, slice};
+
+/// Fewer dimensions than these MLX cannot turn with CUDA for more than [`FEW`] rows at once (0.32.2): it asks
+/// for blocks of more threads in one direction than there may be.
+const NARROW: i32 = 32;
+
+/// See [`NARROW`].
+const FEW: i32 = 64;
 
 /// Rotates pairs (i, i + R/2) of the first R dimensions of each head by an angle that grows with the
 /// position.
@@ -99,16 +106,28 @@ impl Rope {
         };
         // MLX takes a position for each entry of the first axis: every row is a batch of its own.
         let rows = x.reshape(&[tokens, heads, 1, width])?;
-        let (base, periods) = (self.base, self.periods.as_ref());
-        let rotated = fast::rope_dynamic(
-            rows,
-            self.rotated,
-            self.interleaved,
-            base,
-            self.scale,
-            positions,
-            periods,
-        )?;
+        let rotate = |rows: Array, positions: &Array| {
+            let (base, periods) = (self.base, self.periods.as_ref());
+            fast::rope_dynamic(
+                rows,
+                self.rotated,
+                self.interleaved,
+                base,
+                self.scale,
+                positions,
+                periods,
+            )
+        };
+        let rotated = if self.rotated < NARROW && tokens > FEW {
+            let parts = (0..tokens).step_by(FEW as usize).map(|first| {
+                let part = first..tokens.min(first + FEW);
+                let positions = slice(positions, 0, part.clone())?;
+                Ok(rotate(slice(&rows, 0, part)?, &positions)?)
+            });
+            ops::concatenate(&parts.collect::<Result<Vec<Array>>>()?, 0)?
+        } else {
+            rotate(rows, positions)?
+        };
         let rotated = rotated.reshape(&[tokens, heads, width])?;
         let Some(stretch) = self.stretch else {
             return Ok(rotated);
