@@ -1,7 +1,7 @@
 //! The architectures: one file each, one row each in [`ARCHITECTURES`].
 //!
-//! To add one: a file with `SPEC`, `Config` and, where it differs from [`layers::block`], `Block`, in that
-//! order and under those names, and its `SPEC` in the table. What many share is in [`layers`], what computes
+//! To add one: a file with `SPEC`, `Config` and, where it differs from `layers::block`, `Block`, in that
+//! order and under those names, and its `SPEC` in the table. What many share is in `layers`, what computes
 //! is in `ops`.
 
 mod gemma3;

@@ -16,7 +16,7 @@ impl Loader<'_> {
     /// A row of floats.
     ///
     /// # Errors
-    /// As [`Weights::take`].
+    /// As [`Weights::take`](crate::weights::Weights::take).
     pub fn vector(&self, name: &str, width: usize) -> Result<Vector> {
         self.count(width);
         if !self.host {
@@ -31,7 +31,7 @@ impl Loader<'_> {
     /// `[taps, channels]`.
     ///
     /// # Errors
-    /// As [`Weights::take`].
+    /// As [`Weights::take`](crate::weights::Weights::take).
     pub fn taps(&self, name: &str, channels: usize, taps: usize) -> Result<Vector> {
         self.count(channels * taps);
         let shape = match self.shape(name) {
@@ -59,7 +59,7 @@ impl Loader<'_> {
     /// are divided by: `-e^x`.
     ///
     /// # Errors
-    /// As [`Weights::take`].
+    /// As [`Weights::take`](crate::weights::Weights::take).
     pub fn decay(&self, name: &str, heads: usize) -> Result<Vector> {
         Ok(match self.vector(name, heads)? {
             Vector::Device(logarithms) => {
@@ -84,7 +84,7 @@ impl Loader<'_> {
     /// An RMS norm `prefix.weight` of this width.
     ///
     /// # Errors
-    /// As [`Weights::take`].
+    /// As [`Weights::take`](crate::weights::Weights::take).
     pub fn norm(&self, prefix: &str, width: usize, epsilon: f32) -> Result<RmsNorm> {
         Ok(RmsNorm {
             weight: self.vector(&format!("{prefix}.weight"), width)?,
@@ -95,7 +95,7 @@ impl Loader<'_> {
     /// The same with `shift` added to the weight: some checkpoints hold how far it is from 1.
     ///
     /// # Errors
-    /// As [`Weights::take`].
+    /// As [`Weights::take`](crate::weights::Weights::take).
     pub fn shifted_norm(
         &self,
         prefix: &str,
@@ -132,7 +132,7 @@ impl Loader<'_> {
     /// A linear layer `prefix.weight` `[outputs, inputs]`, with `prefix.bias` if `bias`.
     ///
     /// # Errors
-    /// As [`Weights::take`], and [`Error::Weights`] where packed shapes cannot be.
+    /// As [`Weights::take`](crate::weights::Weights::take), and [`Error::Weights`](crate::Error::Weights) where packed shapes cannot be.
     pub fn linear(
         &self,
         prefix: &str,
