@@ -177,7 +177,7 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::Config`] with the field.
-    pub fn names(&self, field: &str) -> Result<Option<Vec<&str>>> {
+    fn names(&self, field: &str) -> Result<Option<Vec<&str>>> {
         let Some(value) = self.fields.get(field).filter(|value| !value.is_null()) else {
             return Ok(None);
         };
@@ -188,6 +188,35 @@ impl Config {
             Some(names) => Ok(Some(names)),
             None => Err(self.problem(format!("`{field}` is {value}, not a list of names"))),
         }
+    }
+
+    /// What a list of names says of each of so many layers, if it is there: one of `kinds`, by name.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field: another name, or not one for each layer.
+    pub fn kinds<T: Copy>(
+        &self,
+        field: &str,
+        layers: usize,
+        kinds: &[(&str, T)],
+    ) -> Result<Option<Vec<T>>> {
+        let Some(names) = self.names(field)? else {
+            return Ok(None);
+        };
+        if names.len() != layers {
+            return Err(self.problem(format!(
+                "`{field}` has {} entries for {layers} layers",
+                names.len()
+            )));
+        }
+        let kind = |name: &str| {
+            let found = kinds.iter().find(|(known, _)| *known == name);
+            let kind = found.map(|(_, kind)| *kind);
+            kind.ok_or_else(|| {
+                self.problem(format!("`{field}` names `{name}`, which is not supported"))
+            })
+        };
+        names.into_iter().map(kind).collect::<Result<_>>().map(Some)
     }
 
     /// A list of indices that may be absent or null: then it is empty.

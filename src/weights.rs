@@ -162,6 +162,17 @@ impl Weights {
         Ok(())
     }
 
+    /// [`Error::TensorNames`] with what was missing up to now; `None` where nothing was.
+    pub fn missing(&self) -> Option<Error> {
+        let missing = self.missing.borrow();
+        match &self.source {
+            Source::Files(files) if !missing.is_empty() => {
+                Some(names_problem(files, &missing, Vec::new()))
+            }
+            Source::Files(_) | Source::Random(_) => None,
+        }
+    }
+
     /// Whether everything fitted: nothing missing, nothing left that `skipped` does not excuse.
     ///
     /// # Errors

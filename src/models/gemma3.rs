@@ -3,11 +3,10 @@
 use super::layers::decoder::{self, Decoder, DecoderConfig};
 use super::layers::grouped::{Biases, GroupedAttention, GroupedConfig, Windows};
 use super::{Loader, Model, Spec};
-use crate::cache::SequenceCache;
+use crate::cache::LayerCaches;
 use crate::config::{self, RopeConfig};
 use crate::error::Result;
 use crate::ops::attention::Attention;
-use crate::ops::batch::Batch;
 use crate::ops::mlp::GatedMlp;
 use crate::ops::norm::RmsNorm;
 use crate::ops::rope::Rope;
@@ -130,15 +129,9 @@ impl Block {
 }
 
 impl decoder::Block for Block {
-    fn forward(
-        &self,
-        x: &Tensor,
-        batch: &Batch,
-        caches: &mut [&mut SequenceCache],
-        layer: usize,
-    ) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, caches: &mut LayerCaches<'_, '_>) -> Result<Tensor> {
         let norm = &self.before_attention;
-        let attended = self.attention.forward(norm, x, batch, caches, layer)?;
+        let attended = self.attention.forward(norm, x, caches)?;
         let x = self.after_attention.add_to(x, &attended)?;
         let fed = self.mlp.forward(&self.before_mlp, &x)?;
         self.after_mlp.add_to(&x, &fed)

@@ -40,21 +40,10 @@ struct Config {
 impl Config {
     fn read(config: &config::Config, layers: usize) -> Result<Self> {
         config.expect_one_of("hidden_act", &["silu"])?;
-        let dense = match config.names("mlp_layer_types")? {
-            Some(types) if types.len() == layers => {
-                types.into_iter().map(|name| name == "dense").collect()
-            }
-            Some(types) => {
-                return Err(config.problem(format!(
-                    "`mlp_layer_types` has {} entries for {layers} layers",
-                    types.len()
-                )));
-            }
-            None => {
-                let first = config.number_or("first_k_dense_replace", 1.0)? as usize;
-                (0..layers).map(|layer| layer < first).collect()
-            }
-        };
+        let kinds = [("dense", true), ("sparse", false)];
+        let first = config.number_or("first_k_dense_replace", 1.0)? as usize;
+        let dense = config.kinds("mlp_layer_types", layers, &kinds)?;
+        let dense = dense.unwrap_or_else(|| (0..layers).map(|layer| layer < first).collect());
         let groups = config.optional_size("n_group")?.unwrap_or(1);
         let allowed = config.optional_size("topk_group")?.unwrap_or(1);
         let (experts, taken) = (

@@ -1,52 +1,22 @@
 //! Mistral 7B to Nemo and Small 3, as text: Llama's shape, where all layers may look back on a window.
 
-use super::layers::block::PreNorm;
-use super::layers::decoder::{Decoder, DecoderConfig};
-use super::layers::grouped::{Biases, GroupedAttention, GroupedConfig, Windows};
+use super::layers::decoder::DecoderConfig;
+use super::layers::grouped::Windows;
+use super::layers::plain::PlainConfig;
 use super::{Loader, Model, Spec};
-use crate::config::{self, RopeConfig};
+use crate::config::Config;
 use crate::error::Result;
-use crate::ops::attention::Attention;
-use crate::ops::rope::Rope;
 
 pub(super) const SPEC: Spec = Spec {
     names: &["MistralForCausalLM", "Mistral3ForConditionalGeneration"],
     load,
 };
 
-struct Config {
-    attention: GroupedConfig,
-    windows: Windows,
-    intermediate: usize,
-    rope: RopeConfig,
-}
-
-impl Config {
-    fn read(config: &config::Config, hidden: usize, layers: usize) -> Result<Self> {
-        config.expect_one_of("hidden_act", &["silu"])?;
-        Ok(Self {
-            attention: GroupedConfig::read(config, hidden, None)?,
-            windows: Windows::read(config, layers, |_| true)?,
-            intermediate: config.size("intermediate_size")?,
-            rope: config.rope(10_000.0)?,
-        })
-    }
-}
-
-fn load(config: &config::Config, loader: &Loader<'_>) -> Result<Box<dyn Model>> {
+fn load(config: &Config, loader: &Loader<'_>) -> Result<Box<dyn Model>> {
     let decoder = DecoderConfig::read(config, 131_072, 1e-6)?;
-    let config = Config::read(config, decoder.hidden, decoder.layers)?;
-    let biases = Biases::all(false);
-    Decoder::load(decoder, loader, |layer, prefix, decoder| {
-        let rope = Rope::new(config.attention.width, &config.rope);
-        let attention = Attention {
-            window: config.windows.of(layer),
-            ..config.attention.attention(loader, rope)
-        };
-        let (hidden, inner) = (decoder.hidden, config.intermediate);
-        let mlp = loader.gated_mlp(&format!("{prefix}.mlp"), hidden, inner, false)?;
-        let name = format!("{prefix}.self_attn");
-        let attention = GroupedAttention::load(loader, &name, decoder.hidden, biases, attention)?;
-        PreNorm::load(loader, prefix, decoder, attention, mlp)
-    })
+    let plain = PlainConfig {
+        windows: Windows::read(config, decoder.layers, |_| true)?,
+        ..PlainConfig::read(config, decoder.hidden)?
+    };
+    plain.load(decoder, loader)
 }

@@ -140,7 +140,7 @@ pub fn load(source: &Source, precision: Precision, progress: &dyn Progress) -> R
         Source::Random(_, packing) => Weights::random(packing.as_ref().and_then(packing_of)),
     };
     let loader = Loader::new(&weights, quantization, precision, progress);
-    let model = (spec.load)(&config, &loader)?;
+    let model = (spec.load)(&config, &loader).map_err(|error| loader.blame(error))?;
     loader.finish()?;
     Ok(LoadedModel {
         model,

@@ -43,31 +43,13 @@ struct Config {
 impl Config {
     fn read(config: &config::Config, hidden: usize, layers: usize) -> Result<Self> {
         config.expect_one_of("hidden_act", &["silu"])?;
-        let full = match config.names("layer_types")? {
-            Some(types) if types.len() == layers => types
-                .into_iter()
-                .map(|name| match name {
-                    "full_attention" => Ok(true),
-                    "linear_attention" => Ok(false),
-                    other => Err(config.problem(format!(
-                        "`layer_types` names `{other}`, which is not supported"
-                    ))),
-                })
-                .collect::<Result<_>>()?,
-            Some(types) => {
-                return Err(config.problem(format!(
-                    "`layer_types` has {} entries for {layers} layers",
-                    types.len()
-                )));
-            }
-            None => {
-                let interval = config
-                    .optional_size("full_attention_interval")?
-                    .unwrap_or(INTERVAL);
-                let is_full = |layer: usize| (layer + 1).is_multiple_of(interval);
-                (0..layers).map(is_full).collect()
-            }
-        };
+        let kinds = [("full_attention", true), ("linear_attention", false)];
+        let interval = config
+            .optional_size("full_attention_interval")?
+            .unwrap_or(INTERVAL);
+        let is_full = |layer: usize| (layer + 1).is_multiple_of(interval);
+        let full = config.kinds("layer_types", layers, &kinds)?;
+        let full = full.unwrap_or_else(|| (0..layers).map(is_full).collect());
         let rope = config.rope(10_000_000.0)?;
         let has_experts = config.optional_size("num_experts")?.is_some();
         Ok(Self {

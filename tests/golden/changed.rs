@@ -39,6 +39,22 @@ fn change(
     folder
 }
 
+/// One tensor of each kind: those of later layers are left out.
+fn kinds_of_tensors(golden: &Golden) -> Vec<String> {
+    let file = fs::read(golden.folder.join("model.safetensors")).unwrap();
+    let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let header: Map<String, Value> = serde_json::from_slice(&file[8..8 + length]).unwrap();
+    let names = header.into_iter().map(|(name, _)| name);
+    let kind = |name: &str| {
+        let parts = name.split('.');
+        let parts = parts.filter(|part| part.parse::<usize>().is_err());
+        parts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut kinds = BTreeSet::new();
+    let names = names.filter(|name| name != "__metadata__" && kinds.insert(kind(name)));
+    names.collect()
+}
+
 fn problem(folder: &Path) -> String {
     match load(folder, Precision::Float32) {
         Ok(_) => panic!("it was loaded"),
@@ -54,6 +70,31 @@ fn tensors_that_are_missing_or_not_known_are_named() {
         let problem = problem(folder.path());
         for name in ["model.norm.weight", "model.gnome.weight"] {
             assert!(problem.contains(name), "{}: {problem}", golden.name);
+        }
+    });
+}
+
+/// Every tensor in turn, one of each kind: no layout may trip over what stands in for it.
+#[test]
+fn whichever_tensor_is_missing_is_named() {
+    for_each(|golden| {
+        for name in kinds_of_tensors(golden) {
+            let rename = |other: &str| {
+                let renamed = if other == name { "elsewhere" } else { other };
+                renamed.to_owned()
+            };
+            let folder = change(golden, rename, |config| config);
+            let problem = problem(folder.path());
+            // What a layout is known by may be what is missing.
+            let part = name
+                .rsplit_once('.')
+                .map_or(name.as_str(), |(part, _)| part);
+            let layer = part.rsplit_once('.').map_or(part, |(layer, _)| layer);
+            assert!(
+                problem.contains(layer) || problem.contains("elsewhere"),
+                "{} {name}: {problem}",
+                golden.name
+            );
         }
     });
 }

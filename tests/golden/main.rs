@@ -3,7 +3,8 @@
 //! `greedy` [2, n] (what the reference goes on with after each row of `input_ids`).
 //!
 //! `MLXR_TEST_DEVICE=gpu` runs on the GPU; an NVIDIA GPU rounds float32 products to TF32 unless
-//! `MLX_ENABLE_TF32=0` is set. `MLXR_TEST_DEVICE=graphs` runs what GPUs run on the CPU. Architectures that are not known yet are named and left out.
+//! `MLX_ENABLE_TF32=0` is set. `MLXR_TEST_DEVICE=graphs` runs what GPUs run on the CPU. Architectures
+//! that are not known yet are named and left out.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,

@@ -2,25 +2,22 @@
 //! to what goes in.
 
 use super::decoder::{Block, DecoderConfig};
-use crate::cache::SequenceCache;
+use crate::cache::LayerCaches;
 use crate::error::Result;
 use crate::models::Loader;
-use crate::ops::batch::Batch;
 use crate::ops::mlp::GatedMlp;
 use crate::ops::norm::RmsNorm;
 use crate::ops::tensor::Tensor;
 
 /// What lets a token see those before it.
 pub(in crate::models) trait Mixer {
-    /// `x + self(norm(x))`, `[T, hidden]` to the same. Layer `layer` of each segment's cache grows by the
-    /// segment's tokens.
+    /// `x + self(norm(x))`, `[T, hidden]` to the same. Of each segment what the layer keeps grows by
+    /// the segment's tokens.
     fn add_to(
         &self,
         norm: &RmsNorm,
         x: &Tensor,
-        batch: &Batch,
-        caches: &mut [&mut SequenceCache],
-        layer: usize,
+        caches: &mut LayerCaches<'_, '_>,
     ) -> Result<Tensor>;
 }
 
@@ -49,11 +46,9 @@ impl Mixer for Box<dyn Mixer> {
         &self,
         norm: &RmsNorm,
         x: &Tensor,
-        batch: &Batch,
-        caches: &mut [&mut SequenceCache],
-        layer: usize,
+        caches: &mut LayerCaches<'_, '_>,
     ) -> Result<Tensor> {
-        self.as_ref().add_to(norm, x, batch, caches, layer)
+        self.as_ref().add_to(norm, x, caches)
     }
 }
 
@@ -88,16 +83,8 @@ impl<M: Mixer, F: FeedForward> PreNorm<M, F> {
 }
 
 impl<M: Mixer, F: FeedForward> Block for PreNorm<M, F> {
-    fn forward(
-        &self,
-        x: &Tensor,
-        batch: &Batch,
-        caches: &mut [&mut SequenceCache],
-        layer: usize,
-    ) -> Result<Tensor> {
-        let x = self
-            .mixer
-            .add_to(&self.mixer_norm, x, batch, caches, layer)?;
+    fn forward(&self, x: &Tensor, caches: &mut LayerCaches<'_, '_>) -> Result<Tensor> {
+        let x = self.mixer.add_to(&self.mixer_norm, x, caches)?;
         self.feed_forward.add_to(&self.feed_forward_norm, &x)
     }
 }

@@ -1,6 +1,6 @@
 //! What all architectures have in common: an embedding, blocks one after the other, a norm and a head.
 
-use crate::cache::SequenceCache;
+use crate::cache::{LayerCaches, SequenceCache};
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::{Loader, Model};
@@ -12,15 +12,9 @@ use crate::ops::tensor::Tensor;
 
 /// One layer.
 pub(in crate::models) trait Block {
-    /// Hidden states `[T, hidden]` to the same. Layer `layer` of each segment's cache grows by the
-    /// segment's tokens.
-    fn forward(
-        &self,
-        x: &Tensor,
-        batch: &Batch,
-        caches: &mut [&mut SequenceCache],
-        layer: usize,
-    ) -> Result<Tensor>;
+    /// Hidden states `[T, hidden]` to the same. Of each segment what the layer keeps grows by
+    /// the segment's tokens.
+    fn forward(&self, x: &Tensor, caches: &mut LayerCaches<'_, '_>) -> Result<Tensor>;
 }
 
 /// What the ends of a decoder need to know.
@@ -121,7 +115,7 @@ impl<B: Block> Model for Decoder<B> {
             x = x.times(scale)?;
         }
         for (layer, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, batch, caches, layer)?;
+            x = block.forward(&x, &mut LayerCaches::new(batch, caches, layer))?;
         }
         Ok(x)
     }

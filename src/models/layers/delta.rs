@@ -3,11 +3,10 @@
 
 use super::block::Mixer;
 use super::decoder::DecoderConfig;
-use crate::cache::{SequenceCache, recur};
+use crate::cache::LayerCaches;
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::Loader;
-use crate::ops::batch::Batch;
 use crate::ops::delta::{GatedDelta, Projected};
 use crate::ops::heads::{join, split};
 use crate::ops::linear::{Linear, project};
@@ -149,12 +148,10 @@ impl Mixer for DeltaNet {
         &self,
         norm: &RmsNorm,
         x: &Tensor,
-        batch: &Batch,
-        caches: &mut [&mut SequenceCache],
-        layer: usize,
+        caches: &mut LayerCaches<'_, '_>,
     ) -> Result<Tensor> {
         let projected = self.projected(norm, x)?;
-        let read = recur(&self.delta, batch, caches, layer, &projected)?;
+        let read = caches.recur(&self.delta, &projected)?;
         self.output.add_to(x, &read)
     }
 }

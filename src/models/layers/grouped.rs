@@ -2,12 +2,11 @@
 
 use super::block::Mixer;
 use super::decoder::DecoderConfig;
-use crate::cache::{SequenceCache, attend};
+use crate::cache::LayerCaches;
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::Loader;
 use crate::ops::attention::Attention;
-use crate::ops::batch::Batch;
 use crate::ops::heads::split;
 use crate::ops::linear::{Linear, project};
 use crate::ops::norm::RmsNorm;
@@ -105,6 +104,14 @@ pub(in crate::models) struct Windows {
 }
 
 impl Windows {
+    /// No layer does.
+    pub(in crate::models) fn none() -> Self {
+        Self {
+            window: None,
+            sliding: Vec::new(),
+        }
+    }
+
     /// As `layer_types` says, or `default` for a layer where there are none; the window is
     /// `sliding_window`, and if there is none no layer has one.
     pub(in crate::models) fn read(
@@ -112,23 +119,9 @@ impl Windows {
         layers: usize,
         default: impl Fn(usize) -> bool,
     ) -> Result<Self> {
-        let sliding = match config.names("layer_types")? {
-            Some(types) if types.len() == layers => types
-                .into_iter()
-                .map(|name| match name {
-                    "sliding_attention" => Ok(true),
-                    "full_attention" => Ok(false),
-                    other => Err(config.problem(format!(
-                        "`layer_types` names `{other}`, which is not supported"
-                    ))),
-                })
-                .collect::<Result<_>>()?,
-            Some(types) => {
-                return Err(config.problem(format!(
-                    "`layer_types` has {} entries for {layers} layers",
-                    types.len()
-                )));
-            }
+        let kinds = [("sliding_attention", true), ("full_attention", false)];
+        let sliding = match config.kinds("layer_types", layers, &kinds)? {
+            Some(sliding) => sliding,
             None => (0..layers).map(default).collect(),
         };
         Ok(Self {
@@ -140,10 +133,7 @@ impl Windows {
     /// Qwen's: only where `use_sliding_window` says so, from layer `max_window_layers` on.
     pub(in crate::models) fn of_qwen(config: &Config, layers: usize) -> Result<Self> {
         if !config.flag_or("use_sliding_window", false)? {
-            return Ok(Self {
-                window: None,
-                sliding: Vec::new(),
-            });
+            return Ok(Self::none());
         }
         let first = config.optional_size("max_window_layers")?.unwrap_or(0);
         Self::read(config, layers, |layer| layer >= first)
@@ -222,11 +212,9 @@ impl GroupedAttention {
         &self,
         norm: &RmsNorm,
         x: &Tensor,
-        batch: &Batch,
-        caches: &mut [&mut SequenceCache],
-        layer: usize,
+        caches: &mut LayerCaches<'_, '_>,
     ) -> Result<Tensor> {
-        let attended = self.attended(norm, x, batch, caches, layer)?;
+        let attended = self.attended(norm, x, caches)?;
         self.output.apply(&attended)
     }
 
@@ -234,17 +222,15 @@ impl GroupedAttention {
         &self,
         norm: &RmsNorm,
         x: &Tensor,
-        batch: &Batch,
-        caches: &mut [&mut SequenceCache],
-        layer: usize,
+        caches: &mut LayerCaches<'_, '_>,
     ) -> Result<Tensor> {
         let mut projected = project(norm, [&self.query, &self.key, &self.value], x)?;
         if !self.gated {
-            return attend(&self.attention, batch, caches, layer, &projected);
+            return caches.attend(&self.attention, &projected);
         }
         let [queries, gates] = split(&projected[0], self.attention.heads, self.attention.width)?;
         projected[0] = queries;
-        let attended = attend(&self.attention, batch, caches, layer, &projected)?;
+        let attended = caches.attend(&self.attention, &projected)?;
         attended.gated_by(&gates)
     }
 }
@@ -254,11 +240,9 @@ impl Mixer for GroupedAttention {
         &self,
         norm: &RmsNorm,
         x: &Tensor,
-        batch: &Batch,
-        caches: &mut [&mut SequenceCache],
-        layer: usize,
+        caches: &mut LayerCaches<'_, '_>,
     ) -> Result<Tensor> {
-        let attended = self.attended(norm, x, batch, caches, layer)?;
+        let attended = self.attended(norm, x, caches)?;
         self.output.add_to(x, &attended)
     }
 }

@@ -3,12 +3,11 @@
 
 use super::block::Mixer;
 use super::decoder::DecoderConfig;
-use crate::cache::{SequenceCache, attend};
+use crate::cache::LayerCaches;
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::Loader;
 use crate::ops::attention::Attention;
-use crate::ops::batch::Batch;
 use crate::ops::heads::{HeadLinear, join, split};
 use crate::ops::linear::{Linear, project};
 use crate::ops::norm::RmsNorm;
@@ -127,9 +126,7 @@ impl Mixer for LatentAttention {
         &self,
         norm: &RmsNorm,
         x: &Tensor,
-        batch: &Batch,
-        caches: &mut [&mut SequenceCache],
-        layer: usize,
+        caches: &mut LayerCaches<'_, '_>,
     ) -> Result<Tensor> {
         let heads = self.attention.heads;
         let [mut queries, latent] = project(norm, [&self.query, &self.latent], x)?;
@@ -142,7 +139,7 @@ impl Mixer for LatentAttention {
         let values = self.latent_norm.apply(&latent)?;
         let keys = join(&turning, &values, 1)?;
         let rows = [queries, keys, values];
-        let sums = attend(&self.attention, batch, caches, layer, &rows)?;
+        let sums = caches.attend(&self.attention, &rows)?;
         self.output.add_to(x, &self.unembed.apply(&sums)?)
     }
 }

@@ -6,3 +6,4 @@ pub(super) mod delta;
 pub(super) mod experts;
 pub(super) mod grouped;
 pub(super) mod latent;
+pub(super) mod plain;

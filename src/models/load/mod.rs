@@ -12,7 +12,7 @@ pub(super) use interleaved::{BiasStack, Picked};
 pub(super) use matrices::packing_of;
 
 use crate::config::Quantization;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::CacheNumber;
 use crate::mlx::{Dtype, computes_on_cpu, has_gpu_kernels};
 use crate::progress::{Progress, Unit};
@@ -37,6 +37,8 @@ pub struct Loader<'a> {
     precision: Precision,
     /// The kernels of the CPU compute.
     host: bool,
+    /// The device takes kernels of ours.
+    gpu_kernels: bool,
     progress: &'a dyn Progress,
     skipped: RefCell<Vec<String>>,
     /// Prefixes of embeddings.
@@ -87,6 +89,7 @@ impl<'a> Loader<'a> {
             quantization,
             precision,
             host: computes_on_cpu(),
+            gpu_kernels: has_gpu_kernels(),
             progress,
             skipped: RefCell::default(),
             embeddings: RefCell::default(),
@@ -121,7 +124,7 @@ impl<'a> Loader<'a> {
         if let Some(&works) = self.kernels.borrow().get(layers) {
             return works;
         }
-        let works = has_gpu_kernels()
+        let works = self.gpu_kernels
             && match probe() {
                 Ok(()) => true,
                 Err(error) => {
@@ -143,6 +146,12 @@ impl<'a> Loader<'a> {
     /// Excuses tensors whose names begin so: the architecture does not use them.
     pub fn skip(&self, prefix: &str) {
         self.skipped.borrow_mut().push(prefix.to_owned());
+    }
+
+    /// Why a model could not be made: what stands in for a missing tensor fits nowhere, so that where some are
+    /// missing, it is that.
+    pub fn blame(&self, error: Error) -> Error {
+        self.weights.missing().unwrap_or(error)
     }
 
     /// Whether every tensor of the checkpoint found its place, and every place its tensor.
@@ -221,3 +230,6 @@ impl std::fmt::Debug for Loader<'_> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
