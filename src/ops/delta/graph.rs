@@ -1,11 +1,25 @@
-//! The recurrence as a graph of MLX's operations: where no kernel can be compiled, and what kernels are compared
+//! The convolution and the recurrence as graphs of MLX's operations: where no kernel can be compiled, and what kernels are compared
 //! with.
 
 use crate::error::Result;
-use crate::mlx::{Array, ops, slice};
+use crate::mlx::{Array, Dtype, ops, slice};
 
 /// Tokens that are worked on at once, by products of matrices.
 const CHUNK: i32 = 64;
+
+/// The convolution of `rows` `[taps - 1 + L, channels]` with `taps` `[taps, channels]` and its activation, `[L,
+/// channels]`, float32.
+pub(super) fn convolve(rows: &Array, taps: &Array) -> Result<Array> {
+    let (count, channels) = (taps.shape()[0], taps.shape()[1]);
+    let length = rows.shape()[0] - count + 1;
+    let mut sum = ops::zeros_dtype(&[length, channels], Dtype::Float32)?;
+    for tap in 0..count {
+        let rows = slice(rows, 0, tap..tap + length)?.as_dtype(Dtype::Float32)?;
+        let weight = slice(taps, 0, tap..=tap)?.as_dtype(Dtype::Float32)?;
+        sum = sum.add(rows.multiply(weight)?)?;
+    }
+    Ok(sum.multiply(ops::sigmoid(&sum)?)?)
+}
 
 /// One token: `queries` and `keys` `[H, 1, Dk]`, `values` `[H, 1, Dv]`, `shares` `[H, 1, 1]`, the logarithms of
 /// decays `[H, 1]` and the state `[H, Dk, Dv]` to what is read `[H, 1, Dv]` and the state then.

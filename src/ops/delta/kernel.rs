@@ -1,4 +1,4 @@
-//! The recurrence as a kernel for GPUs.
+//! The convolution and the recurrence as kernels for GPUs.
 
 use std::ffi::CStr;
 
@@ -19,7 +19,7 @@ const fn source(text: &'static str) -> &'static CStr {
     }
 }
 
-static KERNEL: GpuKernel = GpuKernel::new(
+static RECURRENCE: GpuKernel = GpuKernel::new(
     c"gated_delta_recurrence",
     &[
         c"queries", c"keys", c"values", c"decays", c"shares", c"state", c"length",
@@ -28,6 +28,30 @@ static KERNEL: GpuKernel = GpuKernel::new(
     source(concat!(include_str!("recurrence.cu"), "\0")),
     source(concat!(include_str!("recurrence.metal"), "\0")),
 );
+
+static CONVOLUTION: GpuKernel = GpuKernel::new(
+    c"gated_delta_convolution",
+    &[c"rows", c"taps", c"length"],
+    &[c"mixed"],
+    source(concat!(include_str!("convolution.cu"), "\0")),
+    source(concat!(include_str!("convolution.metal"), "\0")),
+);
+
+/// The convolution of `rows` `[taps - 1 + L, channels]` and its activation, `[L, channels]`, float32.
+pub(super) fn convolve(delta: &GatedDelta, rows: &Array) -> Result<Array> {
+    let taps = delta.taps.array();
+    let (count, channels) = (taps.shape()[0], delta.channels() as i32);
+    let tokens = rows.shape()[0] - count + 1;
+    let length = Array::from_slice(&[tokens], &[1]);
+    let made = CONVOLUTION.launch(&Launch {
+        inputs: &[rows, &taps, &length],
+        outputs: &[(&[tokens, channels], Dtype::Float32)],
+        constants: &[(c"CHANNELS", channels), (c"TAPS", count)],
+        grid: [(tokens * channels + BLOCK - 1) / BLOCK * BLOCK, 1, 1],
+        block: [BLOCK, 1, 1],
+    })?;
+    made.into_iter().next().ok_or_else(super::misplaced)
+}
 
 /// As [`super::graph`] has it, but for where the heads are: `queries` and `keys` `[L, Hk, Dk]`, `values` `[L, Hv,
 /// Dv]`, logarithms of decays and `shares` `[L, Hv]` and the state `[Hv, Dk, Dv]`, all float32, to what is read
@@ -41,7 +65,7 @@ pub(super) fn recur(
     let [key_heads, heads, key_width, width] = delta.sizes();
     let length = Array::from_slice(&[tokens], &[1]);
     let columns = BLOCK / LANES;
-    let made = KERNEL.launch(&Launch {
+    let made = RECURRENCE.launch(&Launch {
         inputs: &[queries, keys, values, decays, shares, state, &length],
         outputs: &[
             (&[tokens, heads, width], Dtype::Float32),
@@ -62,7 +86,7 @@ pub(super) fn recur(
     }
 }
 
-/// Runs the kernel on one token of zeros.
+/// Runs both kernels on one token of zeros.
 ///
 /// # Errors
 /// What the compiler, or the GPU, says.
@@ -74,5 +98,11 @@ pub(super) fn probe(delta: &GatedDelta) -> Result<()> {
     let state = zeros(&[heads, key_width, width])?;
     let rows = [&keys, &keys, &values, &numbers, &numbers];
     let (read, state) = recur(delta, rows, &state)?;
-    eval([&read, &state]).map_err(Into::into)
+    let taps = delta.taps.array();
+    if taps.ndim() != 2 {
+        // They are missing, which is told of.
+        return Ok(());
+    }
+    let mixed = convolve(delta, &zeros(taps.shape())?)?;
+    eval([&read, &state, &mixed]).map_err(Into::into)
 }

@@ -36,7 +36,7 @@ pub struct GatedDelta {
     pub step_bias: Vector,
     /// Of what is read, `[Dv]`.
     pub norm: RmsNorm,
-    /// A kernel computes on the GPU, and no graph: see [`GatedDelta::probe`].
+    /// Kernels compute on the GPU, and no graphs: see [`GatedDelta::probe`].
     pub kernel: bool,
 }
 
@@ -124,13 +124,11 @@ impl GatedDelta {
         };
         let all = ops::concatenate(&[&recent, mixed], 0)?;
         let recent = slice(&all, 0, length..)?.contiguous()?;
-        let mut sum = ops::zeros_dtype(&[length, channels], Dtype::Float32)?;
-        for tap in 0..=before {
-            let rows = slice(&all, 0, tap..tap + length)?.as_dtype(Dtype::Float32)?;
-            let weight = slice(&taps, 0, tap..=tap)?.as_dtype(Dtype::Float32)?;
-            sum = sum.add(rows.multiply(weight)?)?;
-        }
-        let mixed = sum.multiply(ops::sigmoid(&sum)?)?;
+        let mixed = if self.kernel {
+            kernel::convolve(self, &all)?
+        } else {
+            graph::convolve(&all, &taps)?
+        };
         let wide = |x: &Array| x.as_dtype(Dtype::Float32);
         let steps = softplus(&wide(steps)?.add(wide(&self.step_bias.array())?)?)?;
         let decays = steps.multiply(wide(&self.decay.array())?)?;
@@ -203,7 +201,7 @@ impl GatedDelta {
         ]
     }
 
-    /// Whether the kernel for GPUs can be compiled and run here.
+    /// Whether the kernels for GPUs can be compiled and run here.
     ///
     /// # Errors
     /// What the compiler, or the GPU, says.
