@@ -166,7 +166,7 @@ impl Bencher<'_> {
     fn measure(
         &self,
         test: &Test,
-        stepper: &mut Box<dyn Stepper>,
+        stepper: &mut impl Stepper,
         tokens: &mut Tokens,
     ) -> Result<Option<Row>> {
         let name = match test.sequences {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::config::default_sampling;
 use crate::engine::Engine;
 use crate::engine::model_stepper;
-use crate::engine::stepper::Stepper;
+use crate::engine::model_stepper::ModelStepper;
 use crate::error::Result;
 use crate::files::ModelFiles;
 use crate::kernels::pool;
@@ -133,7 +133,7 @@ pub fn open_stepper(
     source: &Source,
     options: &LoadOptions,
     progress: &dyn Progress,
-) -> Result<(Box<dyn Stepper>, ModelDescription)> {
+) -> Result<(Box<ModelStepper>, ModelDescription)> {
     stepper(source, options, progress, Instant::now())
 }
 
@@ -142,7 +142,7 @@ fn stepper(
     options: &LoadOptions,
     progress: &dyn Progress,
     begin: Instant,
-) -> Result<(Box<dyn Stepper>, ModelDescription)> {
+) -> Result<(Box<ModelStepper>, ModelDescription)> {
     let (device, library) = timed(begin, || {
         mlx::open(options.device, options.library.as_deref())
     })?;

@@ -165,6 +165,7 @@ fn plan(lanes: &mut [Lane], chunk: usize) -> Vec<Work> {
                 slot: lane.slot,
                 input: Input::Tokens(tokens),
                 sample: lane.sample && lane.tokens.is_empty(),
+                captures: Vec::new(),
             });
         }
         lane.generate = lane.generate.checked_sub(1)?;
@@ -172,6 +173,7 @@ fn plan(lanes: &mut [Lane], chunk: usize) -> Vec<Work> {
             slot: lane.slot,
             input: Input::Previous,
             sample: true,
+            captures: Vec::new(),
         })
     });
     parts.collect()

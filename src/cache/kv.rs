@@ -1,7 +1,11 @@
 //! Keys and values of one layer of one sequence, growing at the end; any suffix can be forgotten.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::rows::{LayerRows, Piece, host_pieces};
 use crate::error::Result;
-use crate::mlx::{Array, ops, slice, slice_update};
+use crate::mlx::{Array, async_eval, ops, slice, slice_update};
 use crate::ops::attention::{self, HostCache, HostSegment};
 
 const STEP: i32 = attention::STEP as i32;
@@ -30,6 +34,19 @@ enum Buffers {
 }
 
 impl KvCache {
+    /// An empty one, where a query sees so many positions, if not all.
+    pub fn new(window: Option<usize>) -> Self {
+        Self {
+            window,
+            ..Self::default()
+        }
+    }
+
+    /// How many positions a query sees, if not all.
+    pub fn window(&self) -> Option<usize> {
+        self.window
+    }
+
     /// Positions held.
     pub fn length(&self) -> usize {
         self.length as usize
@@ -56,6 +73,14 @@ impl KvCache {
         arrays.into_iter().flatten()
     }
 
+    /// Memory of the buffers.
+    pub fn bytes(&self) -> usize {
+        match &self.buffers {
+            Buffers::Host(cache) => cache.bytes(),
+            Buffers::Empty | Buffers::Device(..) => self.arrays().map(Array::nbytes).sum(),
+        }
+    }
+
     /// Bytes of one position.
     pub fn bytes_per_position(&self) -> usize {
         if let Buffers::Host(cache) = &self.buffers {
@@ -72,11 +97,9 @@ impl KvCache {
     /// What MLX says.
     pub fn append(
         &mut self,
-        window: Option<usize>,
         keys: &Array,
         values: Option<&Array>,
     ) -> Result<(Array, Option<Array>)> {
-        self.window = window;
         let end = self.length + keys.shape()[0];
         let seen = self.first_seen();
         let (old_keys, old_values) = match std::mem::take(&mut self.buffers) {
@@ -108,8 +131,7 @@ impl KvCache {
 
     /// Hands the buffers out for a step of the kernels that appends so many rows, to be put back by
     /// [`Self::put`].
-    pub fn take(&mut self, rows: usize, window: Option<usize>) -> HostSegment {
-        self.window = window;
+    pub fn take(&mut self, rows: usize) -> HostSegment {
         let cache = match std::mem::take(&mut self.buffers) {
             Buffers::Host(cache) => cache,
             Buffers::Empty | Buffers::Device(..) => HostCache::default(),
@@ -127,6 +149,128 @@ impl KvCache {
         self.length += segment.rows as i32;
         self.start = segment.start as i32;
         self.buffers = Buffers::Host(segment.cache);
+    }
+
+    /// A copy of the keys and values of a run of positions, which are held.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub(super) fn copy(&self, run: Range<usize>) -> Result<LayerRows> {
+        let start = self.start as usize;
+        let pieces = match &self.buffers {
+            Buffers::Empty => Vec::new(),
+            Buffers::Host(cache) => host_pieces(run)
+                .map(|range| Piece::Host {
+                    rows: Arc::new(cache.copy(range.start - start..range.end - start)),
+                    range,
+                })
+                .collect(),
+            Buffers::Device(keys, values) => {
+                let places = (run.start - start) as i32..(run.end - start) as i32;
+                let copy = |buffer: &Array| -> Result<Array> {
+                    Ok(slice(buffer, 2, places.clone())?.contiguous()?)
+                };
+                let keys = copy(keys)?;
+                let values = values.as_ref().map(copy).transpose()?;
+                // At once: as long as the copy waits, the buffer cannot be written in place.
+                async_eval([&keys].into_iter().chain(&values))?;
+                vec![Piece::Device {
+                    range: run,
+                    keys,
+                    values,
+                }]
+            }
+        };
+        Ok(LayerRows { pieces })
+    }
+
+    /// Goes on from the first `kept` positions, which are held, with copied ones up to `length`.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub(super) fn paste(&mut self, kept: usize, rows: &[&LayerRows], length: usize) -> Result<()> {
+        let pieces = rows.iter().flat_map(|rows| &rows.pieces);
+        let pieces = pieces.filter(|piece| {
+            let range = piece.range();
+            range.end > kept && range.start < length
+        });
+        let pieces: Vec<&Piece> = pieces.collect();
+        self.length = kept as i32;
+        let Some(first) = pieces.first() else {
+            return Ok(());
+        };
+        if kept == 0 {
+            self.buffers = Buffers::Empty;
+            self.start = first.range().start as i32;
+        }
+        match first {
+            Piece::Host { .. } => self.paste_host(&pieces),
+            Piece::Device { .. } => self.paste_device(&pieces, length)?,
+        }
+        self.length = length as i32;
+        Ok(())
+    }
+
+    fn paste_host(&mut self, pieces: &[&Piece]) {
+        let mut segment = self.take(0);
+        for piece in pieces {
+            if let Piece::Host { range, rows } = piece {
+                let held = segment.length.max(segment.start) - segment.start;
+                segment.cache.paste(rows, range.start - segment.start, held);
+                segment.length = segment.length.max(range.end);
+            }
+        }
+        self.put(segment);
+    }
+
+    fn paste_device(&mut self, pieces: &[&Piece], length: usize) -> Result<()> {
+        let mut at = self.length.max(self.start);
+        let (mut all_keys, mut all_values) = (Vec::new(), Vec::new());
+        if let Buffers::Device(keys, values) = std::mem::take(&mut self.buffers) {
+            let held = ..at - self.start;
+            all_keys.push(slice(&keys, 2, held)?);
+            if let Some(values) = values {
+                all_values.push(slice(&values, 2, held)?);
+            }
+        }
+        for piece in pieces {
+            if let Piece::Device {
+                range,
+                keys,
+                values,
+            } = piece
+            {
+                let first = range.start as i32;
+                let end = range.end.min(length) as i32;
+                let new = at - first..end - first;
+                all_keys.push(slice(keys, 2, new.clone())?);
+                if let Some(values) = values {
+                    all_values.push(slice(values, 2, new)?);
+                }
+                at = end;
+            }
+        }
+        // As far as steps make it grow: the next one is then written in place.
+        let held = at - self.start;
+        let room = (held + STEP - 1) / STEP * STEP - held;
+        let whole = |mut parts: Vec<Array>| -> Result<Option<Array>> {
+            let Some(last) = parts.last() else {
+                return Ok(None);
+            };
+            let &[one, heads, _, width] = last.shape() else {
+                return Ok(None);
+            };
+            if room > 0 {
+                parts.push(ops::zeros_dtype(&[one, heads, room, width], last.dtype())?);
+            }
+            Ok(Some(ops::concatenate(&parts, 2)?))
+        };
+        let values = whole(all_values)?;
+        if let Some(keys) = whole(all_keys)? {
+            async_eval([&keys].into_iter().chain(&values))?;
+            self.buffers = Buffers::Device(keys, values);
+        }
+        Ok(())
     }
 
     /// The first position that a row after the first `length` sees.

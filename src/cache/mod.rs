@@ -1,43 +1,91 @@
-//! What attention keeps of a sequence, layer by layer. Knows no text and no model's name.
+//! What is kept of sequences: layer by layer of live ones, and copies of it by prefix. Knows no text and no
+//! model's name.
 
+mod checkpoint;
 mod kv;
 mod layer;
 mod recurrent;
+mod rows;
+pub mod trie;
 
+pub use checkpoint::Checkpoint;
 pub use kv::KvCache;
 pub use layer::LayerCaches;
 pub use recurrent::RecurrentCache;
+pub use rows::{LayerRows, Rows};
 
+use std::ops::Range;
+
+use crate::error::{Error, Result};
 use crate::mlx::Array;
+use checkpoint::LayerCheckpoint;
+
+/// What a layer keeps of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerKind {
+    /// Keys and values of the positions that a query sees: so many, if not all.
+    Keys {
+        /// The query's own included.
+        window: Option<usize>,
+    },
+    /// A state of one size.
+    State,
+}
 
 /// The state of one sequence: what each layer keeps, all of as many tokens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SequenceCache {
     layers: Vec<Layer>,
 }
 
-/// What a layer keeps: one of both, the other stays empty.
-#[derive(Debug, Default)]
-struct Layer {
-    keys: KvCache,
-    state: RecurrentCache,
+/// What a layer keeps.
+#[derive(Debug)]
+enum Layer {
+    Keys(KvCache),
+    State(RecurrentCache),
 }
 
 impl Layer {
+    fn new(kind: LayerKind) -> Self {
+        match kind {
+            LayerKind::Keys { window } => Self::Keys(KvCache::new(window)),
+            LayerKind::State => Self::State(RecurrentCache::default()),
+        }
+    }
+
     fn length(&self) -> usize {
-        self.keys.length().max(self.state.length())
+        match self {
+            Self::Keys(cache) => cache.length(),
+            Self::State(cache) => cache.length(),
+        }
     }
 
     fn reaches(&self, length: usize) -> bool {
-        self.keys.reaches(length) && [0, length].contains(&self.state.length())
+        match self {
+            Self::Keys(cache) => cache.reaches(length),
+            Self::State(cache) => cache.length() == length,
+        }
+    }
+
+    /// Whether it keeps every position.
+    fn keeps_all(&self) -> bool {
+        matches!(self, Self::Keys(cache) if cache.window().is_none())
     }
 }
 
+fn other_layers() -> Error {
+    Error::Mlx("a copied state is not that of these layers".to_owned())
+}
+
+fn not_captured() -> Error {
+    Error::Mlx("a state was not captured".to_owned())
+}
+
 impl SequenceCache {
-    /// An empty sequence of a model with so many layers.
-    pub fn new(layers: usize) -> Self {
+    /// An empty sequence of a model with such layers.
+    pub fn new(layers: impl IntoIterator<Item = LayerKind>) -> Self {
         Self {
-            layers: (0..layers).map(|_| Layer::default()).collect(),
+            layers: layers.into_iter().map(Layer::new).collect(),
         }
     }
 
@@ -46,28 +94,169 @@ impl SequenceCache {
         self.layers.first().map_or(0, Layer::length)
     }
 
+    /// Whether some layers cannot go back to where they were: they need a [`Checkpoint`] for it.
+    pub fn needs_checkpoints(&self) -> bool {
+        !self.layers.iter().all(Layer::keeps_all)
+    }
+
+    /// Whether it can be cut back to so many tokens, of those held.
+    pub fn reaches(&self, length: usize) -> bool {
+        length <= self.length() && self.layers.iter().all(|layer| layer.reaches(length))
+    }
+
     /// Forgets everything after the first `length` tokens; says how many remain. It is none where a layer
     /// does not reach back so far.
     pub fn rewind(&mut self, length: usize) -> usize {
         let length = length.min(self.length());
-        if !self.layers.iter().all(|layer| layer.reaches(length)) {
-            self.layers.fill_with(Layer::default);
-        }
+        let reaches = self.reaches(length);
         for layer in &mut self.layers {
-            layer.keys.rewind(length);
+            match layer {
+                Layer::Keys(cache) if reaches => cache.rewind(length),
+                Layer::State(_) if reaches => {}
+                Layer::Keys(cache) => *cache = KvCache::new(cache.window()),
+                Layer::State(cache) => *cache = RecurrentCache::default(),
+            }
         }
         self.length()
+    }
+
+    /// A copy of what layers that keep every position have of a run of them, which is held.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn copy_rows(&self, range: Range<usize>) -> Result<Rows> {
+        let layers = self.layers.iter().filter_map(|layer| match layer {
+            Layer::Keys(cache) if layer.keeps_all() => Some(cache.copy(range.clone())),
+            Layer::Keys(_) | Layer::State(_) => None,
+        });
+        Ok(Rows {
+            layers: layers.collect::<Result<_>>()?,
+            range,
+        })
+    }
+
+    /// A copy of what the other layers have after so many tokens: now, or where the last forward was
+    /// asked to capture.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] where it was not.
+    pub fn checkpoint(&self, position: usize) -> Result<Checkpoint> {
+        let layers = self.layers.iter().filter_map(|layer| match layer {
+            Layer::State(cache) => {
+                let state = cache.state_at(position).ok_or_else(not_captured);
+                Some(state.map(LayerCheckpoint::State))
+            }
+            Layer::Keys(cache) => cache.window().map(|window| {
+                let start = position.saturating_sub(window - 1);
+                Ok(LayerCheckpoint::Window {
+                    rows: cache.copy(start..position)?,
+                    start,
+                    window,
+                })
+            }),
+        });
+        Ok(Checkpoint {
+            position,
+            layers: layers.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Forgets what the last forward captured.
+    pub fn drop_captured(&mut self) {
+        for layer in &mut self.layers {
+            if let Layer::State(cache) = layer {
+                cache.drop_captured();
+            }
+        }
+    }
+
+    /// Goes on from a state of `length` tokens: from the first `kept` of those held, from copies of the
+    /// positions after them, and, where [`Self::needs_checkpoints`] and what is kept does not reach, from a
+    /// checkpoint that restores it.
+    ///
+    /// # Errors
+    /// What MLX says, or that the copies do not fit. The sequence is then not usable any more.
+    pub fn restore(
+        &mut self,
+        kept: usize,
+        rows: &[&Rows],
+        checkpoint: Option<&Checkpoint>,
+        length: usize,
+    ) -> Result<()> {
+        let mut reached = kept;
+        for range in rows.iter().map(|rows| &rows.range) {
+            if range.start <= reached {
+                reached = reached.max(range.end);
+            }
+        }
+        if reached < length {
+            return Err(other_layers());
+        }
+        let (mut next_row, mut next_checkpoint) = (0, 0);
+        for layer in &mut self.layers {
+            if let Layer::Keys(cache) = layer
+                && cache.window().is_none()
+            {
+                let of_layer = rows.iter().map(|rows| rows.layers.get(next_row));
+                let of_layer = of_layer.collect::<Option<Vec<_>>>();
+                cache.paste(kept, &of_layer.ok_or_else(other_layers)?, length)?;
+                next_row += 1;
+                continue;
+            }
+            let saved = checkpoint.map(|checkpoint| &checkpoint.layers);
+            let saved = saved.and_then(|layers| layers.get(next_checkpoint));
+            next_checkpoint += 1;
+            if length == kept && layer.reaches(length) {
+                if let Layer::Keys(cache) = layer {
+                    cache.rewind(length);
+                }
+                continue;
+            }
+            match (layer, saved) {
+                (Layer::Keys(cache), Some(LayerCheckpoint::Window { rows, .. })) => {
+                    cache.paste(0, &[rows], length)?;
+                }
+                (Layer::State(cache), Some(LayerCheckpoint::State(state))) => {
+                    cache.restore(length, state.clone());
+                }
+                _ => return Err(other_layers()),
+            }
+        }
+        if self.layers.iter().any(|layer| layer.length() != length) {
+            return Err(other_layers());
+        }
+        Ok(())
+    }
+
+    /// Memory of everything that is held.
+    pub fn bytes(&self) -> usize {
+        let layers = self.layers.iter();
+        let bytes = layers.map(|layer| match layer {
+            Layer::Keys(cache) => cache.bytes(),
+            Layer::State(cache) => cache.bytes(),
+        });
+        bytes.sum()
     }
 
     /// Bytes that one more token takes; 0 in an empty cache.
     pub fn bytes_per_token(&self) -> usize {
         let layers = self.layers.iter();
-        layers.map(|layer| layer.keys.bytes_per_position()).sum()
+        let bytes = layers.map(|layer| match layer {
+            Layer::Keys(cache) => cache.bytes_per_position(),
+            Layer::State(_) => 0,
+        });
+        bytes.sum()
     }
 
     /// The arrays that hold the state on a device: evaluated, they need no graph any more.
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {
-        let layers = self.layers.iter();
-        layers.flat_map(|layer| layer.keys.arrays().chain(layer.state.arrays()))
+        self.layers.iter().flat_map(|layer| {
+            let (keys, state) = match layer {
+                Layer::Keys(cache) => (Some(cache), None),
+                Layer::State(cache) => (None, Some(cache)),
+            };
+            let keys = keys.into_iter().flat_map(KvCache::arrays);
+            keys.chain(state.into_iter().flat_map(RecurrentCache::arrays))
+        })
     }
 }

@@ -8,15 +8,36 @@ use crate::ops::delta::{DeltaState, DeviceState};
 pub struct RecurrentCache {
     state: State,
     length: usize,
+    /// States after earlier positions.
+    captured: Vec<(usize, State)>,
 }
 
 /// A state, where whoever computes wants it.
-#[derive(Debug, Default)]
-enum State {
+#[derive(Debug, Clone, Default)]
+pub(super) enum State {
     #[default]
     Empty,
     Device(DeviceState),
     Host(DeltaState),
+}
+
+impl State {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::Device(arrays) => arrays.iter().map(Array::nbytes).sum(),
+            Self::Host(state) => state.bytes(),
+        }
+    }
+
+    /// The arrays that hold it on a device.
+    pub(super) fn arrays(&self) -> impl Iterator<Item = &Array> {
+        let arrays = match self {
+            Self::Device(arrays) => Some(arrays),
+            Self::Empty | Self::Host(_) => None,
+        };
+        arrays.into_iter().flatten()
+    }
 }
 
 impl RecurrentCache {
@@ -25,13 +46,16 @@ impl RecurrentCache {
         self.length
     }
 
-    /// The arrays that hold the state on a device.
+    /// Memory of the state, and of captured ones.
+    pub fn bytes(&self) -> usize {
+        let captured = self.captured.iter().map(|(_, state)| state.bytes());
+        self.state.bytes() + captured.sum::<usize>()
+    }
+
+    /// The arrays that hold the state on a device, and captured ones.
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {
-        let arrays = match &self.state {
-            State::Device(arrays) => Some(arrays),
-            State::Empty | State::Host(_) => None,
-        };
-        arrays.into_iter().flatten()
+        let captured = self.captured.iter().flat_map(|(_, state)| state.arrays());
+        self.state.arrays().chain(captured)
     }
 
     /// Hands the state out for the kernels, to be put back by [`Self::put_host`].
@@ -60,5 +84,32 @@ impl RecurrentCache {
     pub fn put_device(&mut self, rows: usize, state: DeviceState) {
         self.length += rows;
         self.state = State::Device(state);
+    }
+
+    /// Keeps a copy of the state as it is now, until it is dropped.
+    pub(super) fn capture(&mut self) {
+        self.captured.push((self.length, self.state.clone()));
+    }
+
+    /// A copy of the state after so many tokens, if that is now or was captured.
+    pub(super) fn state_at(&self, position: usize) -> Option<State> {
+        if position == self.length {
+            return Some(self.state.clone());
+        }
+        let captured = self.captured.iter().find(|(at, _)| *at == position);
+        captured.map(|(_, state)| state.clone())
+    }
+
+    pub(super) fn drop_captured(&mut self) {
+        self.captured.clear();
+    }
+
+    /// Goes on from a state after so many tokens.
+    pub(super) fn restore(&mut self, length: usize, state: State) {
+        *self = Self {
+            state,
+            length,
+            captured: Vec::new(),
+        };
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 
+use crate::cache::trie::{Checkpoint, Rows};
 use crate::engine::request::Token;
-use crate::engine::stepper::{Input, Sampled, Slot, Stepper, Work};
+use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Work};
 use crate::error::{Error, Result};
 use crate::sample::Sampling;
 
@@ -20,6 +22,8 @@ pub(super) struct Cache {
     pub(super) tokens: Vec<u32>,
     prompt: Vec<u32>,
     seed: u64,
+    /// Those that were asked for, and not taken.
+    captured: Vec<FakeCheckpoint>,
     /// The token sampled last, and the number of the step that did it.
     sampled: Option<(usize, u32)>,
     /// A failed step has touched it.
@@ -36,14 +40,66 @@ pub(super) struct Queued {
     sampled: Vec<Sampled>,
 }
 
-/// How far a rewind reaches.
+/// How far a sequence can be cut back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rewinds {
     Anywhere,
-    /// Only to multiples of a length.
-    Multiples(usize),
+    /// As long as everything within so many positions is there: the others are gone.
+    Window(usize),
     /// Only to where the sequence is.
     Nowhere,
+}
+
+impl Rewinds {
+    /// Whether a state after so many tokens gives that after fewer, or as many.
+    fn reaches(self, from: usize, to: usize) -> bool {
+        match self {
+            Self::Anywhere => to <= from,
+            Self::Window(window) => to == from || to < from && from < window,
+            Self::Nowhere => to == from,
+        }
+    }
+}
+
+/// Copied rows remember whose they are.
+#[derive(Debug, Clone)]
+pub(super) struct FakeRows {
+    start: usize,
+    tokens: Vec<u32>,
+}
+
+impl Rows for FakeRows {
+    fn bytes(&self) -> usize {
+        self.tokens.len()
+    }
+
+    fn split(mut self, at: usize) -> Option<(Self, Self)> {
+        let tokens = self.tokens.split_off(at - self.start);
+        Some((self, Self { start: at, tokens }))
+    }
+
+    fn join(mut self, next: Self) -> Option<Self> {
+        assert_eq!(self.start + self.tokens.len(), next.start, "they touch");
+        self.tokens.extend(next.tokens);
+        Some(self)
+    }
+}
+
+/// A copied state remembers all tokens before it.
+#[derive(Debug, Clone)]
+pub(super) struct FakeCheckpoint {
+    rewinds: Rewinds,
+    tokens: Vec<u32>,
+}
+
+impl Checkpoint for FakeCheckpoint {
+    fn bytes(&self) -> usize {
+        100
+    }
+
+    fn restores(&self, position: usize) -> bool {
+        self.rewinds.reaches(self.tokens.len(), position)
+    }
 }
 
 pub(super) struct Fake {
@@ -94,7 +150,7 @@ impl Fake {
     }
 
     fn part(&mut self, number: usize, work: &Work) -> Option<Sampled> {
-        let context = self.context;
+        let (context, rewinds) = (self.context, self.rewinds);
         let cache = self.slot(work.slot);
         let answering = cache.tokens.len() >= cache.prompt.len();
         match &work.input {
@@ -106,6 +162,13 @@ impl Fake {
                     cache.prompt.starts_with(&cache.tokens),
                     "the prompt as announced"
                 );
+                let first = cache.tokens.len() - tokens.len() + 1;
+                for &position in &work.captures {
+                    let is_inside = (first..=cache.tokens.len()).contains(&position);
+                    assert!(is_inside, "a capture is inside its part");
+                    let tokens = cache.tokens[..position].to_vec();
+                    cache.captured.push(FakeCheckpoint { rewinds, tokens });
+                }
             }
             Input::Previous => {
                 let (step, token) = cache.sampled.expect("a token was sampled before");
@@ -189,9 +252,8 @@ impl Stepper for Fake {
         let cache = self.slot(slot);
         assert!(length <= cache.tokens.len(), "a rewind goes back");
         cache.tokens.truncate(match rewinds {
-            Rewinds::Multiples(of) => length / of * of,
-            Rewinds::Nowhere if length < cache.tokens.len() => 0,
-            Rewinds::Anywhere | Rewinds::Nowhere => length,
+            _ if rewinds.reaches(cache.tokens.len(), length) => length,
+            _ => 0,
         });
         cache.sampled = None;
         Ok(cache.tokens.len())
@@ -259,6 +321,80 @@ impl Stepper for Fake {
 
     fn close(&mut self, slot: Slot) {
         self.slots.remove(&slot).expect("an open slot is closed");
+    }
+}
+
+impl Restorable for Fake {
+    type Rows = FakeRows;
+    type Checkpoint = FakeCheckpoint;
+
+    fn needs_checkpoints(&self) -> bool {
+        self.rewinds != Rewinds::Anywhere
+    }
+
+    fn reaches(&self, slot: Slot, length: usize) -> bool {
+        self.rewinds.reaches(self.slots[&slot].tokens.len(), length)
+    }
+
+    fn settle(&mut self, slot: Slot) -> Result<usize> {
+        Ok(self.slot(slot).tokens.len())
+    }
+
+    fn copy_rows(&mut self, slot: Slot, range: Range<usize>) -> Result<FakeRows> {
+        Ok(FakeRows {
+            start: range.start,
+            tokens: self.slot(slot).tokens[range].to_vec(),
+        })
+    }
+
+    fn checkpoint(&mut self, slot: Slot) -> Result<FakeCheckpoint> {
+        let rewinds = self.rewinds;
+        let tokens = self.slot(slot).tokens.clone();
+        Ok(FakeCheckpoint { rewinds, tokens })
+    }
+
+    fn captured(&mut self, slot: Slot, until: usize) -> Vec<(usize, FakeCheckpoint)> {
+        let captured = &mut self.slot(slot).captured;
+        let later = captured.partition_point(|checkpoint| checkpoint.tokens.len() <= until);
+        let taken = captured.drain(..later);
+        taken
+            .map(|checkpoint| (checkpoint.tokens.len(), checkpoint))
+            .collect()
+    }
+
+    fn restore(
+        &mut self,
+        slot: Slot,
+        kept: usize,
+        rows: &[&FakeRows],
+        checkpoint: Option<&FakeCheckpoint>,
+        length: usize,
+    ) -> Result<()> {
+        let rewinds = self.rewinds;
+        let cache = self.slot(slot);
+        let reaches = kept == length && rewinds.reaches(cache.tokens.len(), length);
+        cache.tokens.truncate(kept);
+        assert_eq!(cache.tokens.len(), kept, "what is kept is held");
+        for rows in rows {
+            let held = cache.tokens.len();
+            assert!(rows.start <= held, "rows follow each other");
+            let new = rows.tokens.iter().skip(held - rows.start);
+            cache.tokens.extend(new);
+        }
+        assert!(cache.tokens.len() >= length, "rows for everything");
+        cache.tokens.truncate(length);
+        if !reaches && rewinds != Rewinds::Anywhere {
+            let checkpoint = checkpoint.expect("a checkpoint where one is needed");
+            assert!(checkpoint.restores(length), "a checkpoint that restores");
+            assert_eq!(
+                checkpoint.tokens[..length],
+                cache.tokens,
+                "it is that of these tokens"
+            );
+        }
+        cache.captured.clear();
+        cache.sampled = None;
+        Ok(())
     }
 }
 

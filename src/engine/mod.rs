@@ -1,10 +1,11 @@
 //! Requests in, events out: schedules sequences on the one thread that computes. Knows no MLX.
 
 mod answer;
+mod captures;
 pub mod model_stepper;
 mod outlet;
+mod prefixes;
 pub mod request;
-mod reuse;
 mod schedule;
 mod sequence;
 pub mod stepper;
@@ -25,7 +26,7 @@ use crate::engine::outlet::Outlet;
 use crate::engine::request::{Event, Request, Sink};
 use crate::engine::schedule::Scheduler;
 use crate::engine::sequence::Submission;
-use crate::engine::stepper::Stepper;
+use crate::engine::stepper::Restorable;
 use crate::error::{Error, Result, panic_text};
 use crate::tokenizer::Tokenizer;
 
@@ -52,7 +53,7 @@ impl Engine {
     ///
     /// # Errors
     /// What `make` gave, or [`Error::EngineStopped`] where it panicked.
-    pub fn start<S: Stepper + 'static>(
+    pub fn start<S: Restorable + 'static>(
         tokenizer: Arc<Tokenizer>,
         make: impl FnOnce() -> Result<S> + Send + 'static,
     ) -> Result<Self> {
@@ -128,7 +129,7 @@ fn stopped(ended: &OnceLock<String>) -> Error {
 }
 
 /// The thread's life. Whatever ends it, everyone who waits is told.
-fn live<S: Stepper>(
+fn live<S: Restorable>(
     tokenizer: Arc<Tokenizer>,
     make: impl FnOnce() -> Result<S>,
     made: &Sender<Result<usize>>,
@@ -162,7 +163,7 @@ fn live<S: Stepper>(
 }
 
 /// Serves until the last handle is gone. Sleeps when there is nothing to do.
-fn run<S: Stepper>(scheduler: &mut Scheduler<S>, receiver: &Receiver<Submission>) {
+fn run<S: Restorable>(scheduler: &mut Scheduler<S>, receiver: &Receiver<Submission>) {
     loop {
         if !scheduler.has_work() {
             match receiver.recv() {

@@ -5,10 +5,10 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::engine::prefixes::{Placed, Prefixes};
 use crate::engine::request::{Event, Finish, Request};
-use crate::engine::reuse::Idle;
 use crate::engine::sequence::{Part, Sequence, Submission};
-use crate::engine::stepper::{Slot, Stepper, Work};
+use crate::engine::stepper::{Restorable, Slot, Work};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 
@@ -16,28 +16,28 @@ use crate::tokenizer::Tokenizer;
 const STEPS_AHEAD: usize = 1;
 
 /// Every request that the engine has, from submission to its end.
-pub(super) struct Scheduler<S> {
+pub(super) struct Scheduler<S: Restorable> {
     stepper: S,
     tokenizer: Arc<Tokenizer>,
     /// Without a slot, oldest first.
     waiting: VecDeque<Submission>,
     /// With a slot, oldest first.
     live: Vec<Sequence>,
-    /// Slots of ended sequences.
-    idle: Idle,
+    /// What is kept of ended ones.
+    prefixes: Prefixes<S::Rows, S::Checkpoint>,
     /// Steps queued and not collected, oldest first.
     queued: VecDeque<Vec<Part>>,
     next_id: u64,
 }
 
-impl<S: Stepper> Scheduler<S> {
+impl<S: Restorable> Scheduler<S> {
     pub(super) fn new(stepper: S, tokenizer: Arc<Tokenizer>) -> Self {
         Self {
             stepper,
             tokenizer,
             waiting: VecDeque::new(),
             live: Vec::new(),
-            idle: Idle::default(),
+            prefixes: Prefixes::new(),
             queued: VecDeque::new(),
             next_id: 0,
         }
@@ -110,18 +110,18 @@ impl<S: Stepper> Scheduler<S> {
         }
     }
 
-    /// A slot for a request, and how many tokens of its prompt are already there.
-    fn place(&mut self, request: &Request, seed: u64) -> Result<(Slot, usize)> {
-        let (slot, cached) = match self.idle.take(&request.tokens) {
-            Some((slot, keep)) => (slot, self.stepper.rewind(slot, keep)),
-            None => (self.stepper.open()?, Ok(0)),
-        };
-        let ready = cached.and_then(|cached| {
-            self.stepper
-                .sampling(slot, &request.sampling, seed, &request.tokens)?;
-            Ok((slot, cached))
-        });
-        ready.inspect_err(|_| self.stepper.close(slot))
+    /// A slot for a request, which samples as it says.
+    fn place(&mut self, request: &Request, seed: u64) -> Result<Placed> {
+        let placed = self.prefixes.place(&mut self.stepper, request)?;
+        let slot = placed.slot;
+        let ready = self
+            .stepper
+            .sampling(slot, &request.sampling, seed, &request.tokens);
+        if let Err(error) = ready {
+            self.prefixes.close(&mut self.stepper, slot);
+            return Err(error);
+        }
+        Ok(placed)
     }
 
     /// Every live sequence's part in the next step, prompts up to `chunk` tokens in all.
@@ -163,6 +163,11 @@ impl<S: Stepper> Scheduler<S> {
                     continue;
                 }
             };
+            if let Some(done) = part.prefilled {
+                let (tokens, is_whole) = self.live[index].prompt(done);
+                self.prefixes
+                    .advance(&mut self.stepper, part.slot, tokens, is_whole);
+            }
             if let ControlFlow::Break(finish) = self.live[index].advance(&part, token) {
                 let sequence = self.live.remove(index);
                 self.retire(sequence, finish);
@@ -173,9 +178,7 @@ impl<S: Stepper> Scheduler<S> {
     /// Ends a sequence that is in good order; its slot may serve a later one.
     fn retire(&mut self, sequence: Sequence, finish: Finish) {
         let (slot, tokens) = sequence.done(finish);
-        if let Some(slot) = self.idle.keep(slot, tokens) {
-            self.stepper.close(slot);
-        }
+        self.prefixes.retire(&mut self.stepper, slot, &tokens);
     }
 
     /// Ends whatever a failed step has touched.
@@ -185,19 +188,20 @@ impl<S: Stepper> Scheduler<S> {
             .live
             .extract_if(.., |sequence| touched(sequence.slot()))
         {
-            self.stepper.close(sequence.failed(again(error)));
+            let slot = sequence.failed(again(error));
+            self.prefixes.close(&mut self.stepper, slot);
         }
         for part in parts {
-            if self.idle.remove(part.slot) {
-                self.stepper.close(part.slot);
+            if self.prefixes.is_idle(part.slot) {
+                self.prefixes.close(&mut self.stepper, part.slot);
             }
         }
     }
 
     /// What the tests look into.
     #[cfg(test)]
-    pub(super) fn parts(&self) -> (&S, &[Sequence], &Idle) {
-        (&self.stepper, &self.live, &self.idle)
+    pub(super) fn parts(&self) -> (&S, &[Sequence], &Prefixes<S::Rows, S::Checkpoint>) {
+        (&self.stepper, &self.live, &self.prefixes)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::engine::answer::{Answer, Piece};
 use crate::engine::outlet::Outlet;
+use crate::engine::prefixes::Placed;
 use crate::engine::request::{Event, Finish, Request, Timings, Token, Usage};
 use crate::engine::stepper::{Input, Slot, Work};
 use crate::error::Error;
@@ -35,6 +36,8 @@ pub(super) struct Part {
 pub(super) struct Sequence {
     id: u64,
     slot: Slot,
+    /// Numbers of tokens of the prompt after which checkpoints are kept.
+    captures: Vec<usize>,
     outlet: Outlet,
     tokenizer: Arc<Tokenizer>,
     answer: Answer,
@@ -53,11 +56,10 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// A sequence on a `slot` that holds the first `cached` tokens of the prompt, for a model that
-    /// holds `context` tokens.
+    /// A sequence that is placed, for a model that holds `context` tokens.
     pub(super) fn new(
         id: u64,
-        (slot, cached): (Slot, usize),
+        placed: Placed,
         Submission {
             request,
             outlet,
@@ -70,17 +72,18 @@ impl Sequence {
         let room = request.context.unwrap_or(context).saturating_sub(prompt);
         Self {
             id,
-            slot,
+            slot: placed.slot,
+            captures: placed.captures,
             outlet,
             answer: Answer::new(Arc::clone(&tokenizer), request.stop),
             tokenizer,
             usage: Usage {
                 prompt,
-                cached,
+                cached: placed.cached,
                 ..Usage::default()
             },
             tokens: request.tokens,
-            queued: cached,
+            queued: placed.cached,
             asked: 0,
             limit: request.limit.unwrap_or(room).min(room),
             ignore_eos: request.ignore_eos,
@@ -100,6 +103,11 @@ impl Sequence {
     /// Tokens of the prompt that no step has taken.
     pub(super) fn unqueued_prompt(&self) -> usize {
         self.usage.prompt.saturating_sub(self.queued)
+    }
+
+    /// The first `count` tokens of the prompt, and whether that is all of it.
+    pub(super) fn prompt(&self, count: usize) -> (&[u32], bool) {
+        (&self.tokens[..count], count == self.usage.prompt)
     }
 
     /// Tells that the request has a place.
@@ -129,7 +137,11 @@ impl Sequence {
         if self.queued == self.usage.cached {
             self.timings.queued = self.submitted.elapsed();
         }
-        self.queued = prefilled.unwrap_or(self.queued + 1);
+        let before = self.queued;
+        self.queued = prefilled.unwrap_or(before + 1);
+        let captures = self.captures.iter().copied();
+        let captures = captures.filter(|at| (before + 1..=self.queued).contains(at));
+        let captures = captures.collect();
         let sample = self.unqueued_prompt() == 0 && self.asked < self.limit;
         self.asked += usize::from(sample);
         let part = Part {
@@ -143,6 +155,7 @@ impl Sequence {
                 slot: self.slot,
                 input,
                 sample,
+                captures,
             },
             part,
         ))

@@ -1,5 +1,8 @@
 //! What the engine asks of whoever computes: the one door between the engine and MLX.
 
+use std::ops::Range;
+
+use crate::cache::trie::{Checkpoint, Rows};
 use crate::engine::request::Token;
 use crate::error::Result;
 use crate::sample::Sampling;
@@ -26,6 +29,8 @@ pub struct Work {
     pub input: Input,
     /// Whether the next token is to be sampled after it.
     pub sample: bool,
+    /// Numbers of tokens, ascending, after which a [`Stepper::Checkpoint`] is to be kept.
+    pub captures: Vec<usize>,
 }
 
 /// A token sampled in a step.
@@ -84,6 +89,47 @@ pub trait Stepper {
     fn close(&mut self, slot: Slot);
 }
 
+/// A stepper whose sequences' states can be copied, and put back.
+pub trait Restorable: Stepper {
+    /// A copy of keys and values.
+    type Rows: Rows;
+
+    /// A copy of the state of layers that cannot go back.
+    type Checkpoint: Checkpoint;
+
+    /// Whether there are such layers.
+    fn needs_checkpoints(&self) -> bool;
+
+    /// Whether a sequence can be cut back to `length` tokens as it is.
+    fn reaches(&self, slot: Slot, length: usize) -> bool;
+
+    /// Takes a sequence out of steps that are queued and need not be computed; says how many tokens it holds
+    /// once the others are.
+    fn settle(&mut self, slot: Slot) -> Result<usize>;
+
+    /// Copies keys and values of a run of positions that a sequence holds.
+    fn copy_rows(&mut self, slot: Slot, range: Range<usize>) -> Result<Self::Rows>;
+
+    /// Copies the state of the other layers as it is now.
+    fn checkpoint(&mut self, slot: Slot) -> Result<Self::Checkpoint>;
+
+    /// The checkpoints that steps were asked to capture, up to `until` tokens, each with its number of tokens;
+    /// those steps are collected.
+    fn captured(&mut self, slot: Slot, until: usize) -> Vec<(usize, Self::Checkpoint)>;
+
+    /// Makes a sequence hold `length` tokens: the first `kept` of those it holds, then those of `rows`, which
+    /// follow each other and may hold more at both ends. Where there is a need for checkpoints and what is
+    /// kept does not reach, `checkpoint` restores it. After an error the state is undefined.
+    fn restore(
+        &mut self,
+        slot: Slot,
+        kept: usize,
+        rows: &[&Self::Rows],
+        checkpoint: Option<&Self::Checkpoint>,
+        length: usize,
+    ) -> Result<()>;
+}
+
 impl<S: Stepper + ?Sized> Stepper for Box<S> {
     fn context(&self) -> usize {
         (**self).context()
@@ -125,5 +171,45 @@ impl<S: Stepper + ?Sized> Stepper for Box<S> {
 
     fn close(&mut self, slot: Slot) {
         (**self).close(slot);
+    }
+}
+
+impl<S: Restorable + ?Sized> Restorable for Box<S> {
+    type Rows = S::Rows;
+    type Checkpoint = S::Checkpoint;
+
+    fn needs_checkpoints(&self) -> bool {
+        (**self).needs_checkpoints()
+    }
+
+    fn reaches(&self, slot: Slot, length: usize) -> bool {
+        (**self).reaches(slot, length)
+    }
+
+    fn settle(&mut self, slot: Slot) -> Result<usize> {
+        (**self).settle(slot)
+    }
+
+    fn copy_rows(&mut self, slot: Slot, range: Range<usize>) -> Result<Self::Rows> {
+        (**self).copy_rows(slot, range)
+    }
+
+    fn checkpoint(&mut self, slot: Slot) -> Result<Self::Checkpoint> {
+        (**self).checkpoint(slot)
+    }
+
+    fn captured(&mut self, slot: Slot, until: usize) -> Vec<(usize, Self::Checkpoint)> {
+        (**self).captured(slot, until)
+    }
+
+    fn restore(
+        &mut self,
+        slot: Slot,
+        kept: usize,
+        rows: &[&Self::Rows],
+        checkpoint: Option<&Self::Checkpoint>,
+        length: usize,
+    ) -> Result<()> {
+        (**self).restore(slot, kept, rows, checkpoint, length)
     }
 }

@@ -232,20 +232,17 @@ impl Bench {
     /// One turn, after which every cache must hold what the engine has recorded, and no more.
     fn turn(&mut self) {
         self.0.turn();
-        let (fake, live, idle) = self.0.parts();
+        let (fake, live, prefixes) = self.0.parts();
+        let idle = prefixes.idle();
         for sequence in live {
             let (known, length) = sequence.recorded();
             let held = &fake.slots[&sequence.slot()].tokens;
             assert_eq!((held.len(), &held[..known.len()]), (length, known));
         }
-        for (slot, tokens) in idle.iter() {
-            assert_eq!(fake.slots[&slot].tokens, tokens);
+        for (slot, tokens) in &idle {
+            assert_eq!(&fake.slots[slot].tokens, tokens);
         }
-        assert_eq!(
-            fake.slots.len(),
-            live.len() + idle.iter().count(),
-            "no slot is lost"
-        );
+        assert_eq!(fake.slots.len(), live.len() + idle.len(), "no slot is lost");
     }
 
     fn run(&mut self) {

@@ -1,9 +1,10 @@
 //! Gemma 3, as text: norms before and after each branch, most layers looking back on a window.
 
+use super::layers::block::Mixer as _;
 use super::layers::decoder::{self, Decoder, DecoderConfig};
 use super::layers::grouped::{Biases, GroupedAttention, GroupedConfig, Windows};
 use super::{Loader, Model, Spec};
-use crate::cache::LayerCaches;
+use crate::cache::{LayerCaches, LayerKind};
 use crate::config::{self, RopeConfig};
 use crate::error::Result;
 use crate::ops::attention::Attention;
@@ -129,6 +130,10 @@ impl Block {
 }
 
 impl decoder::Block for Block {
+    fn kind(&self) -> LayerKind {
+        self.attention.kind()
+    }
+
     fn forward(&self, x: &Tensor, caches: &mut LayerCaches<'_, '_>) -> Result<Tensor> {
         let norm = &self.before_attention;
         let attended = self.attention.forward(norm, x, caches)?;

@@ -1,6 +1,8 @@
 //! Scaled dot-product attention with what belongs to it: norms of heads and rotary positions.
 
-use std::ops::Range;
+mod host_cache;
+
+pub use self::host_cache::{HostCache, HostRows, HostSegment};
 
 use super::batch::Batch;
 use super::norm::RmsNorm;
@@ -43,74 +45,6 @@ pub struct Attention {
     pub sinks: Option<Vector>,
     /// How keys and values are stored where the kernels of the CPU compute; `None` where MLX does.
     pub host: Option<CacheNumber>,
-}
-
-/// Keys and values of one sequence in one layer, for the kernels of the CPU.
-#[derive(Debug, Default)]
-pub struct HostCache {
-    /// Positions that there is room for.
-    capacity: usize,
-    /// `[Hkv, capacity]` rows of D.
-    keys: Vec<u8>,
-    /// `[Hkv, capacity]` rows of Dv.
-    values: Vec<u8>,
-}
-
-/// A segment's part in an attention of the kernels.
-#[derive(Debug)]
-pub struct HostSegment {
-    /// Rows that are appended.
-    pub rows: usize,
-    /// Positions of the sequence before.
-    pub length: usize,
-    /// Of these, the first that nobody looks back on: they are not in the cache any more.
-    pub start: usize,
-    /// Keys and values of the others.
-    pub cache: HostCache,
-}
-
-impl HostSegment {
-    /// Makes room for the new rows of so many heads, of so many bytes for keys and for values. Where there
-    /// is none, positions go that are outside of the window of all new rows.
-    fn reserve(&mut self, heads: usize, bytes: [usize; 2], window: Option<usize>) {
-        let held = self.length - self.start;
-        if held + self.rows <= self.cache.capacity {
-            return;
-        }
-        let seen = window.map_or(held, |window| held.min(window - 1));
-        // Eight positions lie together.
-        let gone = (held - seen) / 8 * 8;
-        self.start += gone;
-        self.cache.reserve(gone..held, self.rows, heads, bytes);
-    }
-}
-
-impl HostCache {
-    /// Bytes of one position.
-    pub fn bytes_per_position(&self) -> usize {
-        (self.keys.len() + self.values.len()) / self.capacity.max(1)
-    }
-
-    /// Keeps some positions of so many heads, and makes room for `rows` more.
-    fn reserve(&mut self, kept: Range<usize>, rows: usize, heads: usize, bytes: [usize; 2]) {
-        let capacity = (kept.len() + rows).next_multiple_of(STEP);
-        for (buffer, bytes) in [&mut self.keys, &mut self.values].into_iter().zip(bytes) {
-            let kept = kept.start * bytes..kept.end * bytes;
-            if capacity <= self.capacity {
-                for head in buffer.chunks_exact_mut(self.capacity * bytes) {
-                    head.copy_within(kept.clone(), 0);
-                }
-                continue;
-            }
-            let mut grown = vec![0; heads * capacity * bytes];
-            let old = buffer.chunks_exact((self.capacity * bytes).max(1));
-            for (new, old) in grown.chunks_exact_mut(capacity * bytes).zip(old) {
-                new[..kept.len()].copy_from_slice(&old[kept.clone()]);
-            }
-            *buffer = grown;
-        }
-        self.capacity = self.capacity.max(capacity);
-    }
 }
 
 impl Attention {

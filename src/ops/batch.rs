@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::mlx::{Array, computes_on_cpu, ops};
 
 /// A run of tokens of one sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     /// Which of the forward's caches it belongs to.
     pub sequence: usize,
@@ -14,6 +14,31 @@ pub struct Segment {
     pub length: usize,
     /// The position of its first token in the sequence.
     pub position: usize,
+    /// Positions within it, ascending, after whose tokens layers that cannot go back keep a copy of their
+    /// state: the number of tokens before.
+    pub captures: Vec<usize>,
+}
+
+impl Segment {
+    /// Its rows up to the first capture inside, from there to the next one, and so on; all but the last one
+    /// capture at their end.
+    pub fn parts(&self) -> impl Iterator<Item = Self> {
+        let last = self.position + self.length;
+        let captures = self.captures.iter().copied();
+        let inside = captures.filter(move |&at| at > self.position && at < last);
+        let mut position = self.position;
+        inside.chain([last]).map(move |end| {
+            let part = Self {
+                sequence: self.sequence,
+                row: self.row + position - self.position,
+                length: end - position,
+                position,
+                captures: if end < last { vec![end] } else { Vec::new() },
+            };
+            position = end;
+            part
+        })
+    }
 }
 
 /// Tokens of several sequences, `[T]`, without padding.
@@ -113,6 +138,7 @@ fn segments(pieces: impl Iterator<Item = (usize, usize, usize)>) -> Vec<Segment>
             row,
             length,
             position,
+            captures: Vec::new(),
         }
     };
     pieces.map(place).collect()

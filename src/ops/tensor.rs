@@ -1,7 +1,9 @@
 //! What passes from op to op: rows of activations, where whoever computes wants them.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
-use crate::mlx::{self, Array, ops};
+use crate::mlx::{self, Array, ops, slice};
 
 /// Rows of activations `[T, width]`.
 #[derive(Debug, Clone)]
@@ -68,6 +70,47 @@ impl Tensor {
                 }))
             }
         }
+    }
+
+    /// A run of rows.
+    ///
+    /// # Errors
+    /// What MLX says.
+    ///
+    /// # Panics
+    /// On the host, where there are no such rows.
+    pub fn rows(&self, range: Range<usize>) -> Result<Self> {
+        match self {
+            Self::Device(array) => {
+                let rows = slice(array, 0, range.start as i32..range.end as i32)?;
+                Ok(Self::Device(rows))
+            }
+            Self::Host(all) => Ok(Self::Host(Rows {
+                width: all.width,
+                numbers: all.numbers[range.start * all.width..range.end * all.width].to_vec(),
+            })),
+        }
+    }
+
+    /// Rows of several, one after the other; all are in the same place.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn end_to_end(mut all: Vec<Self>) -> Result<Self> {
+        if all.len() == 1
+            && let Some(one) = all.pop()
+        {
+            return Ok(one);
+        }
+        if let Some(Self::Host(first)) = all.first() {
+            let mut rows = Rows::new(0, first.width);
+            for tensor in &all {
+                rows.numbers.extend(&tensor.host()?.numbers);
+            }
+            return Ok(Self::Host(rows));
+        }
+        let arrays: Vec<&Array> = all.iter().map(Self::device).collect::<Result<_>>()?;
+        Ok(Self::Device(ops::concatenate(&arrays, 0)?))
     }
 
     /// The numbers `[T, width]`, evaluated.

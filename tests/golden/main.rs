@@ -13,6 +13,7 @@
 
 mod changed;
 mod int8;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;

@@ -1,10 +1,11 @@
 //! Steps as graphs of MLX, queued before their tokens are read.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
-use crate::cache::SequenceCache;
+use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::request::{Logprobs, Token};
-use crate::engine::stepper::{Input, Sampled, Slot, Stepper, Work};
+use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Work};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, async_eval, eval, memory, slice, synchronize, to_vec};
 use crate::models::Model;
@@ -21,6 +22,7 @@ const PREFILL_CHUNK: usize = 2048;
 /// Computes steps with a model on a device.
 pub(super) struct DeviceStepper {
     model: Box<dyn Model>,
+    needs_checkpoints: bool,
     live: BTreeMap<Slot, Live>,
     next_slot: usize,
     queued: VecDeque<Queued>,
@@ -30,6 +32,8 @@ pub(super) struct DeviceStepper {
 /// A sequence that is open.
 struct Live {
     cache: SequenceCache,
+    /// Checkpoints that nobody has asked for yet, ascending.
+    captured: Vec<(usize, Checkpoint)>,
     sampling: Sampling,
     seed: u64,
     history: History,
@@ -48,6 +52,7 @@ struct Queued {
 impl DeviceStepper {
     pub(super) fn new(model: Box<dyn Model>) -> Self {
         Self {
+            needs_checkpoints: model.new_cache().needs_checkpoints(),
             model,
             live: BTreeMap::new(),
             next_slot: 0,
@@ -81,10 +86,16 @@ impl DeviceStepper {
                 };
                 Ok((index, live.cache.length(), tokens))
             });
-        let batch = Batch::of_arrays(&pieces.collect::<Result<Vec<_>>>()?)?;
+        let mut batch = Batch::of_arrays(&pieces.collect::<Result<Vec<_>>>()?)?;
+        for (segment, work) in batch.segments.iter_mut().zip(work) {
+            segment.captures.clone_from(&work.captures);
+        }
         let mut caches: Vec<&mut SequenceCache> =
             live.iter_mut().map(|live| &mut live.cache).collect();
         let hidden = self.model.forward(&batch, &mut caches)?;
+        for (work, live) in work.iter().zip(&mut *live) {
+            super::take_captured(&mut live.cache, &work.captures, &mut live.captured)?;
+        }
         let sampling: Vec<usize> = (0..work.len())
             .filter(|&index| work[index].sample)
             .collect();
@@ -112,7 +123,11 @@ impl DeviceStepper {
         // Caches are evaluated with each step, so that no graph spans two chunks.
         let state: Vec<Array> = live
             .iter()
-            .flat_map(|live| live.cache.arrays().cloned())
+            .flat_map(|live| {
+                let captured = live.captured.iter();
+                let captured = captured.flat_map(|(_, checkpoint)| checkpoint.arrays());
+                live.cache.arrays().chain(captured).cloned()
+            })
             .collect();
         let results = choices.iter().flat_map(|(_, choice)| {
             let logprobs = choice.logprobs.iter();
@@ -153,6 +168,7 @@ impl Stepper for DeviceStepper {
         self.next_slot += 1;
         let live = Live {
             cache: self.model.new_cache(),
+            captured: Vec::new(),
             sampling: Sampling::greedy(),
             seed: 0,
             history: History::new(&Sampling::greedy(), &[]),
@@ -217,6 +233,53 @@ impl Stepper for DeviceStepper {
 
     fn close(&mut self, slot: Slot) {
         self.live.remove(&slot);
+    }
+}
+
+impl Restorable for DeviceStepper {
+    type Rows = Rows;
+    type Checkpoint = Checkpoint;
+
+    fn needs_checkpoints(&self) -> bool {
+        self.needs_checkpoints
+    }
+
+    fn reaches(&self, slot: Slot, length: usize) -> bool {
+        let live = self.live.get(&slot);
+        live.is_some_and(|live| live.cache.reaches(length))
+    }
+
+    fn settle(&mut self, slot: Slot) -> Result<usize> {
+        Ok(self.live(slot)?.cache.length())
+    }
+
+    fn copy_rows(&mut self, slot: Slot, range: Range<usize>) -> Result<Rows> {
+        self.live(slot)?.cache.copy_rows(range)
+    }
+
+    fn checkpoint(&mut self, slot: Slot) -> Result<Checkpoint> {
+        let cache = &self.live(slot)?.cache;
+        cache.checkpoint(cache.length())
+    }
+
+    fn captured(&mut self, slot: Slot, until: usize) -> Vec<(usize, Checkpoint)> {
+        let live = self.live.get_mut(&slot);
+        live.map_or(Vec::new(), |live| {
+            super::drain_captured(&mut live.captured, until)
+        })
+    }
+
+    fn restore(
+        &mut self,
+        slot: Slot,
+        kept: usize,
+        rows: &[&Rows],
+        checkpoint: Option<&Checkpoint>,
+        length: usize,
+    ) -> Result<()> {
+        let live = self.live(slot)?;
+        live.captured.clear();
+        live.cache.restore(kept, rows, checkpoint, length)
     }
 }
 

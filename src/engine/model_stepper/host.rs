@@ -2,10 +2,11 @@
 //! all cores are at work.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
-use crate::cache::SequenceCache;
+use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::request::{Logprobs, Token};
-use crate::engine::stepper::{Input, Sampled, Slot, Stepper, Work};
+use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Work};
 use crate::error::Result;
 use crate::kernels::sampling::{Choice, Noise, choose};
 use crate::models::Model;
@@ -21,6 +22,7 @@ const NONE: i32 = -1;
 /// Computes steps with a model on the CPU.
 pub(super) struct HostStepper {
     model: Box<dyn Model>,
+    needs_checkpoints: bool,
     live: BTreeMap<Slot, Live>,
     next_slot: usize,
     queued: VecDeque<Queued>,
@@ -29,6 +31,8 @@ pub(super) struct HostStepper {
 /// A sequence that is open.
 struct Live {
     cache: SequenceCache,
+    /// Checkpoints that nobody has asked for yet, ascending.
+    captured: Vec<(usize, Checkpoint)>,
     sampling: Sampling,
     seed: u64,
     history: History,
@@ -45,6 +49,7 @@ enum Queued {
 impl HostStepper {
     pub(super) fn new(model: Box<dyn Model>) -> Self {
         Self {
+            needs_checkpoints: model.new_cache().needs_checkpoints(),
             model,
             live: BTreeMap::new(),
             next_slot: 0,
@@ -108,9 +113,15 @@ fn step(model: &dyn Model, work: &[Work], live: &mut [(Slot, Live)]) -> Result<V
     let pieces = ids.iter().zip(&*live).enumerate();
     let pieces =
         pieces.map(|(index, (ids, (_, live)))| (index, live.cache.length(), ids.as_slice()));
-    let batch = Batch::new(&pieces.collect::<Vec<_>>())?;
+    let mut batch = Batch::new(&pieces.collect::<Vec<_>>())?;
+    for (segment, work) in batch.segments.iter_mut().zip(work) {
+        segment.captures.clone_from(&work.captures);
+    }
     let mut caches: Vec<_> = live.iter_mut().map(|(_, live)| &mut live.cache).collect();
     let hidden = model.forward(&batch, &mut caches)?;
+    for (work, (_, live)) in work.iter().zip(&mut *live) {
+        super::take_captured(&mut live.cache, &work.captures, &mut live.captured)?;
+    }
     let sampling: Vec<usize> = (0..work.len())
         .filter(|&index| work[index].sample)
         .collect();
@@ -198,6 +209,7 @@ impl Stepper for HostStepper {
         let sampling = Sampling::greedy();
         let live = Live {
             cache: self.model.new_cache(),
+            captured: Vec::new(),
             history: History::new(&sampling, &[]),
             sampling,
             seed: 0,
@@ -249,5 +261,53 @@ impl Stepper for HostStepper {
     fn close(&mut self, slot: Slot) {
         self.withdraw(slot);
         self.live.remove(&slot);
+    }
+}
+
+impl Restorable for HostStepper {
+    type Rows = Rows;
+    type Checkpoint = Checkpoint;
+
+    fn needs_checkpoints(&self) -> bool {
+        self.needs_checkpoints
+    }
+
+    fn reaches(&self, slot: Slot, length: usize) -> bool {
+        let live = self.live.get(&slot);
+        live.is_some_and(|live| live.cache.reaches(length))
+    }
+
+    fn settle(&mut self, slot: Slot) -> Result<usize> {
+        self.withdraw(slot);
+        Ok(self.live(slot)?.cache.length())
+    }
+
+    fn copy_rows(&mut self, slot: Slot, range: Range<usize>) -> Result<Rows> {
+        self.live(slot)?.cache.copy_rows(range)
+    }
+
+    fn checkpoint(&mut self, slot: Slot) -> Result<Checkpoint> {
+        let cache = &self.live(slot)?.cache;
+        cache.checkpoint(cache.length())
+    }
+
+    fn captured(&mut self, slot: Slot, until: usize) -> Vec<(usize, Checkpoint)> {
+        let live = self.live.get_mut(&slot);
+        live.map_or(Vec::new(), |live| {
+            super::drain_captured(&mut live.captured, until)
+        })
+    }
+
+    fn restore(
+        &mut self,
+        slot: Slot,
+        kept: usize,
+        rows: &[&Rows],
+        checkpoint: Option<&Checkpoint>,
+        length: usize,
+    ) -> Result<()> {
+        let live = self.live(slot)?;
+        live.captured.clear();
+        live.cache.restore(kept, rows, checkpoint, length)
     }
 }

@@ -3,17 +3,43 @@
 mod device;
 mod host;
 
-use crate::engine::stepper::{Slot, Stepper};
+use crate::cache::{Checkpoint, Rows, SequenceCache};
+use crate::engine::stepper::{Restorable, Slot};
 use crate::error::{Error, Result};
 use crate::mlx::Device;
 use crate::models::Model;
 
+/// A stepper that computes with a model.
+pub type ModelStepper = dyn Restorable<Rows = Rows, Checkpoint = Checkpoint>;
+
 /// Computes with `model` on `device`.
-pub fn new(model: Box<dyn Model>, device: Device) -> Box<dyn Stepper> {
+pub fn new(model: Box<dyn Model>, device: Device) -> Box<ModelStepper> {
     match device {
         Device::Cpu => Box::new(host::HostStepper::new(model)),
         Device::Gpu => Box::new(device::DeviceStepper::new(model)),
     }
+}
+
+/// The checkpoints of a step that is done, or built: those that it was asked for.
+fn take_captured(
+    cache: &mut SequenceCache,
+    positions: &[usize],
+    captured: &mut Vec<(usize, Checkpoint)>,
+) -> Result<()> {
+    for &position in positions {
+        captured.push((position, cache.checkpoint(position)?));
+    }
+    cache.drop_captured();
+    Ok(())
+}
+
+/// Those up to so many tokens.
+fn drain_captured(
+    captured: &mut Vec<(usize, Checkpoint)>,
+    until: usize,
+) -> Vec<(usize, Checkpoint)> {
+    let later = captured.partition_point(|(position, _)| *position <= until);
+    captured.drain(..later).collect()
 }
 
 /// Whether the vocabulary has all tokens of a prompt.

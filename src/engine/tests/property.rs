@@ -68,7 +68,7 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
 fn rewinds() -> impl Strategy<Value = Rewinds> {
     prop_oneof![
         Just(Rewinds::Anywhere),
-        Just(Rewinds::Multiples(3)),
+        Just(Rewinds::Window(6)),
         Just(Rewinds::Nowhere)
     ]
 }

@@ -2,7 +2,7 @@
 //! to what goes in.
 
 use super::decoder::{Block, DecoderConfig};
-use crate::cache::LayerCaches;
+use crate::cache::{LayerCaches, LayerKind};
 use crate::error::Result;
 use crate::models::Loader;
 use crate::ops::mlp::GatedMlp;
@@ -11,6 +11,9 @@ use crate::ops::tensor::Tensor;
 
 /// What lets a token see those before it.
 pub(in crate::models) trait Mixer {
+    /// What it keeps of a sequence.
+    fn kind(&self) -> LayerKind;
+
     /// `x + self(norm(x))`, `[T, hidden]` to the same. Of each segment what the layer keeps grows by
     /// the segment's tokens.
     fn add_to(
@@ -42,6 +45,10 @@ impl FeedForward for Box<dyn FeedForward> {
 
 /// Of layers that differ.
 impl Mixer for Box<dyn Mixer> {
+    fn kind(&self) -> LayerKind {
+        self.as_ref().kind()
+    }
+
     fn add_to(
         &self,
         norm: &RmsNorm,
@@ -83,6 +90,10 @@ impl<M: Mixer, F: FeedForward> PreNorm<M, F> {
 }
 
 impl<M: Mixer, F: FeedForward> Block for PreNorm<M, F> {
+    fn kind(&self) -> LayerKind {
+        self.mixer.kind()
+    }
+
     fn forward(&self, x: &Tensor, caches: &mut LayerCaches<'_, '_>) -> Result<Tensor> {
         let x = self.mixer.add_to(&self.mixer_norm, x, caches)?;
         self.feed_forward.add_to(&self.feed_forward_norm, &x)

@@ -1,6 +1,6 @@
 //! What all architectures have in common: an embedding, blocks one after the other, a norm and a head.
 
-use crate::cache::{LayerCaches, SequenceCache};
+use crate::cache::{LayerCaches, LayerKind, SequenceCache};
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::{Loader, Model};
@@ -12,6 +12,9 @@ use crate::ops::tensor::Tensor;
 
 /// One layer.
 pub(in crate::models) trait Block {
+    /// What it keeps of a sequence.
+    fn kind(&self) -> LayerKind;
+
     /// Hidden states `[T, hidden]` to the same. Of each segment what the layer keeps grows by
     /// the segment's tokens.
     fn forward(&self, x: &Tensor, caches: &mut LayerCaches<'_, '_>) -> Result<Tensor>;
@@ -106,7 +109,7 @@ impl<B: Block> Model for Decoder<B> {
     }
 
     fn new_cache(&self) -> SequenceCache {
-        SequenceCache::new(self.blocks.len())
+        SequenceCache::new(self.blocks.iter().map(Block::kind))
     }
 
     fn forward(&self, batch: &Batch, caches: &mut [&mut SequenceCache]) -> Result<Tensor> {

@@ -3,7 +3,7 @@
 
 use super::block::Mixer;
 use super::decoder::DecoderConfig;
-use crate::cache::LayerCaches;
+use crate::cache::{LayerCaches, LayerKind};
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::Loader;
@@ -144,6 +144,10 @@ impl DeltaNet {
 }
 
 impl Mixer for DeltaNet {
+    fn kind(&self) -> LayerKind {
+        LayerKind::State
+    }
+
     fn add_to(
         &self,
         norm: &RmsNorm,

@@ -2,7 +2,7 @@
 
 use super::block::Mixer;
 use super::decoder::DecoderConfig;
-use crate::cache::LayerCaches;
+use crate::cache::{LayerCaches, LayerKind};
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::Loader;
@@ -236,6 +236,12 @@ impl GroupedAttention {
 }
 
 impl Mixer for GroupedAttention {
+    fn kind(&self) -> LayerKind {
+        LayerKind::Keys {
+            window: self.attention.window,
+        }
+    }
+
     fn add_to(
         &self,
         norm: &RmsNorm,

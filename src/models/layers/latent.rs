@@ -3,7 +3,7 @@
 
 use super::block::Mixer;
 use super::decoder::DecoderConfig;
-use crate::cache::LayerCaches;
+use crate::cache::{LayerCaches, LayerKind};
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::Loader;
@@ -122,6 +122,12 @@ pub(in crate::models) struct LatentAttention {
 }
 
 impl Mixer for LatentAttention {
+    fn kind(&self) -> LayerKind {
+        LayerKind::Keys {
+            window: self.attention.window,
+        }
+    }
+
     fn add_to(
         &self,
         norm: &RmsNorm,

@@ -4,6 +4,8 @@
 mod graph;
 mod kernel;
 
+use std::ops::Range;
+
 use super::norm::RmsNorm;
 use super::tensor::{Rows, Tensor, misplaced};
 use super::vector::Vector;
@@ -51,6 +53,21 @@ pub struct Projected {
     pub corrections: Tensor,
     /// `[T, Hv]`: sizes of steps, before their softplus.
     pub steps: Tensor,
+}
+
+impl Projected {
+    /// A run of rows of each.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn rows(&self, range: Range<usize>) -> Result<Self> {
+        Ok(Self {
+            mixed: self.mixed.rows(range.clone())?,
+            gates: self.gates.rows(range.clone())?,
+            corrections: self.corrections.rows(range.clone())?,
+            steps: self.steps.rows(range)?,
+        })
+    }
 }
 
 /// What MLX keeps of a sequence: the last rows before the convolution, `[taps - 1, channels]`, and the

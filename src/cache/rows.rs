@@ -1,0 +1,167 @@
+//! Copies of keys and values: pieces that never change, so that runs are cut and joined without copying.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::trie;
+use crate::mlx::{Array, slice};
+use crate::ops::attention::{HostRows, STEP};
+
+/// Positions of a piece at most, where the kernels of the CPU compute. A piece begins at a multiple of 8, and
+/// lies between two multiples of this.
+const HOST_PIECE: usize = STEP;
+
+/// Keys and values of a run of positions in all layers that keep every position.
+#[derive(Debug, Clone, Default)]
+pub struct Rows {
+    pub(super) range: Range<usize>,
+    /// In the order of these layers.
+    pub(super) layers: Vec<LayerRows>,
+}
+
+/// Keys and values of a run of positions in one layer.
+#[derive(Debug, Clone, Default)]
+pub struct LayerRows {
+    /// In order. The first may begin before the run and the last end behind it; where two overlap, the
+    /// later one counts.
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// Some positions, where whoever computes wants them.
+#[derive(Debug, Clone)]
+pub(super) enum Piece {
+    Host {
+        range: Range<usize>,
+        rows: Arc<HostRows>,
+    },
+    /// `[1, Hkv, S, D]` each; no values where they are in the keys.
+    Device {
+        range: Range<usize>,
+        keys: Array,
+        values: Option<Array>,
+    },
+}
+
+impl Piece {
+    pub(super) fn range(&self) -> Range<usize> {
+        match self {
+            Self::Host { range, .. } | Self::Device { range, .. } => range.clone(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Host { rows, .. } => rows.bytes(),
+            Self::Device { keys, values, .. } => {
+                keys.nbytes() + values.as_ref().map_or(0, Array::nbytes)
+            }
+        }
+    }
+
+    /// As a piece of a run that begins there, and of one that ends there.
+    fn split(&self, at: usize) -> Option<[Self; 2]> {
+        match self {
+            // Both share it: it is small.
+            Self::Host { .. } => Some([self.clone(), self.clone()]),
+            Self::Device {
+                range,
+                keys,
+                values,
+            } => {
+                let part = |range: Range<usize>, start: usize| {
+                    let places = (range.start - start) as i32..(range.end - start) as i32;
+                    let of =
+                        |array: &Array| slice(array, 2, places.clone()).ok()?.contiguous().ok();
+                    let values = match values {
+                        Some(values) => Some(of(values)?),
+                        None => None,
+                    };
+                    let keys = of(keys)?;
+                    crate::mlx::async_eval([&keys].into_iter().chain(&values)).ok()?;
+                    Some(Self::Device {
+                        range,
+                        keys,
+                        values,
+                    })
+                };
+                Some([
+                    part(range.start..at, range.start)?,
+                    part(at..range.end, range.start)?,
+                ])
+            }
+        }
+    }
+}
+
+/// The blocks of the kernels' cache that pieces of a run are copied from.
+pub(super) fn host_pieces(run: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let first = run.start / HOST_PIECE * HOST_PIECE;
+    let starts = (first..run.end).step_by(HOST_PIECE);
+    starts.map(move |start| {
+        // Eight positions lie together.
+        let begin = start.max(run.start / 8 * 8);
+        begin..(start + HOST_PIECE).min(run.end)
+    })
+}
+
+impl LayerRows {
+    /// Memory of all pieces.
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.iter().map(Piece::bytes).sum()
+    }
+
+    fn split(self, at: usize) -> Option<[Self; 2]> {
+        let (mut above, mut below) = (Self::default(), Self::default());
+        for piece in self.pieces {
+            if piece.range().end <= at {
+                above.pieces.push(piece);
+            } else if piece.range().start >= at {
+                below.pieces.push(piece);
+            } else {
+                let [upper, lower] = piece.split(at)?;
+                above.pieces.push(upper);
+                below.pieces.push(lower);
+            }
+        }
+        Some([above, below])
+    }
+
+    fn join(mut self, mut next: Self) -> Self {
+        // What the later run holds of the same block is as good, and holds more.
+        if let (Some(last), Some(first)) = (self.pieces.last(), next.pieces.first())
+            && first.range().start <= last.range().start
+        {
+            self.pieces.pop();
+        }
+        self.pieces.append(&mut next.pieces);
+        self
+    }
+}
+
+impl trie::Rows for Rows {
+    fn bytes(&self) -> usize {
+        self.layers.iter().map(LayerRows::bytes).sum()
+    }
+
+    fn split(self, at: usize) -> Option<(Self, Self)> {
+        let layers = self.layers.into_iter().map(|layer| layer.split(at));
+        let layers: Vec<[LayerRows; 2]> = layers.collect::<Option<_>>()?;
+        let (above, below) = layers
+            .into_iter()
+            .map(|[above, below]| (above, below))
+            .unzip();
+        let part = |range, layers| Self { range, layers };
+        Some((
+            part(self.range.start..at, above),
+            part(at..self.range.end, below),
+        ))
+    }
+
+    fn join(self, next: Self) -> Option<Self> {
+        let layers = self.layers.into_iter().zip(next.layers);
+        Some(Self {
+            range: self.range.start..next.range.end,
+            layers: layers.map(|(above, below)| above.join(below)).collect(),
+        })
+    }
+}
