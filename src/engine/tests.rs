@@ -1,6 +1,7 @@
 //! The engine over the fake stepper: what the tests share. The cases are in the files below.
 
 mod answers;
+mod prefixes;
 mod property;
 mod scheduling;
 mod thread;

@@ -11,6 +11,7 @@
     reason = "a test: it says what it skips, and is told where the checkpoints are"
 )]
 
+mod branches;
 mod changed;
 mod int8;
 mod state;

@@ -1,0 +1,166 @@
+//! What is gone on from, over caches that go back anywhere, within a window, and nowhere.
+
+use super::*;
+use crate::engine::fake::Rewinds;
+
+const ALL: [Rewinds; 3] = [Rewinds::Anywhere, Rewinds::Window(6), Rewinds::Nowhere];
+
+fn bench(rewinds: Rewinds) -> Bench {
+    Bench::new(Fake {
+        context: 4000,
+        chunk: 16,
+        rewinds,
+        ..Fake::new(Box::new(any_token))
+    })
+}
+
+/// So many tokens that do not come again.
+fn own(first: u32, count: u32) -> Vec<u32> {
+    (0..count).map(|index| 1000 * first + index).collect()
+}
+
+fn short(tokens: &[u32]) -> Request {
+    Request {
+        limit: Some(3),
+        ignore_eos: true,
+        ..request(tokens)
+    }
+}
+
+/// An answer, and the prompt with it.
+fn turn(bench: &mut Bench, request: Request) -> (Outcome, Vec<u32>) {
+    let mut tokens = request.tokens.clone();
+    let outcome = bench.answer(request);
+    tokens.extend(&outcome.ids);
+    (outcome, tokens)
+}
+
+#[test]
+fn a_conversation_evaluates_what_is_new() {
+    for rewinds in ALL {
+        let mut bench = bench(rewinds);
+        let mut tokens = own(1, 50);
+        for message in 2..12 {
+            let (outcome, with_answer) = turn(&mut bench, short(&tokens));
+            if message > 2 {
+                // The last token of the answer before was never computed.
+                assert_eq!(outcome.usage.evaluated, 41, "{rewinds:?}");
+            }
+            tokens = [with_answer, own(message, 40)].concat();
+        }
+    }
+}
+
+#[test]
+fn the_same_prompt_again_evaluates_its_end() {
+    for (rewinds, evaluated) in [
+        (Rewinds::Anywhere, 1),
+        (Rewinds::Window(6), 4),
+        (Rewinds::Nowhere, 4),
+    ] {
+        let mut bench = bench(rewinds);
+        bench.answer(short(&own(1, 500)));
+        let again = bench.answer(short(&own(1, 500)));
+        assert_eq!(again.usage.evaluated, evaluated, "{rewinds:?}");
+    }
+}
+
+#[test]
+fn a_turn_without_what_was_thought_goes_on_from_the_last_message() {
+    for (rewinds, cached) in [
+        (Rewinds::Anywhere, 290),
+        (Rewinds::Window(6), 290),
+        (Rewinds::Nowhere, 290),
+    ] {
+        let mut bench = bench(rewinds);
+        let prompt = [own(1, 290), own(2, 5)].concat();
+        let joints = vec![100, 200, 290];
+        bench.answer(Request {
+            joints: joints.clone(),
+            ..short(&prompt)
+        });
+        let next = [own(1, 290), own(3, 40)].concat();
+        let outcome = bench.answer(Request {
+            joints: [joints, vec![330]].concat(),
+            ..short(&next)
+        });
+        assert_eq!(outcome.usage.cached, cached, "{rewinds:?}");
+    }
+}
+
+#[test]
+fn a_fork_that_was_seen_is_gone_on_from_the_next_time() {
+    for (rewinds, second) in [
+        (Rewinds::Anywhere, 150),
+        (Rewinds::Window(6), 0),
+        (Rewinds::Nowhere, 0),
+    ] {
+        let mut bench = bench(rewinds);
+        let branch = |own_part: u32| short(&[own(1, 150), own(own_part, 100)].concat());
+        let cached = [2, 3, 4].map(|part| bench.answer(branch(part)).usage.cached);
+        assert_eq!(cached, [0, second, 150], "{rewinds:?}");
+    }
+}
+
+#[test]
+fn branches_are_left_and_come_back_to() {
+    for rewinds in ALL {
+        let mut bench = bench(rewinds);
+        let branches = [2, 3, 4, 5, 6, 7].map(|part| [own(1, 150), own(part, 100)].concat());
+        for tokens in &branches {
+            bench.answer(short(tokens));
+        }
+        for tokens in &branches {
+            let outcome = bench.answer(short(tokens));
+            assert!(
+                outcome.usage.evaluated <= 4,
+                "{rewinds:?} {:?}",
+                outcome.usage
+            );
+        }
+    }
+}
+
+#[test]
+fn a_prompt_that_was_cut_off_goes_on_where_it_was() {
+    for rewinds in ALL {
+        let mut bench = bench(rewinds);
+        let prompt = own(1, 470);
+        let mut before = 0;
+        for chunks in [3, 5] {
+            let heard = bench.submit_until(short(&prompt), move |events| {
+                let prefills = events.iter().filter(|e| matches!(e, Kept::Prefill { .. }));
+                prefills.count() == chunks
+            });
+            bench.run();
+            let usage = heard.outcome().usage;
+            assert!(usage.cached >= before, "{rewinds:?} {usage:?}");
+            before = usage.cached + usage.evaluated;
+        }
+        let usage = bench.answer(short(&prompt)).usage;
+        assert!(
+            usage.cached >= before && before >= 128,
+            "{rewinds:?} {usage:?}"
+        );
+    }
+}
+
+#[test]
+fn a_running_sequence_lends_what_it_has_computed() {
+    for rewinds in ALL {
+        let mut bench = bench(rewinds);
+        let branch = |own_part: u32| Request {
+            joints: vec![160],
+            limit: Some(50),
+            ..short(&[own(1, 160), own(own_part, 40)].concat())
+        };
+        let first = bench.submit(branch(2));
+        while !matches!(first.events().last(), Some(Kept::Text { .. })) {
+            bench.turn();
+        }
+        let second = bench.submit(branch(3));
+        bench.run();
+        assert_eq!(second.outcome().usage.cached, 160, "{rewinds:?}");
+        assert_eq!(first.outcome().usage.completion, 50);
+    }
+}

@@ -1,0 +1,186 @@
+//! Prompts that begin as earlier ones did, in any order, some cut off: whatever an engine goes on from, its
+//! answers are those of a sequence that computes everything. `MLXR_TEST_BRANCHES` says how many for each
+//! checkpoint.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use mlxr::engine::Engine;
+use mlxr::engine::model_stepper::{self, ModelStepper};
+use mlxr::engine::request::{Event, Finish, Request, Token, Usage};
+use mlxr::engine::stepper::{Input, Work};
+use mlxr::files::ModelFiles;
+use mlxr::mlx::Device;
+use mlxr::models::Precision;
+use mlxr::sample::Sampling;
+use mlxr::tokenizer::Tokenizer;
+
+use super::{for_each, load, on, say};
+
+/// How far logarithms of probabilities may be from those computed in another order.
+const REORDERED: f32 = 1e-3;
+
+const LONGEST: usize = 400;
+
+/// Numbers without a pattern (Steele, Lea and Flood 2014: SplitMix).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) % limit.max(1) as u64) as usize
+    }
+}
+
+/// A prompt that goes on from a part of an earlier one.
+fn branch(random: &mut Random, known: &[Vec<u32>]) -> Request {
+    let from = &known[random.below(known.len())];
+    let mut tokens = from[..random.below(from.len() + 1)].to_vec();
+    let own = if random.below(4) == 0 { 150 } else { 12 };
+    for _ in 0..=random.below(own) {
+        // Few, so that prompts meet by chance too.
+        tokens.push(random.below(5) as u32 + 40);
+    }
+    tokens.truncate(LONGEST);
+    let mut joints: Vec<usize> = (0..random.below(4))
+        .map(|_| random.below(tokens.len() + 1))
+        .collect();
+    joints.sort_unstable();
+    Request {
+        tokens,
+        joints,
+        sampling: Sampling {
+            logprobs: Some(2),
+            ..Sampling::greedy()
+        },
+        limit: Some(1 + random.below(5)),
+        ignore_eos: true,
+        ..Request::default()
+    }
+}
+
+/// What an engine answers; cut off after so many events, if at all.
+fn ask(engine: &Engine, request: Request, patience: usize) -> (Vec<Token>, Usage, Finish) {
+    let (sender, receiver) = channel();
+    let (mut heard, mut events) = (Vec::new(), 0);
+    let sink = Box::new(move |event: Event<'_>| {
+        events += 1;
+        match event {
+            Event::Text { tokens, .. } => heard.extend_from_slice(tokens),
+            Event::Done { usage, finish, .. } => {
+                sender
+                    .send((std::mem::take(&mut heard), usage, finish))
+                    .unwrap();
+            }
+            Event::Failed(error) => panic!("{error}"),
+            Event::Started { .. } | Event::Prefill { .. } => {}
+        }
+        if events >= patience {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    engine.submit(request, sink).unwrap();
+    receiver.recv().unwrap()
+}
+
+/// What a new sequence answers that computes all of the prompt.
+fn alone(stepper: &mut ModelStepper, request: &Request) -> Vec<Token> {
+    let slot = stepper.open().unwrap();
+    let prompt = &request.tokens;
+    stepper
+        .sampling(slot, &request.sampling, 0, prompt)
+        .unwrap();
+    let mut found = Vec::new();
+    let chunks = prompt.chunks(stepper.prefill_chunk()).map(<[u32]>::to_vec);
+    let mut inputs: Vec<Input> = chunks.map(Input::Tokens).collect();
+    let count = inputs.len();
+    let answer = request.limit.unwrap() - 1;
+    inputs.extend((0..answer).map(|_| Input::Previous));
+    for (index, input) in inputs.into_iter().enumerate() {
+        let work = Work {
+            slot,
+            input,
+            sample: index + 1 >= count,
+            captures: Vec::new(),
+        };
+        stepper.step(&[work]).unwrap();
+        let sampled = stepper.collect().unwrap();
+        found.extend(sampled.into_iter().map(|sampled| sampled.token.unwrap()));
+    }
+    stepper.close(slot);
+    found
+}
+
+/// Whether two answers are the same, up to where it is all but a tie.
+fn is_same(found: &[Token], right: &[Token]) -> bool {
+    for (found, right) in found.iter().zip(right) {
+        let [ours, theirs] = [found, right].map(|token| token.logprobs.as_ref().unwrap());
+        if (ours.chosen - theirs.chosen).abs() > REORDERED {
+            return false;
+        }
+        if found.id != right.id {
+            return (theirs.top[0].1 - theirs.top[1].1).abs() <= 2.0 * REORDERED;
+        }
+    }
+    true
+}
+
+#[test]
+fn whatever_is_gone_on_from_answers_are_those_of_a_cold_start() {
+    let count = std::env::var("MLXR_TEST_BRANCHES").map_or(60, |count| count.parse().unwrap());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/stories");
+    let tokenizer = Arc::new(Tokenizer::load(&ModelFiles::Folder(folder)).unwrap());
+    for_each(|golden| {
+        let device = if on("gpu") || on("graphs") {
+            Device::Gpu
+        } else {
+            Device::Cpu
+        };
+        let folder = golden.folder.clone();
+        let engine = Engine::start(Arc::clone(&tokenizer), move || {
+            let loaded = load(&folder, Precision::Float32)?;
+            Ok(model_stepper::new(loaded.model, device))
+        });
+        let engine = engine.unwrap();
+        let loaded = load(&golden.folder, Precision::Float32).unwrap();
+        let mut cold = model_stepper::new(loaded.model, device);
+        let mut random = Random(7);
+        let mut known = vec![vec![40, 41, 42]];
+        let (mut cached, mut prompts) = (0, 0);
+        for round in 0..count {
+            let request = branch(&mut random, &known);
+            let patience = if random.below(5) == 0 {
+                1 + random.below(4)
+            } else {
+                usize::MAX
+            };
+            let (tokens, usage, finish) = ask(&engine, request.clone(), patience);
+            cached += usage.cached;
+            prompts += usage.prompt;
+            let right = alone(&mut *cold, &request);
+            assert!(
+                is_same(&tokens, &right),
+                "{} in round {round}, {} of {} cached: {tokens:?} and not {right:?}",
+                golden.name,
+                usage.cached,
+                usage.prompt
+            );
+            assert!(finish == Finish::Cancelled || tokens.len() == right.len());
+            let answer = tokens.iter().map(|token| token.id);
+            known.push(request.tokens.into_iter().chain(answer).collect());
+        }
+        let share = 100 * cached / prompts;
+        say(&format!(
+            "{}: {share} % of {count} prompts' tokens were there",
+            golden.name
+        ));
+        assert!(share > 20, "{}: {share} % cached", golden.name);
+    });
+}
