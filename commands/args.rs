@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::Verbosity;
-pub(crate) use bench::{Bench, BenchCommand, BenchStart, Form, Limit};
+pub(crate) use bench::{Bench, BenchCache, BenchCommand, BenchStart, Form, Limit, SubjectArgs};
 
 /// Run language models on Apple's MLX: Metal, CUDA and plain CPUs
 #[derive(Debug, Parser)]

@@ -1,6 +1,7 @@
 //! `mlxr bench`: how fast a model computes, by tests as llama-bench has them. Knows no other command.
 
 mod baseline;
+mod cache;
 mod machine;
 mod output;
 mod pass;
@@ -21,7 +22,7 @@ use mlxr::progress::{Progress, Unit};
 use mlxr::tokenizer::Tokenizer;
 use mlxr::{Error, Result, bandwidth};
 
-use crate::args::{Bench, BenchCommand};
+use crate::args::{Bench, BenchCommand, SubjectArgs};
 use crate::interrupt::Interrupt;
 use crate::model;
 use crate::settings::Settings;
@@ -40,18 +41,20 @@ const SEED: u64 = 0;
 
 /// Measures what the arguments ask for.
 pub(crate) fn run(args: &Bench, settings: &Settings, printer: Printer) -> Result<Exit> {
-    if let Some(BenchCommand::Start(args)) = &args.command {
-        return start::run(args, settings, printer);
+    match &args.command {
+        Some(BenchCommand::Start(args)) => return start::run(args, settings, printer),
+        Some(BenchCommand::Cache(args)) => return cache::run(args, settings, printer),
+        None => {}
     }
     let tests = plan::tests(args)?;
     let baseline = args.baseline.as_deref().map(baseline::read).transpose()?;
     let progress = Drawn::new(printer);
-    let (name, source) = source(args, settings, &progress)?;
-    let options = model::options(&args.model, settings);
+    let (name, source) = source(&args.subject, settings, &progress)?;
+    let options = model::options(&args.subject.model, settings);
     let (mut stepper, description) = mlxr::open_stepper(&source, &options, &progress)?;
     plan::check(&tests, description.context)?;
     let mut tokens = Tokens::new(ordinary_tokens(&source, description.vocabulary)?, SEED);
-    let threads = args.model.threads;
+    let threads = args.subject.model.threads;
     let cores = || thread::available_parallelism().map_or(1, NonZero::get);
     let generates = tests.iter().any(|test| test.kind() == "tg");
     let subject = Subject {
@@ -59,7 +62,7 @@ pub(crate) fn run(args: &Bench, settings: &Settings, printer: Printer) -> Result
         model: &description,
         machine: Machine::of(description.device),
         threads: (description.device == Device::Cpu).then(|| threads.unwrap_or_else(cores)),
-        exact: args.model.cpu_exact,
+        exact: args.subject.model.cpu_exact,
         bandwidth: generates
             .then(|| bandwidth::measure(description.device, threads))
             .transpose()?,
@@ -114,7 +117,7 @@ pub(crate) fn run(args: &Bench, settings: &Settings, printer: Printer) -> Result
 }
 
 /// What is to be measured, and its name.
-fn source(args: &Bench, settings: &Settings, progress: &Drawn) -> Result<(String, Source)> {
+fn source(args: &SubjectArgs, settings: &Settings, progress: &Drawn) -> Result<(String, Source)> {
     let shape = args.random.as_ref().and_then(|name| {
         SHAPES
             .iter()

@@ -26,7 +26,7 @@ macro_rules! story_file {
 }
 
 /// The model that needs no name.
-const BUILT_IN: ModelFiles = ModelFiles::Embedded(
+pub(crate) const BUILT_IN: ModelFiles = ModelFiles::Embedded(
     "stories",
     &[
         story_file!("config.json"),

@@ -25,11 +25,17 @@ _mlxr() {
             mlxr,run)
                 cmd="mlxr__subcmd__run"
                 ;;
+            mlxr__subcmd__bench,cache)
+                cmd="mlxr__subcmd__bench__subcmd__cache"
+                ;;
             mlxr__subcmd__bench,help)
                 cmd="mlxr__subcmd__bench__subcmd__help"
                 ;;
             mlxr__subcmd__bench,start)
                 cmd="mlxr__subcmd__bench__subcmd__start"
+                ;;
+            mlxr__subcmd__bench__subcmd__help,cache)
+                cmd="mlxr__subcmd__bench__subcmd__help__subcmd__cache"
                 ;;
             mlxr__subcmd__bench__subcmd__help,help)
                 cmd="mlxr__subcmd__bench__subcmd__help__subcmd__help"
@@ -45,6 +51,9 @@ _mlxr() {
                 ;;
             mlxr__subcmd__help,run)
                 cmd="mlxr__subcmd__help__subcmd__run"
+                ;;
+            mlxr__subcmd__help__subcmd__bench,cache)
+                cmd="mlxr__subcmd__help__subcmd__bench__subcmd__cache"
                 ;;
             mlxr__subcmd__help__subcmd__bench,start)
                 cmd="mlxr__subcmd__help__subcmd__bench__subcmd__start"
@@ -70,7 +79,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__bench)
-            opts="-m -p -n -d -b -r -o -q -v -h --model --device --threads --cpu-exact --random --quant --prompt --generate --pg --depth --concurrency --repetitions --delay --output --baseline --fail-if --quiet --verbose --help start help"
+            opts="-m -p -n -d -b -r -o -q -v -h --model --device --threads --cpu-exact --random --quant --prompt --generate --pg --depth --concurrency --repetitions --delay --output --baseline --fail-if --quiet --verbose --help start cache help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -171,9 +180,85 @@ _mlxr() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        mlxr__subcmd__bench__subcmd__help)
-            opts="start help"
+        mlxr__subcmd__bench__subcmd__cache)
+            opts="-m -p -r -o -q -v -h --model --device --threads --cpu-exact --random --quant --prompt --repetitions --output --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --model)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --device)
+                    COMPREPLY=($(compgen -W "auto cpu gpu" -- "${cur}"))
+                    return 0
+                    ;;
+                --threads)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --random)
+                    COMPREPLY=($(compgen -W "qwen3-0.6b qwen3-1.7b qwen3-4b qwen3-8b qwen3-30b-a3b llama-3.2-1b llama-3.2-3b llama-3.1-8b gemma-3-1b gemma-3-4b qwen3-next-80b-8l glm-4.7-flash-12l" -- "${cur}"))
+                    return 0
+                    ;;
+                --quant)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prompt)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repetitions)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "md csv json jsonl sql" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "md csv json jsonl sql" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__bench__subcmd__help)
+            opts="start cache help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__bench__subcmd__help__subcmd__cache)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -274,8 +359,22 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__help__subcmd__bench)
-            opts="start"
+            opts="start cache"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__help__subcmd__bench__subcmd__cache)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

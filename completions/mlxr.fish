@@ -65,12 +65,12 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l jsonl -d 'Print one JS
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
 cpu\t''
 gpu\t''"
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l random -d 'Measure the shape of a known model with made-up weights' -r -f -a "qwen3-0.6b\t''
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l random -d 'Measure the shape of a known model with made-up weights' -r -f -a "qwen3-0.6b\t''
 qwen3-1.7b\t''
 qwen3-4b\t''
 qwen3-8b\t''
@@ -82,27 +82,28 @@ gemma-3-1b\t''
 gemma-3-4b\t''
 qwen3-next-80b-8l\t''
 glm-4.7-flash-12l\t''"
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l quant -d 'How made-up matrices are packed: affine<BITS>g<GROUP>, mxfp4, mxfp8, nvfp4, or none (bf16)' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s p -l prompt -d 'Tokens of prompts' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s n -l generate -d 'Tokens to generate' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l pg -d 'A prompt of P tokens, then N generated ones, timed together (repeatable)' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s d -l depth -d 'Tokens that are there before each test' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s b -l concurrency -d 'Sequences that are computed together' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s r -l repetitions -d 'Times that each test is timed' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l delay -d 'Wait before each test, for the machine to cool down' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s o -l output -d 'Form of the results [default: a table on a terminal, else md]' -r -f -a "md\t''
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l quant -d 'How made-up matrices are packed: affine<BITS>g<GROUP>, mxfp4, mxfp8, nvfp4, or none (bf16)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s p -l prompt -d 'Tokens of prompts' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s n -l generate -d 'Tokens to generate' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l pg -d 'A prompt of P tokens, then N generated ones, timed together (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s d -l depth -d 'Tokens that are there before each test' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s b -l concurrency -d 'Sequences that are computed together' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s r -l repetitions -d 'Times that each test is timed' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l delay -d 'Wait before each test, for the machine to cool down' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s o -l output -d 'Form of the results [default: a table on a terminal, else md]' -r -f -a "md\t''
 csv\t''
 json\t''
 jsonl\t''
 sql\t''"
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l baseline -d 'Compare with the results that an earlier run wrote with `-o json`' -r -F
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l fail-if -d 'End with code 1 if the median rate of a test falls so far below the baseline\'s: pp<-5%, tg<-3%, \'tg128 @ d2048<-3%\' (repeatable)' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s q -l quiet -d 'Print nothing on stderr but errors'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -f -a "start" -d 'Measure from the start of the program to its first token'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l baseline -d 'Compare with the results that an earlier run wrote with `-o json`' -r -F
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l fail-if -d 'End with code 1 if the median rate of a test falls so far below the baseline\'s: pp<-5%, tg<-3%, \'tg128 @ d2048<-3%\' (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -f -a "start" -d 'Measure from the start of the program to its first token'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -f -a "cache" -d 'Measure prompts that begin as earlier ones did'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
 cpu\t''
@@ -118,9 +119,40 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcomm
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
+cpu\t''
+gpu\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l random -d 'Measure the shape of a known model with made-up weights' -r -f -a "qwen3-0.6b\t''
+qwen3-1.7b\t''
+qwen3-4b\t''
+qwen3-8b\t''
+qwen3-30b-a3b\t''
+llama-3.2-1b\t''
+llama-3.2-3b\t''
+llama-3.1-8b\t''
+gemma-3-1b\t''
+gemma-3-4b\t''
+qwen3-next-80b-8l\t''
+glm-4.7-flash-12l\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l quant -d 'How made-up matrices are packed: affine<BITS>g<GROUP>, mxfp4, mxfp8, nvfp4, or none (bf16)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s p -l prompt -d 'Tokens of the conversation' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s r -l repetitions -d 'Conversations' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s o -l output -d 'Form of the results [default: a table on a terminal, else md]' -r -f -a "md\t''
+csv\t''
+json\t''
+jsonl\t''
+sql\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from help" -f -a "start" -d 'Measure from the start of the program to its first token'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from help" -f -a "cache" -d 'Measure prompts that begin as earlier ones did'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench help" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench help" -f -a "bench" -d 'Measure how fast a model computes'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "start" -d 'Measure from the start of the program to its first token'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "cache" -d 'Measure prompts that begin as earlier ones did'

@@ -23,4 +23,6 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use error::{Error, Result};
-pub use open::{LoadOptions, LoadParts, Loaded, ModelDescription, Span, open, open_stepper};
+pub use open::{
+    LoadOptions, LoadParts, Loaded, ModelDescription, Span, open, open_engine, open_stepper,
+};

@@ -104,17 +104,8 @@ pub fn open(
     // What is cheap to check is checked before anything is loaded.
     let sampling = default_sampling(files)?;
     let (tokenizer, tokenizer_span) = timed(begin, || Tokenizer::load(files).map(Arc::new))?;
-    let told = Arc::new(OnceLock::new());
-    let tell = Arc::clone(&told);
-    let (source, options) = (Source::Files(files.clone()), options.clone());
-    let engine = Engine::start(Arc::clone(&tokenizer), move || {
-        let (stepper, description) = stepper(&source, &options, &*progress, begin)?;
-        drop(tell.set(description));
-        Ok(stepper)
-    })?;
-    let description = Arc::try_unwrap(told).ok().and_then(OnceLock::into_inner);
-    let mut description: ModelDescription = description
-        .ok_or_else(|| crate::Error::EngineStopped("it did not say what it loaded".to_owned()))?;
+    let source = Source::Files(files.clone());
+    let (engine, mut description) = engine(source, &tokenizer, options, progress, begin)?;
     description.load_time = begin.elapsed();
     description.load_parts.tokenizer = Some(tokenizer_span);
     Ok(Loaded {
@@ -123,6 +114,40 @@ pub fn open(
         sampling,
         description,
     })
+}
+
+/// Opens a model whose answers are written by the tokenizer of another one, or of none: for measuring.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_engine(
+    source: Source,
+    tokenizer: &Arc<Tokenizer>,
+    options: &LoadOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<(Engine, ModelDescription)> {
+    engine(source, tokenizer, options, progress, Instant::now())
+}
+
+fn engine(
+    source: Source,
+    tokenizer: &Arc<Tokenizer>,
+    options: &LoadOptions,
+    progress: Arc<dyn Progress>,
+    begin: Instant,
+) -> Result<(Engine, ModelDescription)> {
+    let told = Arc::new(OnceLock::new());
+    let tell = Arc::clone(&told);
+    let options = options.clone();
+    let engine = Engine::start(Arc::clone(tokenizer), move || {
+        let (stepper, description) = stepper(&source, &options, &*progress, begin)?;
+        drop(tell.set(description));
+        Ok(stepper)
+    })?;
+    let description = Arc::try_unwrap(told).ok().and_then(OnceLock::into_inner);
+    let description = description
+        .ok_or_else(|| crate::Error::EngineStopped("it did not say what it loaded".to_owned()))?;
+    Ok((engine, description))
 }
 
 /// Opens a model without an engine around it: for measuring. It computes on the calling thread.

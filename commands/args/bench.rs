@@ -33,25 +33,7 @@ pub(crate) struct Bench {
     #[command(subcommand)]
     pub(crate) command: Option<BenchCommand>,
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// Measure the shape of a known model with made-up weights
-    #[arg(
-        long,
-        value_name = "SHAPE",
-        conflicts_with = "model",
-        value_parser = PossibleValuesParser::new(SHAPES.iter().map(|shape| shape.name)),
-        help_heading = "Model",
-    )]
-    pub(crate) random: Option<String>,
-    /// How made-up matrices are packed: affine<BITS>g<GROUP>, mxfp4, mxfp8, nvfp4, or none (bf16)
-    #[arg(
-        long,
-        value_name = "FORM",
-        default_value = "affine4g64",
-        requires = "random",
-        help_heading = "Model"
-    )]
-    pub(crate) quant: Quant,
+    pub(crate) subject: SubjectArgs,
 
     /// Tokens of prompts
     #[arg(
@@ -123,9 +105,70 @@ pub(crate) struct Bench {
     pub(crate) fail_if: Vec<Limit>,
 }
 
+/// What is measured.
+#[derive(Debug, Args)]
+pub(crate) struct SubjectArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Measure the shape of a known model with made-up weights
+    #[arg(
+        long,
+        value_name = "SHAPE",
+        conflicts_with = "model",
+        value_parser = PossibleValuesParser::new(SHAPES.iter().map(|shape| shape.name)),
+        help_heading = "Model",
+    )]
+    pub(crate) random: Option<String>,
+    /// How made-up matrices are packed: affine<BITS>g<GROUP>, mxfp4, mxfp8, nvfp4, or none (bf16)
+    #[arg(
+        long,
+        value_name = "FORM",
+        default_value = "affine4g64",
+        requires = "random",
+        help_heading = "Model"
+    )]
+    pub(crate) quant: Quant,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     Start(BenchStart),
+    Cache(BenchCache),
+}
+
+/// Measure prompts that begin as earlier ones did
+///
+/// A conversation of eight messages is asked again in ways that are common: the very same, with the
+/// answer and a next message, with the answer but without what was thought, with one message in the
+/// middle changed, again after that, and after five other prompts. Told is how many tokens of the prompt
+/// were known, how many were taken from what was kept and how many were computed; what making that ready
+/// took, and the time to the first token.
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
+pub(crate) struct BenchCache {
+    #[command(flatten)]
+    pub(crate) subject: SubjectArgs,
+    /// Tokens of the conversation
+    #[arg(
+        short = 'p',
+        long,
+        value_name = "N",
+        default_value_t = 2048,
+        value_parser = at_least_one,
+    )]
+    pub(crate) prompt: usize,
+    /// Conversations
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value_t = 3,
+        value_parser = at_least_one,
+    )]
+    pub(crate) repetitions: usize,
+    /// Form of the results [default: a table on a terminal, else md]
+    #[arg(short, long, value_enum, value_name = "FORM")]
+    pub(crate) output: Option<Form>,
 }
 
 /// Measure from the start of the program to its first token

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mlxr::engine::request::{Finish, Timings, Usage};
+use mlxr::engine::request::{Finish, Miss, Timings, Usage};
 use mlxr::{LoadParts, Span};
 use serde::Serialize;
 use serde_json::Value;
@@ -26,7 +26,12 @@ pub(crate) struct Record<'a> {
     id: Option<&'a Value>,
     model: &'a str,
     prompt_tokens: usize,
+    /// Of the prompt: those that earlier prompts begin with, those taken from them, and those computed.
+    matched_tokens: usize,
     cached_tokens: usize,
+    evaluated_tokens: usize,
+    /// Why more than the last token was computed.
+    cache_miss: Option<&'static str>,
     completion_tokens: usize,
     finish: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,9 +92,10 @@ impl<'a> Record<'a> {
     pub(crate) fn figures(model: &'a Description, answer: &Answer) -> Self {
         let Usage {
             prompt,
+            matched,
             cached,
+            evaluated,
             completion,
-            ..
         } = answer.usage;
         let Timings {
             queued,
@@ -112,7 +118,10 @@ impl<'a> Record<'a> {
             id: None,
             model: &model.name,
             prompt_tokens: prompt,
+            matched_tokens: matched,
             cached_tokens: cached,
+            evaluated_tokens: evaluated,
+            cache_miss: answer.usage.miss().map(Miss::name),
             completion_tokens: completion,
             finish: match answer.finish {
                 Finish::Eos(_) => "eos",
@@ -186,16 +195,21 @@ pub(crate) fn line(value: &impl Serialize) -> String {
 pub(crate) fn summary(answer: &Answer) -> String {
     let Usage {
         prompt,
+        matched,
         cached,
         completion,
         ..
     } = answer.usage;
+    let known = match matched {
+        matched if matched > cached => format!(" of {matched} known"),
+        _ => String::new(),
+    };
     let rate = |rate: Option<f64>| {
         rate.map(|rate| format!(" ({rate:.1}/s)"))
             .unwrap_or_default()
     };
     format!(
-        "prompt {prompt} tokens, {cached} cached, {:.2} s{}; first token after {:.2} s; answer {completion} tokens, {:.2} s{}; seed {}",
+        "prompt {prompt} tokens, {cached}{known} cached, {:.2} s{}; first token after {:.2} s; answer {completion} tokens, {:.2} s{}; seed {}",
         answer.timings.prompt.as_secs_f64(),
         rate(prompt_rate(answer)),
         answer.timings.first_token.as_secs_f64(),

@@ -146,12 +146,51 @@ pub enum Finish {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt: usize,
-    /// Of these, taken from an earlier sequence.
+    /// Of these, so many begin as earlier sequences did.
+    pub matched: usize,
+    /// Of those, taken from an earlier sequence.
     pub cached: usize,
     /// Of these, computed: `prompt - cached` unless cancelled before.
     pub evaluated: usize,
     /// Tokens produced, without the end-of-sequence token, with those of a stop string.
     pub completion: usize,
+}
+
+/// Why most of a prompt had to be computed, or a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss {
+    /// No earlier sequence begins so.
+    NothingKnown,
+    /// What is known goes on differently from there.
+    Differs,
+    /// Earlier sequences begin so, but their state there is not kept, or not any more.
+    NotKept,
+}
+
+impl Miss {
+    /// What programs call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NothingKnown => "nothing_known",
+            Self::Differs => "differs",
+            Self::NotKept => "not_kept",
+        }
+    }
+}
+
+impl Usage {
+    /// Why more than the last token of the prompt was computed, if it was.
+    pub fn miss(&self) -> Option<Miss> {
+        if self.cached + 1 >= self.prompt {
+            None
+        } else if self.matched == 0 {
+            Some(Miss::NothingKnown)
+        } else if self.cached < self.matched {
+            Some(Miss::NotKept)
+        } else {
+            Some(Miss::Differs)
+        }
+    }
 }
 
 /// Times of one request, taken on the engine's thread.

@@ -79,6 +79,7 @@ impl Sequence {
             tokenizer,
             usage: Usage {
                 prompt,
+                matched: placed.matched,
                 cached: placed.cached,
                 ..Usage::default()
             },

@@ -62,7 +62,10 @@ fn json_has_the_text_and_the_figures() {
             "schema",
             "model",
             "prompt_tokens",
+            "matched_tokens",
             "cached_tokens",
+            "evaluated_tokens",
+            "cache_miss",
             "completion_tokens",
             "finish",
             "text",
@@ -77,6 +80,7 @@ fn json_has_the_text_and_the_figures() {
         (&Value::from(1), &Value::from("eos"))
     );
     assert_eq!(row["cached_tokens"], 0);
+    assert_eq!(row["cache_miss"], "nothing_known");
     assert!(row["prompt_tokens"].as_u64() > Some(5), "{row}");
     assert!(row["completion_tokens"].as_u64() > Some(5), "{row}");
     assert!(row["timings"]["decode_tps"].as_f64() > Some(0.0), "{row}");

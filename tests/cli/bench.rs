@@ -330,6 +330,39 @@ fn a_start_is_told_in_parts_that_make_the_whole() {
 }
 
 #[test]
+fn what_is_kept_of_prompts_is_told_for_each_way_of_asking_again() {
+    let ended = mlxr(&["bench", "cache", "-p", "300", "-r", "2", "-o", "json"]);
+    let rows = rows(&ended);
+    let told = |row: &Value| {
+        let count = |field: &str| row[field].as_u64().unwrap();
+        assert_eq!(
+            count("cached_tokens") + count("evaluated_tokens"),
+            count("prompt_tokens")
+        );
+        assert_eq!(row["first_token_ns"].as_array().unwrap().len(), 2);
+        (
+            row["scenario"].as_str().unwrap().to_owned(),
+            count("evaluated_tokens"),
+        )
+    };
+    let told: Vec<(String, u64)> = rows.iter().map(told).collect();
+    let expected = [
+        ("cold", 300),
+        ("exact repeat", 1),
+        ("next turn", 37),
+        ("next turn without thinking", 44),
+        ("edit in the middle", 152),
+        ("back to the first", 1),
+        ("after five others", 1),
+    ];
+    assert_eq!(told, expected.map(|(name, count)| (name.to_owned(), count)));
+
+    let table = mlxr(&["bench", "cache", "-p", "40", "-r", "1"]);
+    assert!(table.stdout.contains("| exact repeat "), "{table:?}");
+    mlxr(&["bench", "cache", "-p", "100000"]).refused(2, "it needs 100072 tokens");
+}
+
+#[test]
 fn ctrl_c_ends_measuring_after_the_repetition_under_way() {
     let home = Sealed::new();
     let mut command = home.command(&["bench", "-p", "0", "-n", "8", "-r", "100000"]);

@@ -170,6 +170,7 @@ fn an_exact_repeat_evaluates_one_token() {
     let prompt = request.tokens.len();
     let usage = Usage {
         prompt,
+        matched: 0,
         cached: 0,
         evaluated: prompt,
         completion: 8,
@@ -178,6 +179,7 @@ fn an_exact_repeat_evaluates_one_token() {
     let second = model.answer(request);
     let usage = Usage {
         prompt,
+        matched: prompt - 1,
         cached: prompt - 1,
         evaluated: 1,
         completion: 8,

@@ -24,7 +24,7 @@ const REORDERED: f32 = 1e-3;
 
 const LONGEST: usize = 400;
 
-/// Numbers without a pattern (Steele, Lea and Flood 2014: SplitMix).
+/// Numbers without a pattern (`SplitMix64`: Steele et al. 2014).
 struct Random(u64);
 
 impl Random {

@@ -52,6 +52,7 @@ fn events_come_in_order_with_the_seed_and_the_counts() {
         usage,
         Usage {
             prompt: 3,
+            matched: 0,
             cached: 0,
             evaluated: 3,
             completion: 3

@@ -114,6 +114,7 @@ fn a_break_in_the_prompt_ends_at_that_chunk() {
         outcome.usage,
         Usage {
             prompt: 20,
+            matched: 0,
             cached: 0,
             evaluated: 8,
             completion: 0
@@ -267,6 +268,7 @@ fn an_exact_repeat_evaluates_one_token() {
     assert_eq!(
         again.usage,
         Usage {
+            matched: 19,
             cached: 19,
             evaluated: 1,
             ..first.usage
@@ -288,6 +290,7 @@ fn a_prompt_that_goes_on_evaluates_only_what_is_new() {
         outcome.usage,
         Usage {
             prompt: 10,
+            matched: 6,
             cached: 6,
             evaluated: 4,
             completion: 1

@@ -88,10 +88,9 @@ impl HostCache {
         let part = |buffer: &[u8], bytes: usize| {
             let heads = buffer.chunks_exact((self.capacity * bytes).max(1));
             let part = places.start * bytes..(places.start + count) * bytes;
-            heads
-                .flat_map(|head| &head[part.clone()])
-                .copied()
-                .collect()
+            let mut copy = Vec::with_capacity(self.heads * part.len());
+            heads.for_each(|head| copy.extend_from_slice(&head[part.clone()]));
+            copy
         };
         HostRows {
             heads: self.heads,
