@@ -336,6 +336,10 @@ impl Restorable for Fake {
         self.rewinds.reaches(self.slots[&slot].tokens.len(), length)
     }
 
+    fn bytes(&self, slot: Slot) -> usize {
+        self.slots[&slot].tokens.len()
+    }
+
     fn settle(&mut self, slot: Slot) -> Result<usize> {
         Ok(self.slot(slot).tokens.len())
     }

@@ -10,12 +10,6 @@ use crate::engine::request::Request;
 use crate::engine::stepper::{Restorable, Slot};
 use crate::error::Result;
 
-/// How many ended sequences keep their cache as it is.
-const IDLE_SLOTS: usize = 4;
-
-/// Bytes of copies at most.
-const COPIES: usize = 4 << 30;
-
 /// What is known of all prefixes, and who stands where.
 #[derive(Debug)]
 pub(super) struct Prefixes<R, C> {
@@ -24,6 +18,8 @@ pub(super) struct Prefixes<R, C> {
     places: BTreeMap<Slot, Place>,
     /// Slots of ended sequences, least recently used first.
     idle: Vec<Slot>,
+    /// Bytes of their caches and of all copies, at most.
+    limit: usize,
 }
 
 /// Where a slot stands.
@@ -63,11 +59,13 @@ struct Base {
 }
 
 impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
-    pub(super) fn new() -> Self {
+    /// Knows nothing, and will keep no more than `limit` bytes for later.
+    pub(super) fn new(limit: usize) -> Self {
         Self {
             trie: Trie::new(Instant::now()),
             places: BTreeMap::new(),
             idle: Vec::new(),
+            limit,
         }
     }
 
@@ -106,7 +104,7 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         if let Some(place) = self.places.get_mut(&slot) {
             place.captures = captures;
         }
-        self.trie.evict(COPIES);
+        self.make_room(stepper);
         Ok(Placed {
             slot,
             matched: found.tokens,
@@ -138,7 +136,7 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
             let tip = self.grow(slot, tokens, now);
             self.trie.compact(tip);
         }
-        self.trie.evict(COPIES);
+        self.make_room(stepper);
     }
 
     /// A sequence has ended in good order, and held `tokens` once all its steps were done.
@@ -163,13 +161,65 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         self.trie.compact(tip);
         self.trie.touch(tip, now);
         self.idle.push(slot);
-        if self.idle.len() > IDLE_SLOTS {
-            let oldest = self.idle.remove(0);
-            // What cannot be copied is computed again.
-            drop(self.page_out(stepper, oldest, 0));
-            self.close(stepper, oldest);
+        self.make_room(stepper);
+    }
+
+    /// Gives up caches of ended sequences and copies, the least recently used first, until what is kept for
+    /// later is within the limit. The cache of the sequence that ended last stays whatever its size: most
+    /// prompts go on from there.
+    fn make_room(&mut self, stepper: &mut impl Restorable<Rows = R, Checkpoint = C>) {
+        loop {
+            let idle = self.idle.iter().map(|&slot| stepper.bytes(slot));
+            if idle.sum::<usize>() + self.trie.bytes() <= self.limit {
+                return;
+            }
+            let oldest = self.idle.first().copied().filter(|_| self.idle.len() > 1);
+            let used = oldest.and_then(|slot| self.places.get(&slot));
+            let used = used.map(|place| (false, self.trie.node(place.tip).last_used()));
+            match (oldest, self.trie.oldest()) {
+                (Some(slot), copy) if copy.is_none_or(|copy| used <= Some(copy)) => {
+                    // What cannot be copied is computed again.
+                    drop(self.lend(stepper, slot));
+                    self.close(stepper, slot);
+                }
+                (_, Some(_)) => self.trie.evict(self.trie.bytes() - 1),
+                (_, None) => return,
+            }
         }
-        self.trie.evict(COPIES);
+    }
+
+    /// Copies out what of a slot's cache is needed for branches that others have computed.
+    fn lend(
+        &mut self,
+        stepper: &mut impl Restorable<Rows = R, Checkpoint = C>,
+        slot: Slot,
+    ) -> Result<()> {
+        let Some(place) = self.places.get(&slot) else {
+            return Ok(());
+        };
+        let path = self.trie.path(place.tip);
+        let is_shared = |id: &NodeId| self.trie.node(*id).children().count() > 1;
+        let shared = path.iter().rposition(is_shared).map_or(0, |last| last + 1);
+        for &id in &path[..shared] {
+            self.copy_out(stepper, slot, id)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a node's rows out of a slot's cache if it is the only one that has them.
+    fn copy_out(
+        &mut self,
+        stepper: &mut impl Restorable<Rows = R, Checkpoint = C>,
+        slot: Slot,
+        id: NodeId,
+    ) -> Result<()> {
+        let node = self.trie.node(id);
+        let range = node.range();
+        if node.backing() == 1 && node.rows().is_none() && !range.is_empty() {
+            let rows = stepper.copy_rows(slot, range)?;
+            self.trie.attach_rows(id, rows);
+        }
+        Ok(())
     }
 
     /// Gives up a slot whose state is not to be relied on.
@@ -307,12 +357,8 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
             self.trie.cut(id, kept);
         }
         for id in self.trie.path(tip) {
-            let node = self.trie.node(id);
-            let range = node.range();
-            let is_only_here = node.backing() == 1 && node.rows().is_none();
-            if is_only_here && range.start >= kept && !range.is_empty() {
-                let rows = stepper.copy_rows(slot, range)?;
-                self.trie.attach_rows(id, rows);
+            if self.trie.node(id).range().start >= kept {
+                self.copy_out(stepper, slot, id)?;
             }
         }
         let (node, end) = (self.trie.node(tip), self.end(tip));
@@ -376,6 +422,13 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
             self.trie.attach_rows(id, rows);
         }
         Ok(())
+    }
+
+    /// Bytes that are kept for later.
+    #[cfg(test)]
+    pub(super) fn bytes(&self, stepper: &impl Restorable<Rows = R, Checkpoint = C>) -> usize {
+        let idle = self.idle.iter().map(|&slot| stepper.bytes(slot));
+        idle.sum::<usize>() + self.trie.bytes()
     }
 
     /// Idle slots and the tokens that their caches hold.

@@ -31,13 +31,14 @@ pub(super) struct Scheduler<S: Restorable> {
 }
 
 impl<S: Restorable> Scheduler<S> {
-    pub(super) fn new(stepper: S, tokenizer: Arc<Tokenizer>) -> Self {
+    /// Keeps no more than `limit` bytes of state for later.
+    pub(super) fn new(stepper: S, tokenizer: Arc<Tokenizer>, limit: usize) -> Self {
         Self {
             stepper,
             tokenizer,
             waiting: VecDeque::new(),
             live: Vec::new(),
-            prefixes: Prefixes::new(),
+            prefixes: Prefixes::new(limit),
             queued: VecDeque::new(),
             next_id: 0,
         }

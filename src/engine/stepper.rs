@@ -103,6 +103,9 @@ pub trait Restorable: Stepper {
     /// Whether a sequence can be cut back to `length` tokens as it is.
     fn reaches(&self, slot: Slot, length: usize) -> bool;
 
+    /// Memory that a sequence's state takes.
+    fn bytes(&self, slot: Slot) -> usize;
+
     /// Takes a sequence out of steps that are queued and need not be computed; says how many tokens it holds
     /// once the others are.
     fn settle(&mut self, slot: Slot) -> Result<usize>;
@@ -184,6 +187,10 @@ impl<S: Restorable + ?Sized> Restorable for Box<S> {
 
     fn reaches(&self, slot: Slot, length: usize) -> bool {
         (**self).reaches(slot, length)
+    }
+
+    fn bytes(&self, slot: Slot) -> usize {
+        (**self).bytes(slot)
     }
 
     fn settle(&mut self, slot: Slot) -> Result<usize> {

@@ -194,7 +194,12 @@ struct Bench(Scheduler<Fake>);
 
 impl Bench {
     fn new(fake: Fake) -> Self {
-        Self(Scheduler::new(fake, Arc::clone(&TOKENIZER)))
+        Self::keeping(1 << 20, fake)
+    }
+
+    /// With so many bytes for later: a token takes one, a checkpoint a hundred.
+    fn keeping(limit: usize, fake: Fake) -> Self {
+        Self(Scheduler::new(fake, Arc::clone(&TOKENIZER), limit))
     }
 
     fn hashing() -> Self {

@@ -1,6 +1,7 @@
 //! How the tree makes room.
 
 use std::cmp::Reverse;
+use std::time::Instant;
 
 use super::{Checkpoint, Node, NodeId, Rows, Trie};
 
@@ -42,24 +43,36 @@ impl<R: Rows, C: Checkpoint> Trie<R, C> {
     /// Gives up what is copied out until no more than `limit` bytes are left: first what no live sequence
     /// backs; of that the least recently used, then the deepest, then the largest.
     pub fn evict(&mut self, limit: usize) {
-        while self.bytes > limit {
-            let candidates = self.nodes.iter().filter_map(|(index, node)| {
-                let (what, bytes) = node.droppable();
-                (bytes > 0).then_some((NodeId(index), node, what, bytes))
-            });
-            let rank = |(_, node, _, bytes): &(_, &Node<R, C>, _, usize)| {
-                (
-                    node.backing > 0,
-                    node.last_used,
-                    Reverse(node.end),
-                    Reverse(*bytes),
-                )
-            };
-            let Some((id, _, what, _)) = candidates.min_by_key(rank) else {
-                return;
-            };
+        while self.bytes > limit
+            && let Some((id, what)) = self.victim()
+        {
             self.drop_part(id, what);
         }
+    }
+
+    /// When what [`Self::evict`] gives up next was last used, and whether a live sequence backs it; `None`
+    /// where nothing is copied out.
+    pub fn oldest(&self) -> Option<(bool, Instant)> {
+        let (id, _) = self.victim()?;
+        let node = self.node(id);
+        Some((node.backing > 0, node.last_used))
+    }
+
+    fn victim(&self) -> Option<(NodeId, Droppable)> {
+        let candidates = self.nodes.iter().filter_map(|(index, node)| {
+            let (what, bytes) = node.droppable();
+            (bytes > 0).then_some((NodeId(index), node, what, bytes))
+        });
+        let rank = |(_, node, _, bytes): &(_, &Node<R, C>, _, usize)| {
+            (
+                node.backing > 0,
+                node.last_used,
+                Reverse(node.end),
+                Reverse(*bytes),
+            )
+        };
+        let (id, _, what, _) = candidates.min_by_key(rank)?;
+        Some((id, what))
     }
 
     fn drop_part(&mut self, id: NodeId, what: Droppable) {

@@ -277,6 +277,10 @@ impl Restorable for HostStepper {
         live.is_some_and(|live| live.cache.reaches(length))
     }
 
+    fn bytes(&self, slot: Slot) -> usize {
+        self.live.get(&slot).map_or(0, |live| live.cache.bytes())
+    }
+
     fn settle(&mut self, slot: Slot) -> Result<usize> {
         self.withdraw(slot);
         Ok(self.live(slot)?.cache.length())

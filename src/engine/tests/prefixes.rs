@@ -164,3 +164,36 @@ fn a_running_sequence_lends_what_it_has_computed() {
         assert_eq!(first.outcome().usage.completion, 50);
     }
 }
+
+#[test]
+fn what_is_kept_is_bounded_and_the_latest_stays() {
+    for rewinds in ALL {
+        let mut bench = Bench::keeping(
+            1000,
+            Fake {
+                context: 4000,
+                chunk: 16,
+                rewinds,
+                ..Fake::new(Box::new(any_token))
+            },
+        );
+        let prompts = [2, 3, 4, 5, 6, 7, 8].map(|part| [own(1, 150), own(part, 100)].concat());
+        for tokens in &prompts {
+            bench.answer(short(tokens));
+            let kept = bench.0.parts().2.bytes(bench.fake());
+            assert!(kept <= 1000, "{rewinds:?}: {kept}");
+        }
+        let last = bench.answer(short(&prompts[6]));
+        assert!(last.usage.evaluated <= 4, "{rewinds:?} {:?}", last.usage);
+    }
+}
+
+#[test]
+fn the_cache_of_the_last_sequence_stays_whatever_its_size() {
+    let mut bench = Bench::keeping(0, Fake::new(Box::new(any_token)));
+    for (first, cached) in [(1, 0), (2, 0), (2, 19), (1, 0)] {
+        assert_eq!(bench.answer(short(&own(first, 20))).usage.cached, cached);
+        assert_eq!(bench.fake().slots.len(), 1);
+        assert_eq!(bench.0.parts().2.bytes(bench.fake()), 22);
+    }
+}

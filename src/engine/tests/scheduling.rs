@@ -339,21 +339,6 @@ fn a_prompt_that_differs_takes_what_it_shares() {
 }
 
 #[test]
-fn a_few_ended_sequences_keep_their_slots_and_all_their_state() {
-    let mut bench = Bench::hashing();
-    for first in 10..16 {
-        bench.answer(Request {
-            limit: Some(1),
-            ..request(&[first, 1, 1])
-        });
-    }
-    assert_eq!(bench.fake().slots.len(), 4);
-    for first in [15, 10] {
-        assert_eq!(bench.answer(request(&[first, 1, 1])).usage.cached, 2);
-    }
-}
-
-#[test]
 fn a_request_waits_for_its_slot_until_there_is_room_in_a_step() {
     let mut bench = Bench::hashing();
     let [_, long, other] = three();
