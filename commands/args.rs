@@ -4,6 +4,7 @@ mod bench;
 
 use std::ffi::OsString;
 
+use bytesize::ByteSize;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mlxr::mlx::DeviceChoice;
@@ -84,6 +85,27 @@ pub(crate) struct Run {
     /// Tokens of prompt and answer together [default: what the model allows]
     #[arg(short, long, value_name = "N", value_parser = at_least_one, help_heading = "Model")]
     pub(crate) ctx: Option<usize>,
+
+    /// Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr
+    /// in `XDG_CACHE_HOME` or ~/.cache]
+    #[arg(
+        long,
+        value_name = "DIR",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        help_heading = "Model",
+    )]
+    pub(crate) cache: Option<OsString>,
+    /// What the folder may hold: the prompts used longest ago go
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "20GiB",
+        requires = "cache",
+        help_heading = "Model"
+    )]
+    pub(crate) cache_size: ByteSize,
 
     /// System message
     #[arg(short, long, value_name = "TEXT", help_heading = "Prompt")]

@@ -12,6 +12,7 @@ mod statistics;
 mod tokens;
 
 use std::num::NonZero;
+use std::sync::Arc;
 use std::thread;
 
 use jiff::Timestamp;
@@ -48,10 +49,10 @@ pub(crate) fn run(args: &Bench, settings: &Settings, printer: Printer) -> Result
     }
     let tests = plan::tests(args)?;
     let baseline = args.baseline.as_deref().map(baseline::read).transpose()?;
-    let progress = Drawn::new(printer);
+    let progress = Arc::new(Drawn::new(printer));
     let (name, source) = source(&args.subject, settings, &progress)?;
     let options = model::options(&args.subject.model, settings);
-    let (mut stepper, description) = mlxr::open_stepper(&source, &options, &progress)?;
+    let (mut stepper, description) = mlxr::open_stepper(&source, &options, progress.clone())?;
     plan::check(&tests, description.context)?;
     let mut tokens = Tokens::new(ordinary_tokens(&source, description.vocabulary)?, SEED);
     let threads = args.subject.model.threads;

@@ -8,7 +8,7 @@ use mlxr::engine::Engine;
 use mlxr::files::ModelFiles;
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
-use mlxr::{LoadOptions, LoadParts, Loaded, Result, hub};
+use mlxr::{Kept, LoadOptions, LoadParts, Loaded, Result, hub};
 
 use crate::args::ModelArgs;
 use crate::settings::Settings;
@@ -88,14 +88,24 @@ pub(crate) fn options(args: &ModelArgs, settings: &Settings) -> LoadOptions {
         library: settings.library.clone(),
         threads: args.threads,
         exact: args.cpu_exact,
+        kept: None,
     }
 }
 
 /// Finds, fetches and loads the model that is asked for, or the built-in one.
-pub(crate) fn open(args: &ModelArgs, settings: &Settings, printer: Printer) -> Result<Model> {
+/// What is computed of prompts outlives the process where it is `kept`.
+pub(crate) fn open(
+    args: &ModelArgs,
+    kept: Option<Kept>,
+    settings: &Settings,
+    printer: Printer,
+) -> Result<Model> {
     let progress = Drawn::new(printer);
     let (name, files) = files(args, settings, &progress)?;
-    let options = options(args, settings);
+    let options = LoadOptions {
+        kept,
+        ..options(args, settings)
+    };
     let begin = settings.started.elapsed();
     let Loaded {
         engine,

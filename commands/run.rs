@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, channel};
 
 use mlxr::progress::{Progress, Unit};
-use mlxr::{Error, Result};
+use mlxr::{Error, Kept, Result};
 
 use crate::args::Run;
 use crate::interrupt::Interrupt;
@@ -30,6 +30,27 @@ use prompt::{Situation, Source};
 
 /// The name that the bar has while the prompt is evaluated.
 const PREFILL: &str = "prompt";
+
+/// Where what is computed of prompts is kept, if it is.
+fn kept(flags: &Run, settings: &Settings) -> Result<Option<Kept>> {
+    let Some(folder) = &flags.cache else {
+        return Ok(None);
+    };
+    let folder = if folder.is_empty() {
+        settings.cache.clone()
+    } else {
+        Some(folder.into())
+    };
+    let folder = folder.ok_or_else(|| Error::Request {
+        field: "cache",
+        problem: "there is no home folder to keep prompts in: name one, as in --cache=DIR"
+            .to_owned(),
+    })?;
+    Ok(Some(Kept {
+        folder,
+        bytes: flags.cache_size.as_u64(),
+    }))
+}
 
 /// Answers what the arguments and standard input ask.
 pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<Exit> {
@@ -48,7 +69,7 @@ pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<
     let source = prompt::source(&flags.prompt, situation, io::stdin().lock())?;
     let interrupt = Interrupt::listen().map_err(Error::io("listen to", "signals"))?;
 
-    let model = model::open(&flags.model, settings, printer)?;
+    let model = model::open(&flags.model, kept(flags, settings)?, settings, printer)?;
     let output = Output {
         printer,
         form,

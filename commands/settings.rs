@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) terminal_is_capable: bool,
     /// Where `mlxr` keeps what it remembers between runs.
     pub(crate) data: Option<PathBuf>,
+    /// Where `mlxr` keeps what it can compute again.
+    pub(crate) cache: Option<PathBuf>,
     /// Which of the standard streams are terminals.
     pub(crate) terminals: Terminals,
 }
@@ -48,7 +50,8 @@ impl Settings {
   HF_ENDPOINT                 another hub
   HF_HUB_OFFLINE              1 forbids the network
   NO_COLOR                    1 forbids colours
-  XDG_DATA_HOME               where the history of chats is kept, in mlxr/history";
+  XDG_DATA_HOME               where the history of chats is kept, in mlxr/history
+  XDG_CACHE_HOME              where prompts are kept with --cache, in mlxr/prefix-v1";
 
     /// Reads the environment of this process.
     #[expect(
@@ -90,6 +93,7 @@ impl Settings {
         let folder = |name: &str| get(name).map(PathBuf::from);
         let terminal_is_capable = get("TERM").is_none_or(|term| term != "dumb");
         let data = folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share")));
+        let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
         Self {
             started: Instant::now(),
             started_at: SystemTime::now(),
@@ -98,6 +102,7 @@ impl Settings {
             colour: get("NO_COLOR").is_none() && terminal_is_capable,
             terminal_is_capable,
             data: data.map(|folder| folder.join("mlxr")),
+            cache: cache.map(|folder| folder.join("mlxr")),
             terminals,
         }
     }

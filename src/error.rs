@@ -66,6 +66,14 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A file of kept prefixes is damaged.
+    #[error("{path}: {problem}", path = path.display())]
+    Kept {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// The tensors of a checkpoint are not those of its architecture.
     #[error("{folder}: {problem}", folder = folder.display(), problem = name_list(missing, unexpected))]
     TensorNames {

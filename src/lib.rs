@@ -24,5 +24,5 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use open::{
-    LoadOptions, LoadParts, Loaded, ModelDescription, Span, open, open_engine, open_stepper,
+    Kept, LoadOptions, LoadParts, Loaded, ModelDescription, Span, open, open_engine, open_stepper,
 };

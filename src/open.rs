@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::cache::store::Store;
 use crate::config::default_sampling;
 use crate::engine::Engine;
 use crate::engine::model_stepper;
 use crate::engine::model_stepper::ModelStepper;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::kernels::pool;
 use crate::mlx::{self, Device, DeviceChoice};
@@ -17,6 +18,7 @@ use crate::models::{self, Precision, Source};
 use crate::progress::Progress;
 use crate::sample::Sampling;
 use crate::tokenizer::Tokenizer;
+use crate::weights;
 
 /// How a model is opened.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +32,17 @@ pub struct LoadOptions {
     /// Whether the CPU computes in float32 throughout, instead of rounding to 8 bits what is
     /// multiplied with packed weights.
     pub exact: bool,
+    /// Where state outlives the process, for prompts that begin alike; for the CPU.
+    pub kept: Option<Kept>,
+}
+
+/// A folder of state that outlives the process.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The folder; it is made where there is none.
+    pub folder: PathBuf,
+    /// Bytes that it may hold, whichever model they are of.
+    pub bytes: u64,
 }
 
 /// A model that is loaded and ready.
@@ -140,7 +153,7 @@ fn engine(
     let tell = Arc::clone(&told);
     let options = options.clone();
     let engine = Engine::start(Arc::clone(tokenizer), move || {
-        let (stepper, description) = stepper(&source, &options, &*progress, begin)?;
+        let (stepper, description) = stepper(&source, &options, progress, begin)?;
         drop(tell.set(description));
         Ok(stepper)
     })?;
@@ -157,7 +170,7 @@ fn engine(
 pub fn open_stepper(
     source: &Source,
     options: &LoadOptions,
-    progress: &dyn Progress,
+    progress: Arc<dyn Progress>,
 ) -> Result<(Box<ModelStepper>, ModelDescription)> {
     stepper(source, options, progress, Instant::now())
 }
@@ -165,7 +178,7 @@ pub fn open_stepper(
 fn stepper(
     source: &Source,
     options: &LoadOptions,
-    progress: &dyn Progress,
+    progress: Arc<dyn Progress>,
     begin: Instant,
 ) -> Result<(Box<ModelStepper>, ModelDescription)> {
     let (device, library) = timed(begin, || {
@@ -179,7 +192,7 @@ fn stepper(
     if let Some(threads) = options.threads.and_then(NonZero::new) {
         pool::set_threads(threads);
     }
-    let (loaded, weights) = timed(begin, || models::load(source, precision, progress))?;
+    let (loaded, weights) = timed(begin, || models::load(source, precision, &*progress))?;
     let description = ModelDescription {
         architecture: loaded.architecture,
         context: loaded.model.context(),
@@ -197,7 +210,27 @@ fn stepper(
             weights,
         },
     };
-    Ok((model_stepper::new(loaded.model, device), description))
+    let store = match &options.kept {
+        Some(_) if device == Device::Gpu => {
+            return Err(Error::Request {
+                field: "cache",
+                problem: "state is stored where the CPU computes, and not yet of a GPU".to_owned(),
+            });
+        }
+        Some(kept) => {
+            let what = format!("{} {precision:?}", env!("CARGO_PKG_VERSION"));
+            match source {
+                Source::Files(files) => {
+                    let key = weights::digest(files, &what)?;
+                    Some(Store::open(&kept.folder, &key, kept.bytes, progress)?)
+                }
+                // Its weights are others each time.
+                Source::Random(..) => None,
+            }
+        }
+        None => None,
+    };
+    Ok((model_stepper::new(loaded.model, device, store), description))
 }
 
 fn timed<T>(begin: Instant, work: impl FnOnce() -> Result<T>) -> Result<(T, Span)> {

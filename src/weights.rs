@@ -1,5 +1,6 @@
 //! The tensors of a checkpoint as arrays, names strict; where their bytes are is known to the files below.
 
+mod digest;
 mod files;
 mod random;
 
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::kernels::matrix::Part;
 use crate::mlx::{Array, Bytes, Dtype, Packing, array_over};
+pub use digest::digest;
 use files::Files;
 use random::Random;
 

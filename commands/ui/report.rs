@@ -38,6 +38,7 @@ impl Report {
             Error::Config { .. } | Error::Weights { .. } | Error::Tokenizer { .. } => {
                 (Exit::Corrupt, "remove the file and download it again")
             }
+            Error::Kept { .. } => (Exit::Corrupt, "remove the file: it will be made again"),
             Error::TensorNames { .. } => (
                 Exit::Corrupt,
                 "the files belong to another architecture or are not complete",

@@ -1,7 +1,10 @@
 //! The state of layers that cannot go back, after one position.
 
+use std::sync::Arc;
+
 use super::recurrent::State;
 use super::rows::LayerRows;
+use super::store::StoredFile;
 use super::trie;
 use crate::mlx::Array;
 
@@ -11,6 +14,8 @@ pub struct Checkpoint {
     pub(super) position: usize,
     /// In the order of these layers.
     pub(super) layers: Vec<LayerCheckpoint>,
+    /// Where it lies, if it is not in memory.
+    pub(super) source: Option<Arc<StoredFile>>,
 }
 
 /// One layer's.
@@ -45,7 +50,7 @@ impl trie::Checkpoint for Checkpoint {
             LayerCheckpoint::Window { rows, .. } => rows.bytes(),
             LayerCheckpoint::State(state) => state.bytes(),
         });
-        bytes.sum()
+        size_of::<Self>() + bytes.sum::<usize>()
     }
 
     fn restores(&self, position: usize) -> bool {

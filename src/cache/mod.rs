@@ -6,6 +6,7 @@ mod kv;
 mod layer;
 mod recurrent;
 mod rows;
+pub mod store;
 pub mod trie;
 
 pub use checkpoint::Checkpoint;
@@ -132,6 +133,7 @@ impl SequenceCache {
         Ok(Rows {
             layers: layers.collect::<Result<_>>()?,
             range,
+            sources: Vec::new(),
         })
     }
 
@@ -158,6 +160,7 @@ impl SequenceCache {
         Ok(Checkpoint {
             position,
             layers: layers.collect::<Result<_>>()?,
+            source: None,
         })
     }
 
@@ -175,7 +178,7 @@ impl SequenceCache {
     /// checkpoint that restores it.
     ///
     /// # Errors
-    /// What MLX says, or that the copies do not fit. The sequence is then not usable any more.
+    /// What MLX says, [`Error::Kept`], or that the copies do not fit. The sequence is then not usable any more.
     pub fn restore(
         &mut self,
         kept: usize,
@@ -191,6 +194,11 @@ impl SequenceCache {
         }
         if reached < length {
             return Err(other_layers());
+        }
+        let sources = rows.iter().flat_map(|rows| &rows.sources);
+        let saved = checkpoint.and_then(|checkpoint| checkpoint.source.as_ref());
+        for source in sources.chain(saved) {
+            source.verify()?;
         }
         let (mut next_row, mut next_checkpoint) = (0, 0);
         for layer in &mut self.layers {

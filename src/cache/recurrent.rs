@@ -1,5 +1,6 @@
 //! What a layer keeps of one sequence that keeps no keys and values: a state, which cannot go back.
 
+use crate::kernels::matrix::{Number, Part};
 use crate::mlx::Array;
 use crate::ops::delta::{DeltaState, DeviceState};
 
@@ -19,12 +20,14 @@ pub(super) enum State {
     Empty,
     Device(DeviceState),
     Host(DeltaState),
+    /// float32 in a file: the parts of a [`DeltaState`].
+    Stored([Part; 2]),
 }
 
 impl State {
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Empty => 0,
+            Self::Empty | Self::Stored(_) => 0,
             Self::Device(arrays) => arrays.iter().map(Array::nbytes).sum(),
             Self::Host(state) => state.bytes(),
         }
@@ -34,7 +37,7 @@ impl State {
     pub(super) fn arrays(&self) -> impl Iterator<Item = &Array> {
         let arrays = match self {
             Self::Device(arrays) => Some(arrays),
-            Self::Empty | Self::Host(_) => None,
+            Self::Empty | Self::Host(_) | Self::Stored(_) => None,
         };
         arrays.into_iter().flatten()
     }
@@ -62,7 +65,7 @@ impl RecurrentCache {
     pub fn take_host(&mut self) -> DeltaState {
         match std::mem::take(&mut self.state) {
             State::Host(state) => state,
-            State::Empty | State::Device(_) => DeltaState::default(),
+            State::Empty | State::Device(_) | State::Stored(_) => DeltaState::default(),
         }
     }
 
@@ -76,7 +79,7 @@ impl RecurrentCache {
     pub fn take_device(&mut self) -> Option<DeviceState> {
         match std::mem::take(&mut self.state) {
             State::Device(state) => Some(state),
-            State::Empty | State::Host(_) => None,
+            State::Empty | State::Host(_) | State::Stored(_) => None,
         }
     }
 
@@ -106,6 +109,13 @@ impl RecurrentCache {
 
     /// Goes on from a state after so many tokens.
     pub(super) fn restore(&mut self, length: usize, state: State) {
+        let state = match state {
+            State::Stored(parts) => {
+                let parts = parts.map(|part| Number::Float32.floats(&part));
+                State::Host(DeltaState::of_parts(parts))
+            }
+            state => state,
+        };
         *self = Self {
             state,
             length,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::store::StoredFile;
 use super::trie;
 use crate::mlx::{Array, slice};
 use crate::ops::attention::{HostRows, STEP};
@@ -17,6 +18,8 @@ pub struct Rows {
     pub(super) range: Range<usize>,
     /// In the order of these layers.
     pub(super) layers: Vec<LayerRows>,
+    /// Where pieces lie that are not copied into memory.
+    pub(super) sources: Vec<Arc<StoredFile>>,
 }
 
 /// Keys and values of a run of positions in one layer.
@@ -42,6 +45,13 @@ pub(super) enum Piece {
     },
 }
 
+impl Rows {
+    /// The first position.
+    pub fn start(&self) -> usize {
+        self.range.start
+    }
+}
+
 impl Piece {
     pub(super) fn range(&self) -> Range<usize> {
         match self {
@@ -51,6 +61,7 @@ impl Piece {
 
     fn bytes(&self) -> usize {
         match self {
+            Self::Host { rows, .. } if rows.is_mapped => 0,
             Self::Host { rows, .. } => rows.bytes(),
             Self::Device { keys, values, .. } => {
                 keys.nbytes() + values.as_ref().map_or(0, Array::nbytes)
@@ -105,9 +116,10 @@ pub(super) fn host_pieces(run: Range<usize>) -> impl Iterator<Item = Range<usize
 }
 
 impl LayerRows {
-    /// Memory of all pieces.
+    /// Memory of all pieces. What lies in a mapped file takes none that the system could not have back.
     pub(super) fn bytes(&self) -> usize {
-        self.pieces.iter().map(Piece::bytes).sum()
+        let pieces: usize = self.pieces.iter().map(Piece::bytes).sum();
+        size_of_val(self.pieces.as_slice()) + pieces
     }
 
     fn split(self, at: usize) -> Option<[Self; 2]> {
@@ -140,7 +152,8 @@ impl LayerRows {
 
 impl trie::Rows for Rows {
     fn bytes(&self) -> usize {
-        self.layers.iter().map(LayerRows::bytes).sum()
+        let layers: usize = self.layers.iter().map(LayerRows::bytes).sum();
+        size_of::<Self>() + layers
     }
 
     fn split(self, at: usize) -> Option<(Self, Self)> {
@@ -150,7 +163,11 @@ impl trie::Rows for Rows {
             .into_iter()
             .map(|[above, below]| (above, below))
             .unzip();
-        let part = |range, layers| Self { range, layers };
+        let part = |range, layers| Self {
+            range,
+            layers,
+            sources: self.sources.clone(),
+        };
         Some((
             part(self.range.start..at, above),
             part(at..self.range.end, below),
@@ -159,7 +176,14 @@ impl trie::Rows for Rows {
 
     fn join(self, next: Self) -> Option<Self> {
         let layers = self.layers.into_iter().zip(next.layers);
+        let mut sources = self.sources;
+        for source in next.sources {
+            if !sources.iter().any(|known| Arc::ptr_eq(known, &source)) {
+                sources.push(source);
+            }
+        }
         Some(Self {
+            sources,
             range: self.range.start..next.range.end,
             layers: layers.map(|(above, below)| above.join(below)).collect(),
         })

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::cache::trie::{Checkpoint, Rows};
 use crate::engine::request::Token;
-use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Work};
+use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Stored, Work};
 use crate::error::{Error, Result};
 use crate::sample::Sampling;
 
@@ -122,6 +122,9 @@ pub(super) struct Fake {
     pub(super) queued: VecDeque<Queued>,
     pub(super) rule: Rule,
     pub(super) openings: usize,
+    /// Whether state is stored, and what was.
+    pub(super) stores: bool,
+    pub(super) stored: Vec<Stored<FakeRows, FakeCheckpoint>>,
 }
 
 impl Fake {
@@ -140,6 +143,8 @@ impl Fake {
             queued: VecDeque::new(),
             rule,
             openings: 0,
+            stores: false,
+            stored: Vec::new(),
         }
     }
 
@@ -338,6 +343,29 @@ impl Restorable for Fake {
 
     fn bytes(&self, slot: Slot) -> usize {
         self.slots[&slot].tokens.len()
+    }
+
+    fn stored(&mut self) -> Vec<Stored<FakeRows, FakeCheckpoint>> {
+        std::mem::take(&mut self.stored)
+    }
+
+    fn stores(&self) -> bool {
+        self.stores
+    }
+
+    fn store(&mut self, tokens: &[u32], rows: &FakeRows, checkpoint: Option<&FakeCheckpoint>) {
+        assert_eq!(
+            tokens[rows.start..],
+            rows.tokens,
+            "rows end with the tokens"
+        );
+        assert!(checkpoint.is_none_or(|checkpoint| checkpoint.tokens == tokens));
+        self.stored.push(Stored {
+            tokens: tokens.to_vec(),
+            start: rows.start,
+            rows: rows.clone(),
+            checkpoint: checkpoint.cloned(),
+        });
     }
 
     fn settle(&mut self, slot: Slot) -> Result<usize> {

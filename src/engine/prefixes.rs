@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::cache::trie::{Checkpoint, Match, NodeId, Rows, Trie};
 use crate::engine::captures::{Capture, captures};
 use crate::engine::request::Request;
-use crate::engine::stepper::{Restorable, Slot};
+use crate::engine::stepper::{Restorable, Slot, Stored};
 use crate::error::Result;
 
 /// What is known of all prefixes, and who stands where.
@@ -69,6 +69,79 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         }
     }
 
+    /// Takes in what is stored.
+    pub(super) fn load(&mut self, stepper: &mut impl Restorable<Rows = R, Checkpoint = C>) {
+        let now = Instant::now();
+        for Stored {
+            tokens,
+            start,
+            rows,
+            checkpoint,
+        } in stepper.stored()
+        {
+            let known = self.trie.find(&tokens[..start]).tokens;
+            if known < start {
+                // What it goes on from has made room for something else.
+                continue;
+            }
+            self.trie.extend(Self::root(), &tokens[..start], now);
+            let end = self.trie.extend(Self::root(), &tokens, now);
+            let path = self.trie.path(end);
+            let path = path.iter().filter(|&&id| self.end(id) > start);
+            let path: Vec<NodeId> = path.copied().collect();
+            let mut rest = Some(rows);
+            for id in path {
+                let node_end = self.end(id);
+                let part = if node_end < tokens.len() {
+                    let cut = rest.take().and_then(|rows| rows.split(node_end));
+                    cut.map(|(part, left)| {
+                        rest = Some(left);
+                        part
+                    })
+                } else {
+                    rest.take()
+                };
+                if let Some(part) = part {
+                    self.trie.attach_rows(id, part);
+                }
+                self.trie.mark_stored(id);
+            }
+            if let Some(checkpoint) = checkpoint {
+                self.trie.attach_checkpoint(end, checkpoint);
+                self.trie.mark_restore_point(end);
+            }
+        }
+    }
+
+    /// Stores what is not stored yet of the tokens that a slot holds.
+    fn store(&mut self, stepper: &mut impl Restorable<Rows = R, Checkpoint = C>, slot: Slot) {
+        let Some(tip) = self.places.get(&slot).map(|place| place.tip) else {
+            return;
+        };
+        let mut tokens = Vec::new();
+        for id in self.trie.path(tip) {
+            let node = self.trie.node(id);
+            tokens.extend_from_slice(node.tokens());
+            if node.is_stored() {
+                continue;
+            }
+            let state = if id == tip && node.checkpoint().is_none() && stepper.needs_checkpoints() {
+                stepper.checkpoint(slot).ok()
+            } else {
+                None
+            };
+            let copied = match node.rows() {
+                Some(_) => None,
+                None => stepper.copy_rows(slot, node.range()).ok(),
+            };
+            let Some(rows) = node.rows().or(copied.as_ref()) else {
+                return;
+            };
+            stepper.store(&tokens, rows, node.checkpoint().or(state.as_ref()));
+            self.trie.mark_stored(id);
+        }
+    }
+
     /// A slot that holds as much of a prompt as can be restored: always less than all of it, since one
     /// token must be computed.
     pub(super) fn place(
@@ -91,9 +164,14 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         let restored = self
             .page_out(stepper, slot, base.kept)
             .and_then(|()| self.restore(stepper, slot, &base, &prompt[..base.length], now));
-        if let Err(error) = restored {
+        if restored.is_err() {
+            // Copies that cannot be put back are of no use to anybody.
             self.close(stepper, slot);
-            return Err(error);
+            let unused = self.trie.find(&prompt[..base.length]).path;
+            for &id in unused.iter().rev().chain(&base.checkpoint) {
+                self.trie.forget_if_there(id);
+            }
+            return self.place(stepper, request);
         }
         let captures = if stepper.needs_checkpoints() {
             captures(request, base.length, found.tokens)
@@ -160,6 +238,9 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         let tip = self.grow(slot, &tokens[..held], now);
         self.trie.compact(tip);
         self.trie.touch(tip, now);
+        if stepper.stores() {
+            self.store(stepper, slot);
+        }
         self.idle.push(slot);
         self.make_room(stepper);
     }

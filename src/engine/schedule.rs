@@ -32,13 +32,15 @@ pub(super) struct Scheduler<S: Restorable> {
 
 impl<S: Restorable> Scheduler<S> {
     /// Keeps no more than `limit` bytes of state for later.
-    pub(super) fn new(stepper: S, tokenizer: Arc<Tokenizer>, limit: usize) -> Self {
+    pub(super) fn new(mut stepper: S, tokenizer: Arc<Tokenizer>, limit: usize) -> Self {
+        let mut prefixes = Prefixes::new(limit);
+        prefixes.load(&mut stepper);
         Self {
             stepper,
             tokenizer,
             waiting: VecDeque::new(),
             live: Vec::new(),
-            prefixes: Prefixes::new(limit),
+            prefixes,
             queued: VecDeque::new(),
             next_id: 0,
         }

@@ -89,6 +89,19 @@ pub trait Stepper {
     fn close(&mut self, slot: Slot);
 }
 
+/// State that was stored by this process or another one.
+#[derive(Debug, Clone)]
+pub struct Stored<R, C> {
+    /// All tokens from the beginning.
+    pub tokens: Vec<u32>,
+    /// Of these, the first whose keys and values are not among `rows`.
+    pub start: usize,
+    /// Keys and values of the others.
+    pub rows: R,
+    /// The state of the other layers after all of them.
+    pub checkpoint: Option<C>,
+}
+
 /// A stepper whose sequences' states can be copied, and put back.
 pub trait Restorable: Stepper {
     /// A copy of keys and values.
@@ -105,6 +118,16 @@ pub trait Restorable: Stepper {
 
     /// Memory that a sequence's state takes.
     fn bytes(&self, slot: Slot) -> usize;
+
+    /// Everything that is stored for this model where it outlives the process, what others go on from first.
+    fn stored(&mut self) -> Vec<Stored<Self::Rows, Self::Checkpoint>>;
+
+    /// Whether state is stored where it outlives the process.
+    fn stores(&self) -> bool;
+
+    /// Stores keys and values of the last of `tokens`, and the state of the other layers after them. That it
+    /// fails is told, and of no consequence.
+    fn store(&mut self, tokens: &[u32], rows: &Self::Rows, checkpoint: Option<&Self::Checkpoint>);
 
     /// Takes a sequence out of steps that are queued and need not be computed; says how many tokens it holds
     /// once the others are.
@@ -191,6 +214,18 @@ impl<S: Restorable + ?Sized> Restorable for Box<S> {
 
     fn bytes(&self, slot: Slot) -> usize {
         (**self).bytes(slot)
+    }
+
+    fn stored(&mut self) -> Vec<Stored<Self::Rows, Self::Checkpoint>> {
+        (**self).stored()
+    }
+
+    fn stores(&self) -> bool {
+        (**self).stores()
+    }
+
+    fn store(&mut self, tokens: &[u32], rows: &Self::Rows, checkpoint: Option<&Self::Checkpoint>) {
+        (**self).store(tokens, rows, checkpoint);
     }
 
     fn settle(&mut self, slot: Slot) -> Result<usize> {

@@ -65,6 +65,16 @@ pub struct DeltaState {
 }
 
 impl DeltaState {
+    /// All numbers: the last rows, and the heads' states.
+    pub fn parts(&self) -> [&[f32]; 2] {
+        [&self.recent, &self.columns]
+    }
+
+    /// Of what [`Self::parts`] gave.
+    pub fn of_parts([recent, columns]: [Vec<f32>; 2]) -> Self {
+        Self { recent, columns }
+    }
+
     /// Bytes of all numbers.
     pub fn bytes(&self) -> usize {
         4 * (self.recent.len() + self.columns.len())

@@ -10,6 +10,8 @@ mod bench;
 mod chat;
 mod input;
 #[cfg(test)]
+mod kept;
+#[cfg(test)]
 mod made;
 #[cfg(test)]
 mod manners;

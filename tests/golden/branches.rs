@@ -146,11 +146,11 @@ fn whatever_is_gone_on_from_answers_are_those_of_a_cold_start() {
         let folder = golden.folder.clone();
         let engine = Engine::start(Arc::clone(&tokenizer), move || {
             let loaded = load(&folder, Precision::Float32)?;
-            Ok(model_stepper::new(loaded.model, device))
+            Ok(model_stepper::new(loaded.model, device, None))
         });
         let engine = engine.unwrap();
         let loaded = load(&golden.folder, Precision::Float32).unwrap();
-        let mut cold = model_stepper::new(loaded.model, device);
+        let mut cold = model_stepper::new(loaded.model, device, None);
         let mut random = Random(7);
         let mut known = vec![vec![40, 41, 42]];
         let (mut cached, mut prompts) = (0, 0);

@@ -1,11 +1,15 @@
 //! State that is copied out, cut, joined and put back: what follows must be what it would have been.
 
+use std::sync::Arc;
+
+use mlxr::cache::store::Store;
 use mlxr::cache::trie::Rows as _;
 use mlxr::cache::{Checkpoint, Rows, SequenceCache};
 use mlxr::models::{LoadedModel, Precision};
 use mlxr::ops::batch::Batch;
+use mlxr::progress::Silent;
 
-use super::{Golden, REORDERED, distance, for_each, forward, load, on};
+use super::{Golden, REORDERED, distance, for_each, forward, load, on, say};
 
 /// More positions than two steps by which caches grow.
 const LONG: usize = 560;
@@ -141,6 +145,46 @@ fn states_that_are_captured_on_the_way_are_those_after_their_tokens() {
                 let off = distance(&found, right);
                 assert!(off <= REORDERED, "{} at {at}: {off}", golden.name);
             }
+        }
+    });
+}
+
+#[test]
+fn a_stored_state_goes_on_as_the_one_that_was_stored() {
+    if on("gpu") || on("graphs") {
+        say("skipped: state is stored where the kernels of the CPU compute");
+        return;
+    }
+    for_each_precision(|golden, loaded| {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), "model", 1 << 30, Arc::new(Silent)).unwrap();
+        let ids = long(golden);
+        let tokens: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
+        let mut cache = loaded.model.new_cache();
+        let mut right = Vec::new();
+        for (start, end) in [(0, 10), (10, 300), (300, 301)] {
+            forward(loaded, &[(0, start, &ids[start..end])], &mut [&mut cache]);
+            let rows = cache.copy_rows(start..end).unwrap();
+            let checkpoint = cache.checkpoint(end).unwrap();
+            store.keep(&tokens[..end], &rows, Some(&checkpoint));
+            // On a copy, so that the sequence goes on in the same pieces.
+            let all = cache.copy_rows(0..end).unwrap();
+            let empty = loaded.model.new_cache();
+            let mut copy = restored(empty, (0, &[&all]), &checkpoint, end);
+            right.push(after(loaded, &mut copy, &ids));
+        }
+        let stored = store.load().unwrap();
+        assert_eq!(stored.len(), 3);
+        for (index, right) in right.iter().enumerate() {
+            let rows: Vec<&Rows> = stored[..=index].iter().map(|prefix| &prefix.rows).collect();
+            let last = &stored[index];
+            assert_eq!(last.tokens, tokens[..last.tokens.len()]);
+            let checkpoint = last.checkpoint.as_ref();
+            let mut warm = loaded.model.new_cache();
+            warm.restore(0, &rows, checkpoint, last.tokens.len())
+                .unwrap();
+            let off = distance(&after(loaded, &mut warm, &ids), right);
+            assert!(off == 0.0, "{} part {index}: {off}", golden.name);
         }
     });
 }

@@ -27,6 +27,7 @@ impl<R: Rows, C: Checkpoint> Trie<R, C> {
             children: BTreeMap::new(),
             last_used: now,
             is_restore_point: false,
+            is_stored: false,
             rows: None,
             checkpoint: None,
             standing: 0,
@@ -65,7 +66,10 @@ impl<R: Rows, C: Checkpoint> Trie<R, C> {
     /// one node. The state between is then not kept.
     pub fn compact(&mut self, id: NodeId) {
         let parent = self.node(id).parent;
-        if id != Self::ROOT && !self.node(parent).is_restore_point && self.is_joint(parent) {
+        let (upper, lower) = (self.node(parent), self.node(id));
+        // One file is not made of another and more.
+        let is_alike = upper.is_stored == lower.is_stored;
+        if id != Self::ROOT && !upper.is_restore_point && is_alike && self.is_joint(parent) {
             self.join(parent);
         }
     }
@@ -91,6 +95,7 @@ impl<R: Rows, C: Checkpoint> Trie<R, C> {
             _ => None,
         };
         self.bytes += node.rows.as_ref().map_or(0, R::bytes);
+        node.is_stored &= parent.is_stored;
         node.tokens.splice(..0, parent.tokens.iter().copied());
         node.parent = parent.parent;
         node.last_used = node.last_used.max(parent.last_used);
@@ -117,6 +122,7 @@ impl<R: Rows, C: Checkpoint> Trie<R, C> {
         }
         node.rows = below;
         let (parent, last_used, backing) = (node.parent, node.last_used, node.backing);
+        let is_stored = node.is_stored;
         let first = node.tokens.first().copied();
         let name = upper.first().copied();
         let half = NodeId(self.nodes.insert(Node {
@@ -126,6 +132,7 @@ impl<R: Rows, C: Checkpoint> Trie<R, C> {
             children: first.map(|first| (first, id)).into_iter().collect(),
             last_used,
             is_restore_point: false,
+            is_stored,
             rows: above,
             checkpoint: None,
             standing: 0,

@@ -57,6 +57,8 @@ pub struct Node<R, C> {
     is_restore_point: bool,
     rows: Option<R>,
     checkpoint: Option<C>,
+    /// What is kept of it is also stored where it outlives the process.
+    is_stored: bool,
     /// Live sequences that stand at its end.
     standing: usize,
     /// Live sequences that stand at its end or below: their caches have its rows.
@@ -87,6 +89,11 @@ impl<R, C> Node<R, C> {
     /// Whether conversations are known to go on from its end.
     pub fn is_restore_point(&self) -> bool {
         self.is_restore_point
+    }
+
+    /// Whether what is kept of it is also stored where it outlives the process.
+    pub fn is_stored(&self) -> bool {
+        self.is_stored
     }
 
     /// Its keys and values, where they are copied out.
@@ -136,6 +143,7 @@ impl<R: Rows, C: Checkpoint> Trie<R, C> {
             children: BTreeMap::new(),
             last_used: now,
             is_restore_point: false,
+            is_stored: true,
             rows: None,
             checkpoint: None,
             standing: 0,
@@ -209,6 +217,21 @@ impl<R: Rows, C: Checkpoint> Trie<R, C> {
     /// A conversation went on from here.
     pub fn touch(&mut self, id: NodeId, now: Instant) {
         self.nodes[id.0].last_used = now;
+    }
+
+    /// What is kept of a node is now stored where it outlives the process.
+    pub fn mark_stored(&mut self, id: NodeId) {
+        self.nodes[id.0].is_stored = true;
+    }
+
+    /// Forgets what is copied out of a node, if that is still there: it is not to be relied on.
+    pub fn forget_if_there(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(id.0) else {
+            return;
+        };
+        self.bytes -= node.bytes();
+        (node.rows, node.checkpoint, node.is_stored) = (None, None, false);
+        self.prune(id);
     }
 
     fn each_above(&mut self, mut id: NodeId, change: impl Fn(&mut Node<R, C>)) {

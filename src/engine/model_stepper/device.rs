@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::request::{Logprobs, Token};
-use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Work};
+use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Stored, Work};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, async_eval, eval, memory, slice, synchronize, to_vec};
 use crate::models::Model;
@@ -252,6 +252,16 @@ impl Restorable for DeviceStepper {
     fn bytes(&self, slot: Slot) -> usize {
         self.live.get(&slot).map_or(0, |live| live.cache.bytes())
     }
+
+    fn stored(&mut self) -> Vec<Stored<Rows, Checkpoint>> {
+        Vec::new()
+    }
+
+    fn stores(&self) -> bool {
+        false
+    }
+
+    fn store(&mut self, _: &[u32], _: &Rows, _: Option<&Checkpoint>) {}
 
     fn settle(&mut self, slot: Slot) -> Result<usize> {
         Ok(self.live(slot)?.cache.length())

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
+use crate::cache::store::Store;
 use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::request::{Logprobs, Token};
-use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Work};
+use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Stored, Work};
 use crate::error::Result;
 use crate::kernels::sampling::{Choice, Noise, choose};
 use crate::models::Model;
@@ -23,6 +24,7 @@ const NONE: i32 = -1;
 pub(super) struct HostStepper {
     model: Box<dyn Model>,
     needs_checkpoints: bool,
+    store: Option<Store>,
     live: BTreeMap<Slot, Live>,
     next_slot: usize,
     queued: VecDeque<Queued>,
@@ -47,10 +49,11 @@ enum Queued {
 }
 
 impl HostStepper {
-    pub(super) fn new(model: Box<dyn Model>) -> Self {
+    pub(super) fn new(model: Box<dyn Model>, store: Option<Store>) -> Self {
         Self {
             needs_checkpoints: model.new_cache().needs_checkpoints(),
             model,
+            store,
             live: BTreeMap::new(),
             next_slot: 0,
             queued: VecDeque::new(),
@@ -281,6 +284,30 @@ impl Restorable for HostStepper {
         self.live.get(&slot).map_or(0, |live| live.cache.bytes())
     }
 
+    fn stored(&mut self) -> Vec<Stored<Rows, Checkpoint>> {
+        let prefixes = self.store.iter().flat_map(|store| {
+            // A folder that cannot be listed holds nothing.
+            store.load().unwrap_or_default()
+        });
+        let stored = prefixes.map(|prefix| Stored {
+            start: prefix.rows.start(),
+            tokens: prefix.tokens,
+            rows: prefix.rows,
+            checkpoint: prefix.checkpoint,
+        });
+        stored.collect()
+    }
+
+    fn stores(&self) -> bool {
+        self.store.is_some()
+    }
+
+    fn store(&mut self, tokens: &[u32], rows: &Rows, checkpoint: Option<&Checkpoint>) {
+        if let Some(store) = &self.store {
+            store.keep(tokens, rows, checkpoint);
+        }
+    }
+
     fn settle(&mut self, slot: Slot) -> Result<usize> {
         self.withdraw(slot);
         Ok(self.live(slot)?.cache.length())
@@ -312,6 +339,10 @@ impl Restorable for HostStepper {
     ) -> Result<()> {
         let live = self.live(slot)?;
         live.captured.clear();
-        live.cache.restore(kept, rows, checkpoint, length)
+        let restored = live.cache.restore(kept, rows, checkpoint, length);
+        if let (Err(error), Some(store)) = (&restored, &self.store) {
+            store.discard(error);
+        }
+        restored
     }
 }

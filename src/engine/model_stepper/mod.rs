@@ -3,6 +3,7 @@
 mod device;
 mod host;
 
+use crate::cache::store::Store;
 use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::stepper::{Restorable, Slot};
 use crate::error::{Error, Result};
@@ -12,10 +13,10 @@ use crate::models::Model;
 /// A stepper that computes with a model.
 pub type ModelStepper = dyn Restorable<Rows = Rows, Checkpoint = Checkpoint>;
 
-/// Computes with `model` on `device`.
-pub fn new(model: Box<dyn Model>, device: Device) -> Box<ModelStepper> {
+/// Computes with `model` on `device`. State is stored in `store` where there is one and the CPU computes.
+pub fn new(model: Box<dyn Model>, device: Device, store: Option<Store>) -> Box<ModelStepper> {
     match device {
-        Device::Cpu => Box::new(host::HostStepper::new(model)),
+        Device::Cpu => Box::new(host::HostStepper::new(model, store)),
         Device::Gpu => Box::new(device::DeviceStepper::new(model)),
     }
 }

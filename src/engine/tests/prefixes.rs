@@ -197,3 +197,40 @@ fn the_cache_of_the_last_sequence_stays_whatever_its_size() {
         assert_eq!(bench.0.parts().2.bytes(bench.fake()), 22);
     }
 }
+
+#[test]
+fn what_is_stored_is_gone_on_from_by_the_next_engine() {
+    for rewinds in ALL {
+        let fake = || Fake {
+            context: 4000,
+            chunk: 16,
+            rewinds,
+            stores: true,
+            ..Fake::new(Box::new(any_token))
+        };
+        let prompts = [2, 3, 4].map(|part| [own(1, 150), own(part, 100)].concat());
+        let with_joint = |tokens: &[u32]| Request {
+            joints: vec![150],
+            ..short(tokens)
+        };
+        let mut first = Bench::new(fake());
+        let answers = prompts
+            .each_ref()
+            .map(|tokens| turn(&mut first, with_joint(tokens)));
+        let (stored, _, _) = first.0.parts();
+        // Where states are captured, the beginning is a run of its own, and so is each prompt's end.
+        let runs = if rewinds == Rewinds::Anywhere { 3 } else { 7 };
+        assert_eq!(stored.stored.len(), runs);
+        let stored = stored.stored.clone();
+        let mut second = Bench::new(Fake { stored, ..fake() });
+        for ((outcome, with_answer), prompt) in answers.iter().zip(&prompts) {
+            let again = second.answer(with_joint(prompt));
+            assert_eq!(again.ids, outcome.ids);
+            assert!(again.usage.evaluated <= 4, "{rewinds:?} {:?}", again.usage);
+            let next = second.answer(with_joint(&[with_answer, &own(9, 20)[..]].concat()));
+            assert_eq!(next.usage.evaluated, 21, "{rewinds:?}");
+        }
+        let new = second.answer(with_joint(&[own(1, 150), own(8, 30)].concat()));
+        assert_eq!(new.usage.cached, 150, "{rewinds:?}");
+    }
+}

@@ -1,8 +1,10 @@
 //! Keys and values of one sequence in one layer, in plain memory: for the kernels of the CPU.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::STEP;
+use crate::kernels::matrix::Part;
 
 /// Positions that lie together in some formats, and are kept and copied together in all.
 const BLOCK: usize = 8;
@@ -55,20 +57,38 @@ impl HostSegment {
 /// A copy of some positions of a [`HostCache`].
 #[derive(Debug)]
 pub struct HostRows {
-    heads: usize,
-    bytes: [usize; 2],
-    /// A multiple of 8.
-    count: usize,
-    /// `[Hkv, count]` rows each.
-    keys: Vec<u8>,
-    values: Vec<u8>,
+    /// Hkv.
+    pub heads: usize,
+    /// Bytes of a key, and of a value.
+    pub bytes: [usize; 2],
+    /// Positions, a multiple of 8.
+    pub count: usize,
+    /// `[Hkv, count]` rows.
+    pub keys: Part,
+    /// Likewise.
+    pub values: Part,
+    /// They lie in a file.
+    pub is_mapped: bool,
 }
 
 impl HostRows {
-    /// Memory of keys and values.
+    /// Bytes of keys and values.
     pub fn bytes(&self) -> usize {
         self.keys.len() + self.values.len()
     }
+
+    /// Whether keys and values are as long as the counts say, in whole blocks.
+    pub fn fits(&self) -> bool {
+        let positions = self.heads.checked_mul(self.count);
+        let bytes = self.bytes.map(|bytes| positions?.checked_mul(bytes));
+        self.count.is_multiple_of(BLOCK)
+            && bytes == [Some(self.keys.len()), Some(self.values.len())]
+    }
+}
+
+fn whole(bytes: Vec<u8>) -> Part {
+    let length = bytes.len();
+    Part::new(Arc::new(bytes), 0..length).unwrap_or_else(Part::empty)
 }
 
 impl HostCache {
@@ -96,8 +116,9 @@ impl HostCache {
             heads: self.heads,
             bytes: self.bytes,
             count,
-            keys: part(&self.keys, self.bytes[0]),
-            values: part(&self.values, self.bytes[1]),
+            keys: whole(part(&self.keys, self.bytes[0])),
+            values: whole(part(&self.values, self.bytes[1])),
+            is_mapped: false,
         }
     }
 
@@ -173,7 +194,7 @@ mod tests {
     /// The bytes of some places of each head, keys and then values.
     fn places(cache: &HostCache, places: Range<usize>) -> Vec<u8> {
         let rows = cache.copy(places);
-        [rows.keys, rows.values].concat()
+        [&rows.keys[..], &rows.values].concat()
     }
 
     #[test]

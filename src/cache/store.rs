@@ -1,0 +1,202 @@
+//! Prefixes on the disk: one file each in a folder for each model, written whole or not at all, shared by all
+//! processes, bounded in size.
+
+mod file;
+
+use std::fs::{self, DirBuilder, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+pub use file::{Prefix, StoredFile};
+
+use super::{Checkpoint, Rows};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+/// The folder of all prefixes of this form.
+const FORM: &str = "prefix-v1";
+
+const SUFFIX: &str = "safetensors";
+
+/// What an unfinished file ends with.
+const UNFINISHED: &str = "tmp";
+
+/// Unfinished files of processes that are gone go after so many seconds.
+const FORGOTTEN: u64 = 3600;
+
+/// Prefixes of one model.
+pub struct Store {
+    /// Of all models.
+    root: PathBuf,
+    folder: PathBuf,
+    /// Bytes of all models' files at most.
+    limit: u64,
+    progress: Arc<dyn Progress>,
+}
+
+impl Store {
+    /// Opens the folder of a model, which `key` tells from all others, below `root`, and makes it where there
+    /// is none. Nobody else may look into it: tokens tell what was said.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(root: &Path, key: &str, limit: u64, progress: Arc<dyn Progress>) -> Result<Self> {
+        let root = root.join(FORM);
+        let folder = root.join(key);
+        let mut builder = DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder
+            .create(&folder)
+            .map_err(Error::io("make", &folder))?;
+        Ok(Self {
+            root,
+            folder,
+            limit,
+            progress,
+        })
+    }
+
+    /// Every prefix of the model, those that others go on from first. Files that are no prefixes are told
+    /// of and removed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the folder cannot be listed.
+    pub fn load(&self) -> Result<Vec<Prefix>> {
+        let entries = fs::read_dir(&self.folder).map_err(Error::io("list", &self.folder))?;
+        let mut prefixes = Vec::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_some_and(|suffix| suffix == SUFFIX) {
+                match file::read(&path) {
+                    Ok(prefix) => prefixes.push(prefix),
+                    // Another process has made room.
+                    Err(Error::Io { source, .. })
+                        if source.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => self.discard(&error),
+                }
+            }
+        }
+        prefixes.sort_by_key(|prefix| (prefix.rows.range.start, prefix.tokens.len()));
+        Ok(prefixes)
+    }
+
+    /// Removes a damaged file, and tells of it.
+    pub fn discard(&self, error: &Error) {
+        if let Error::Kept { path, .. } = error {
+            self.progress.notice(&format!("{error}; it is removed"));
+            drop(fs::remove_file(path));
+        }
+    }
+
+    /// Stores a prefix, whose `rows` end with its tokens, and makes room for it. Where that fails, nothing is
+    /// stored, which is told.
+    pub fn keep(&self, tokens: &[u32], rows: &Rows, checkpoint: Option<&Checkpoint>) {
+        if let Err(error) = self.try_to_keep(tokens, rows, checkpoint) {
+            self.progress
+                .notice(&format!("a prefix is not kept: {error}"));
+        }
+    }
+
+    fn try_to_keep(
+        &self,
+        tokens: &[u32],
+        rows: &Rows,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<()> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let ids = tokens.iter().flat_map(|id| id.to_le_bytes());
+        let start = rows.range.start.to_le_bytes();
+        let name: Vec<u8> = ids.chain(start).collect();
+        let path = self
+            .folder
+            .join(format!("{:032x}.{SUFFIX}", xxh3_128(&name)));
+        if path.exists() {
+            return Ok(());
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let unfinished = format!("{}-{number}.{UNFINISHED}", std::process::id());
+        let unfinished = self.folder.join(unfinished);
+        let written = write_whole(&unfinished, &path, tokens, rows, checkpoint);
+        if written.is_err() {
+            drop(fs::remove_file(&unfinished));
+        }
+        written?;
+        self.make_room(&path)
+    }
+
+    /// Removes the files that were used longest ago until the others fit, `latest` never.
+    fn make_room(&self, latest: &Path) -> Result<()> {
+        let list = |folder: &Path| -> Result<Vec<fs::DirEntry>> {
+            let entries = fs::read_dir(folder).map_err(Error::io("list", folder))?;
+            Ok(entries.flatten().collect())
+        };
+        let mut files = Vec::new();
+        for folder in list(&self.root)? {
+            // Folders come and go.
+            for entry in list(&folder.path()).unwrap_or_default() {
+                let Ok(metadata) = entry.metadata() else {
+                    continue;
+                };
+                let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                let path = entry.path();
+                let age = used.elapsed().unwrap_or_default().as_secs();
+                if path.extension().is_some_and(|suffix| suffix == UNFINISHED) {
+                    if age > FORGOTTEN {
+                        drop(fs::remove_file(path));
+                    }
+                } else {
+                    files.push((used, metadata.len(), path));
+                }
+            }
+        }
+        files.sort();
+        let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, size, path) in files {
+            if bytes <= self.limit {
+                break;
+            }
+            if path != latest {
+                // Where another process was faster it is gone as well.
+                drop(fs::remove_file(path));
+                bytes -= size;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("folder", &self.folder)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes a file under one name, and gives it another once it is on the disk.
+fn write_whole(
+    unfinished: &Path,
+    path: &Path,
+    tokens: &[u32],
+    rows: &Rows,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<()> {
+    file::write(unfinished, tokens, rows, checkpoint)?;
+    let written = File::options().append(true).open(unfinished);
+    let written = written.map_err(Error::io("write", unfinished))?;
+    #[cfg(unix)]
+    {
+        let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        written
+            .set_permissions(own)
+            .map_err(Error::io("write", unfinished))?;
+    }
+    written.sync_all().map_err(Error::io("write", unfinished))?;
+    fs::rename(unfinished, path).map_err(Error::io("write", path))
+}
