@@ -1,6 +1,7 @@
 //! The arguments as they are typed; what they lead to is not known here.
 
 mod bench;
+mod cache;
 
 use std::ffi::OsString;
 
@@ -15,6 +16,7 @@ use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::Verbosity;
 pub(crate) use bench::{Bench, BenchCache, BenchCommand, BenchStart, Form, Limit, SubjectArgs};
+pub(crate) use cache::{Cache, CacheCommand, CacheInspect, CachePrune};
 
 /// Run language models on Apple's MLX: Metal, CUDA and plain CPUs
 #[derive(Debug, Parser)]
@@ -57,6 +59,7 @@ impl Cli {
 pub(crate) enum Command {
     Run(Box<Run>),
     Bench(Box<Bench>),
+    Cache(Cache),
 }
 
 /// Answer a prompt, a file of prompts, or chat

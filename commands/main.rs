@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod cache;
 #[cfg(test)]
 mod generated;
 mod interrupt;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     printer.tell_panics();
     let outcome = catch_unwind(|| match cli.command {
         Command::Run(flags) => run::run(&flags, &settings, printer),
+        Command::Cache(args) => cache::run(&args, &settings, printer),
         Command::Bench(args) => bench::run(&args, &settings, printer),
     });
     match outcome {

@@ -19,6 +19,9 @@ _mlxr() {
             mlxr,bench)
                 cmd="mlxr__subcmd__bench"
                 ;;
+            mlxr,cache)
+                cmd="mlxr__subcmd__cache"
+                ;;
             mlxr,help)
                 cmd="mlxr__subcmd__help"
                 ;;
@@ -43,8 +46,29 @@ _mlxr() {
             mlxr__subcmd__bench__subcmd__help,start)
                 cmd="mlxr__subcmd__bench__subcmd__help__subcmd__start"
                 ;;
+            mlxr__subcmd__cache,help)
+                cmd="mlxr__subcmd__cache__subcmd__help"
+                ;;
+            mlxr__subcmd__cache,inspect)
+                cmd="mlxr__subcmd__cache__subcmd__inspect"
+                ;;
+            mlxr__subcmd__cache,prune)
+                cmd="mlxr__subcmd__cache__subcmd__prune"
+                ;;
+            mlxr__subcmd__cache__subcmd__help,help)
+                cmd="mlxr__subcmd__cache__subcmd__help__subcmd__help"
+                ;;
+            mlxr__subcmd__cache__subcmd__help,inspect)
+                cmd="mlxr__subcmd__cache__subcmd__help__subcmd__inspect"
+                ;;
+            mlxr__subcmd__cache__subcmd__help,prune)
+                cmd="mlxr__subcmd__cache__subcmd__help__subcmd__prune"
+                ;;
             mlxr__subcmd__help,bench)
                 cmd="mlxr__subcmd__help__subcmd__bench"
+                ;;
+            mlxr__subcmd__help,cache)
+                cmd="mlxr__subcmd__help__subcmd__cache"
                 ;;
             mlxr__subcmd__help,help)
                 cmd="mlxr__subcmd__help__subcmd__help"
@@ -58,6 +82,12 @@ _mlxr() {
             mlxr__subcmd__help__subcmd__bench,start)
                 cmd="mlxr__subcmd__help__subcmd__bench__subcmd__start"
                 ;;
+            mlxr__subcmd__help__subcmd__cache,inspect)
+                cmd="mlxr__subcmd__help__subcmd__cache__subcmd__inspect"
+                ;;
+            mlxr__subcmd__help__subcmd__cache,prune)
+                cmd="mlxr__subcmd__help__subcmd__cache__subcmd__prune"
+                ;;
             *)
                 ;;
         esac
@@ -65,7 +95,7 @@ _mlxr() {
 
     case "${cmd}" in
         mlxr)
-            opts="-q -v -h -V --quiet --verbose --help --version run bench help"
+            opts="-q -v -h -V --quiet --verbose --help --version run bench cache help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -344,8 +374,118 @@ _mlxr() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        mlxr__subcmd__cache)
+            opts="-q -v -h --quiet --verbose --help inspect prune help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__cache__subcmd__help)
+            opts="inspect prune help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__cache__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__cache__subcmd__help__subcmd__inspect)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__cache__subcmd__help__subcmd__prune)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__cache__subcmd__inspect)
+            opts="-q -v -h --json --text --find --verify --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --find)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__cache__subcmd__prune)
+            opts="-q -v -h --unused --to --dry-run --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --unused)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         mlxr__subcmd__help)
-            opts="run bench help"
+            opts="run bench cache help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -387,6 +527,48 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__help__subcmd__bench__subcmd__start)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__help__subcmd__cache)
+            opts="inspect prune"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__help__subcmd__cache__subcmd__inspect)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__help__subcmd__cache__subcmd__prune)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -222,7 +222,13 @@ fn stepper(
             match source {
                 Source::Files(files) => {
                     let key = weights::digest(files, &what)?;
-                    Some(Store::open(&kept.folder, &key, kept.bytes, progress)?)
+                    let model = std::path::absolute(files.label());
+                    let model = match files {
+                        ModelFiles::Folder(_) => model.unwrap_or_else(|_| files.label().into()),
+                        ModelFiles::Embedded(..) => files.label().into(),
+                    };
+                    let key = (key.as_str(), model.as_path());
+                    Some(Store::open(&kept.folder, key, kept.bytes, progress)?)
                 }
                 // Its weights are others each time.
                 Source::Random(..) => None,

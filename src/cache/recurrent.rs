@@ -33,6 +33,14 @@ impl State {
         }
     }
 
+    /// Bytes, wherever they lie.
+    pub(super) fn stored_bytes(&self) -> usize {
+        match self {
+            Self::Stored(parts) => parts.iter().map(|part| part.len()).sum(),
+            state => state.bytes(),
+        }
+    }
+
     /// The arrays that hold it on a device.
     pub(super) fn arrays(&self) -> impl Iterator<Item = &Array> {
         let arrays = match self {

@@ -122,6 +122,15 @@ impl LayerRows {
         size_of_val(self.pieces.as_slice()) + pieces
     }
 
+    /// Bytes of all pieces, wherever they lie.
+    pub(super) fn stored_bytes(&self) -> usize {
+        let pieces = self.pieces.iter().map(|piece| match piece {
+            Piece::Host { rows, .. } => rows.bytes(),
+            Piece::Device { .. } => piece.bytes(),
+        });
+        pieces.sum()
+    }
+
     fn split(self, at: usize) -> Option<[Self; 2]> {
         let (mut above, mut below) = (Self::default(), Self::default());
         for piece in self.pieces {

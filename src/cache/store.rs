@@ -2,6 +2,7 @@
 //! processes, bounded in size.
 
 mod file;
+mod list;
 
 use std::fs::{self, DirBuilder, File};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::time::SystemTime;
 use xxhash_rust::xxh3::xxh3_128;
 
 pub use file::{Prefix, StoredFile};
+pub use list::{Entry, ModelPrefixes, Sizes, list};
 
 use super::{Checkpoint, Rows};
 use crate::error::{Error, Result};
@@ -22,11 +24,17 @@ const FORM: &str = "prefix-v1";
 
 const SUFFIX: &str = "safetensors";
 
+/// The file that says where the model is.
+const ABOUT: &str = "model";
+
 /// What an unfinished file ends with.
 const UNFINISHED: &str = "tmp";
 
-/// Unfinished files of processes that are gone go after so many seconds.
-const FORGOTTEN: u64 = 3600;
+/// What the file ends with whose lock says that an unfinished one's process lives.
+const OWNER: &str = "owner";
+
+/// Who holds this file may change the folders.
+const TURN: &str = "lock";
 
 /// Prefixes of one model.
 pub struct Store {
@@ -39,12 +47,17 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the folder of a model, which `key` tells from all others, below `root`, and makes it where there
-    /// is none. Nobody else may look into it: tokens tell what was said.
+    /// Opens the folder of the model that is at `model`, which `key` tells from all others, below `root`, and
+    /// makes it where there is none. Nobody else may look into it: tokens tell what was said.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn open(root: &Path, key: &str, limit: u64, progress: Arc<dyn Progress>) -> Result<Self> {
+    pub fn open(
+        root: &Path,
+        (key, model): (&str, &Path),
+        limit: u64,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Self> {
         let root = root.join(FORM);
         let folder = root.join(key);
         let mut builder = DirBuilder::new();
@@ -54,6 +67,9 @@ impl Store {
         builder
             .create(&folder)
             .map_err(Error::io("make", &folder))?;
+        let about = folder.join(ABOUT);
+        let model = format!("{}\n", model.display());
+        fs::write(&about, model).map_err(Error::io("write", &about))?;
         Ok(Self {
             root,
             folder,
@@ -121,52 +137,90 @@ impl Store {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let unfinished = format!("{}-{number}.{UNFINISHED}", std::process::id());
         let unfinished = self.folder.join(unfinished);
-        let written = write_whole(&unfinished, &path, tokens, rows, checkpoint);
-        if written.is_err() {
-            drop(fs::remove_file(&unfinished));
-        }
-        written?;
-        self.make_room(&path)
+        let kept = self.write_whole(&unfinished, &path, tokens, rows, checkpoint);
+        // It has another name then, or is of no use.
+        remove_unfinished(&unfinished);
+        kept
     }
 
-    /// Removes the files that were used longest ago until the others fit, `latest` never.
-    fn make_room(&self, latest: &Path) -> Result<()> {
+    /// Writes a file under one name, and gives it another once it is on the disk and there is room.
+    fn write_whole(
+        &self,
+        unfinished: &Path,
+        path: &Path,
+        tokens: &[u32],
+        rows: &Rows,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<()> {
+        let failed = || Error::io("write", unfinished);
+        let turn = self.turn()?;
+        // Locked as long as this process lives.
+        let owner = File::create(unfinished.with_extension(OWNER)).map_err(failed())?;
+        owner.lock().map_err(failed())?;
+        drop(turn);
+        file::write(unfinished, tokens, rows, checkpoint)?;
+        let file = File::options().append(true).open(unfinished);
+        let file = file.map_err(failed())?;
+        #[cfg(unix)]
+        {
+            let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            file.set_permissions(own).map_err(failed())?;
+        }
+        file.sync_all().map_err(failed())?;
+        let size = file.metadata().map_err(failed())?.len();
+        let _turn = self.turn()?;
+        if self.make_room(size)? {
+            fs::rename(unfinished, path).map_err(Error::io("write", path))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no other process changes the folders; until the handle is dropped none will.
+    fn turn(&self) -> Result<File> {
+        let path = self.root.join(TURN);
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.map_err(Error::io("write", &path))?;
+        file.lock().map_err(Error::io("lock", &path))?;
+        Ok(file)
+    }
+
+    /// Removes the files that were used longest ago until there is room for so many bytes more; says whether
+    /// there is. What processes that are gone have not finished goes in any case.
+    fn make_room(&self, size: u64) -> Result<bool> {
+        if size > self.limit {
+            return Ok(false);
+        }
         let list = |folder: &Path| -> Result<Vec<fs::DirEntry>> {
             let entries = fs::read_dir(folder).map_err(Error::io("list", folder))?;
             Ok(entries.flatten().collect())
         };
         let mut files = Vec::new();
         for folder in list(&self.root)? {
-            // Folders come and go.
+            // What is no folder holds nothing.
             for entry in list(&folder.path()).unwrap_or_default() {
-                let Ok(metadata) = entry.metadata() else {
-                    continue;
-                };
-                let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 let path = entry.path();
-                let age = used.elapsed().unwrap_or_default().as_secs();
-                if path.extension().is_some_and(|suffix| suffix == UNFINISHED) {
-                    if age > FORGOTTEN {
-                        drop(fs::remove_file(path));
+                let is = |suffix: &str| path.extension().is_some_and(|found| found == suffix);
+                if is(OWNER) {
+                    if File::open(&path).is_ok_and(|owner| owner.try_lock().is_ok()) {
+                        remove_unfinished(&path.with_extension(UNFINISHED));
                     }
-                } else {
+                } else if let Some(metadata) = entry.metadata().ok().filter(|_| is(SUFFIX)) {
+                    let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                     files.push((used, metadata.len(), path));
                 }
             }
         }
         files.sort();
         let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
-        for (_, size, path) in files {
-            if bytes <= self.limit {
+        for (_, kept, path) in files {
+            if bytes + size <= self.limit {
                 break;
             }
-            if path != latest {
-                // Where another process was faster it is gone as well.
-                drop(fs::remove_file(path));
-                bytes -= size;
-            }
+            // Somebody else may have removed it.
+            drop(fs::remove_file(path));
+            bytes -= kept;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -179,24 +233,7 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Writes a file under one name, and gives it another once it is on the disk.
-fn write_whole(
-    unfinished: &Path,
-    path: &Path,
-    tokens: &[u32],
-    rows: &Rows,
-    checkpoint: Option<&Checkpoint>,
-) -> Result<()> {
-    file::write(unfinished, tokens, rows, checkpoint)?;
-    let written = File::options().append(true).open(unfinished);
-    let written = written.map_err(Error::io("write", unfinished))?;
-    #[cfg(unix)]
-    {
-        let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        written
-            .set_permissions(own)
-            .map_err(Error::io("write", unfinished))?;
-    }
-    written.sync_all().map_err(Error::io("write", unfinished))?;
-    fs::rename(unfinished, path).map_err(Error::io("write", path))
+fn remove_unfinished(path: &Path) {
+    drop(fs::remove_file(path));
+    drop(fs::remove_file(path.with_extension(OWNER)));
 }

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{Ended, Sealed, ended};
+use crate::support::{Ended, Sealed, Terminal, ended};
 
 /// A story that all prompts begin with.
 const BEGINNING: &str = "Once upon a time, there was a small brown bear named Tom who lived in the garden. Tom \
@@ -28,9 +28,20 @@ fn count(row: &Value, field: &str) -> u64 {
 
 /// All files of kept prompts.
 fn files(home: &Sealed) -> Vec<PathBuf> {
-    let folders = fs::read_dir(home.path(".cache/mlxr/prefix-v1")).unwrap();
-    let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+    kept(&home.path(".cache/mlxr"))
+}
+
+/// The same of any folder.
+fn kept(folder: &Path) -> Vec<PathBuf> {
+    let folders = fs::read_dir(folder.join("prefix-v1")).unwrap();
+    let folders = folders.map(|folder| folder.unwrap().path());
+    let folders = folders.filter(|path| path.is_dir());
+    let files = folders.flat_map(|folder| fs::read_dir(folder).unwrap());
     let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    files.retain(|file| {
+        file.extension()
+            .is_some_and(|suffix| suffix == "safetensors")
+    });
     files.sort();
     files
 }
@@ -98,15 +109,9 @@ fn the_folder_is_bounded_and_what_was_used_longest_ago_goes() {
     ];
     let folder = home.path("kept");
     let flag = format!("--cache={}", folder.display());
-    let size = |folder: &PathBuf| -> u64 {
-        let key = fs::read_dir(folder.join("prefix-v1"))
-            .unwrap()
-            .next()
-            .unwrap();
-        let files = fs::read_dir(key.unwrap().path()).unwrap();
-        files
-            .map(|file| file.unwrap().metadata().unwrap().len())
-            .sum()
+    let size = |folder: &Path| -> u64 {
+        let files = kept(folder).into_iter();
+        files.map(|file| fs::metadata(file).unwrap().len()).sum()
     };
     let ask = |prompt: &str, limit: &str| {
         let words = [
@@ -136,4 +141,103 @@ fn the_folder_is_bounded_and_what_was_used_longest_ago_goes() {
     }
     assert!(count(&ask(words[4], &limit), "cached_tokens") > 0);
     assert_eq!(count(&ask(words[0], &limit), "cached_tokens"), 0);
+}
+
+/// A home in which two stories are kept that begin alike, and what `cache` says of them.
+fn two_stories() -> Sealed {
+    let home = Sealed::new();
+    run(&home, "Tom ran after it.", &[]);
+    run(&home, "He sat down by the river and cried.", &[]);
+    home
+}
+
+fn cache(home: &Sealed, words: &[&str]) -> Ended {
+    ended(&mut home.command(&[&["cache"], words].concat()))
+}
+
+#[test]
+fn what_is_kept_is_shown_and_texts_only_on_request() {
+    let home = two_stories();
+    let told = cache(&home, &["inspect", "--json"]);
+    let rows: Vec<Value> = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(rows.len(), 2, "{told:?}");
+    let second = rows.iter().find(|row| row["start"] != 0).unwrap();
+    let first = rows.iter().find(|row| row["start"] == 0).unwrap();
+    assert_eq!(second["parent"], first["file"]);
+    assert!(count(second, "start") < count(first, "end"));
+    assert!(count(first, "rows_bytes") < count(first, "file_bytes"));
+    assert_eq!(
+        (&first["model"], &first["states_bytes"]),
+        (&"stories".into(), &0.into())
+    );
+    assert!(!told.stdout.contains("Tom"), "{told:?}");
+
+    let lines = cache(&home, &["inspect", "--text"]);
+    let lines: Vec<Vec<&str>> =
+        (lines.stdout.lines().map(|line| line.split('\t').collect())).collect();
+    assert_eq!(lines.len(), 3);
+    assert!(
+        lines.iter().all(|cells| cells.len() == lines[0].len()),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1..]
+            .iter()
+            .any(|cells| cells.last().unwrap().contains("Once upon a time"))
+    );
+
+    let found = |text: &str| {
+        cache(&home, &["inspect", "--find", text])
+            .stdout
+            .lines()
+            .count()
+    };
+    assert_eq!(
+        (found("river"), found("ran after"), found("zebra")),
+        (3, 2, 0)
+    );
+
+    let mut terminal = Terminal::start(home.command(&["cache", "inspect", "--text"]), &[1]);
+    terminal.expect("stories (");
+    terminal.expect("2 prefixes");
+    terminal.expect("[0,");
+    terminal.expect("ago  \"Once upon a time");
+    assert_eq!(terminal.end().0.code(), Some(0));
+
+    let none = cache(&Sealed::new(), &["inspect"]);
+    assert_eq!((none.code, none.stdout.as_str()), (Some(0), ""));
+    assert!(none.stderr.contains("no prompts are kept in"), "{none:?}");
+}
+
+#[test]
+fn a_bit_that_has_turned_is_found() {
+    let home = two_stories();
+    assert_eq!(cache(&home, &["inspect", "--verify"]).code, Some(0));
+    let file = files(&home).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 64;
+    fs::write(&file, bytes).unwrap();
+    let damaged = cache(&home, &["inspect", "--verify"]);
+    assert_eq!(damaged.code, Some(7), "{damaged:?}");
+    assert!(
+        damaged
+            .stderr
+            .contains("its bytes are not those that were written"),
+        "{damaged:?}"
+    );
+}
+
+#[test]
+fn what_is_kept_can_be_removed() {
+    let home = two_stories();
+    cache(&home, &["prune"]).fails(2, "--unused <TIME>");
+    let none = cache(&home, &["prune", "--unused", "1day"]);
+    assert_eq!((none.code, none.stdout.as_str()), (Some(0), ""));
+    let dry = cache(&home, &["prune", "--to", "0B", "--dry-run"]);
+    assert_eq!((dry.stdout.lines().count(), files(&home).len()), (2, 2));
+    let wet = cache(&home, &["prune", "--to", "0B"]);
+    assert_eq!(wet.stdout, dry.stdout);
+    assert!(wet.stderr.contains("2 prefixes removed"), "{wet:?}");
+    assert!(files(&home).is_empty());
 }

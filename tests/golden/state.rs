@@ -157,7 +157,13 @@ fn a_stored_state_goes_on_as_the_one_that_was_stored() {
     }
     for_each_precision(|golden, loaded| {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), "model", 1 << 30, Arc::new(Silent)).unwrap();
+        let store = Store::open(
+            folder.path(),
+            ("key", folder.path()),
+            1 << 30,
+            Arc::new(Silent),
+        )
+        .unwrap();
         let ids = long(golden);
         let tokens: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
         let mut cache = loaded.model.new_cache();
