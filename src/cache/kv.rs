@@ -213,10 +213,14 @@ impl KvCache {
 
     fn paste_host(&mut self, pieces: &[&Piece]) {
         let mut segment = self.take(0);
+        let end = pieces.last().map_or(0, |piece| piece.range().end);
+        let whole = end - segment.start.min(end);
         for piece in pieces {
             if let Piece::Host { range, rows } = piece {
                 let held = segment.length.max(segment.start) - segment.start;
-                segment.cache.paste(rows, range.start - segment.start, held);
+                segment
+                    .cache
+                    .paste(rows, range.start - segment.start, held, whole);
                 segment.length = segment.length.max(range.end);
             }
         }

@@ -29,7 +29,7 @@ pub struct Work {
     pub input: Input,
     /// Whether the next token is to be sampled after it.
     pub sample: bool,
-    /// Numbers of tokens, ascending, after which a [`Stepper::Checkpoint`] is to be kept.
+    /// Numbers of tokens, ascending, after which a [`Restorable::Checkpoint`] is to be kept.
     pub captures: Vec<usize>,
 }
 

@@ -122,12 +122,13 @@ impl HostCache {
         }
     }
 
-    /// Puts a copy at a place, that of a block, behind `held` places that are kept.
-    pub fn paste(&mut self, rows: &HostRows, place: usize, held: usize) {
+    /// Puts a copy at a place, that of a block, behind `held` places that are kept. Where that makes the
+    /// cache grow, there is room for `whole` places then, if that is more.
+    pub fn paste(&mut self, rows: &HostRows, place: usize, held: usize, whole: usize) {
         (self.heads, self.bytes) = (rows.heads, rows.bytes);
         let end = place + rows.count;
         if end > self.capacity {
-            self.reserve(0..held, end - held);
+            self.reserve(0..held, end.max(whole) - held);
         }
         let buffers = [
             (&mut self.keys, &rows.keys),
@@ -235,11 +236,12 @@ mod tests {
         for (held, capacity) in [(0, 256), (150, 256), (300, 512)] {
             let mut other = filled(capacity);
             let place = held / BLOCK * BLOCK;
-            other.paste(&rows, place, held);
+            other.paste(&rows, place, held, 400);
             assert_eq!(places(&other, place..place + 5), places(&cache, 304..309));
         }
         let mut empty = HostCache::default();
-        empty.paste(&rows, 0, 0);
+        empty.paste(&rows, 0, 0, 1000);
+        assert_eq!(empty.capacity, 1024);
         assert_eq!(places(&empty, 0..5), places(&cache, 304..309));
     }
 }
