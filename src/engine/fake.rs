@@ -114,6 +114,8 @@ pub(super) struct Fake {
     pub(super) panic_step: Option<usize>,
     /// A step that gives no token, without an error.
     pub(super) mute_step: Option<usize>,
+    /// Whether nothing can be copied.
+    pub(super) fail_copies: bool,
     /// Whether no sequence can be opened.
     pub(super) full: bool,
     /// Every step that was asked for.
@@ -137,6 +139,7 @@ impl Fake {
             fail_collects: Vec::new(),
             panic_step: None,
             mute_step: None,
+            fail_copies: false,
             full: false,
             steps: Vec::new(),
             slots: BTreeMap::new(),
@@ -373,6 +376,9 @@ impl Restorable for Fake {
     }
 
     fn copy_rows(&mut self, slot: Slot, range: Range<usize>) -> Result<FakeRows> {
+        if self.fail_copies {
+            return Err(Error::Mlx("no room for a copy".to_owned()));
+        }
         Ok(FakeRows {
             start: range.start,
             tokens: self.slot(slot).tokens[range].to_vec(),

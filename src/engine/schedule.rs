@@ -201,6 +201,11 @@ impl<S: Restorable> Scheduler<S> {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn stepper_mut(&mut self) -> &mut S {
+        &mut self.stepper
+    }
+
     /// What the tests look into.
     #[cfg(test)]
     pub(super) fn parts(&self) -> (&S, &[Sequence], &Prefixes<S::Rows, S::Checkpoint>) {

@@ -234,3 +234,22 @@ fn what_is_stored_is_gone_on_from_by_the_next_engine() {
         assert_eq!(new.usage.cached, 150, "{rewinds:?}");
     }
 }
+
+#[test]
+fn where_nothing_can_be_copied_everything_is_computed() {
+    let mut bench = bench(Rewinds::Anywhere);
+    let branch = |part: u32| Request {
+        limit: Some(50),
+        ..short(&[own(1, 160), own(part, 40)].concat())
+    };
+    let first = bench.submit(branch(2));
+    while !matches!(first.events().last(), Some(Kept::Text { .. })) {
+        bench.turn();
+    }
+    // The running sequence cannot lend what it has, however often it is asked.
+    bench.0.stepper_mut().fail_copies = true;
+    let second = bench.submit(branch(3));
+    bench.run();
+    assert_eq!(second.outcome().usage.cached, 0);
+    assert_eq!(first.outcome().usage.completion, 50);
+}
