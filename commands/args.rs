@@ -89,8 +89,8 @@ pub(crate) struct Run {
     #[arg(short, long, value_name = "N", value_parser = at_least_one, help_heading = "Model")]
     pub(crate) ctx: Option<usize>,
 
-    /// Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr
-    /// in `XDG_CACHE_HOME` or ~/.cache]
+    /// Keep what the CPU computes of prompts in a folder, for later ones that begin alike [default DIR:
+    /// mlxr in `XDG_CACHE_HOME` or ~/.cache]
     #[arg(
         long,
         value_name = "DIR",

@@ -38,7 +38,7 @@ cpu\t''
 gpu\t''"
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s c -l ctx -d 'Tokens of prompt and answer together [default: what the model allows]' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l cache -d 'Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l cache -d 'Keep what the CPU computes of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l cache-size -d 'What the folder may hold: the prompts used longest ago go' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s s -l system -d 'System message' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l prefill -d 'Begin the answer with TEXT (it is not printed again)' -r
