@@ -15,6 +15,7 @@ use mlxr::kernels::limits;
 use mlxr::kernels::linear::{Arithmetic, Product, Then, multiply};
 use mlxr::kernels::matrix::{Format, Matrix, Number, Part};
 use mlxr::kernels::norm::rms_norm;
+use mlxr::kernels::pages::{PAGE, Page};
 use mlxr::kernels::pool;
 use mlxr::kernels::sampling::{Noise, choose};
 use mlxr::sample::Sampling;
@@ -154,19 +155,24 @@ fn attention(criterion: &mut Criterion) {
     let length = 1 << 14;
     // Codes, and scales that are small floats.
     let row_bytes = attention.number.row_bytes(attention.width);
-    let cache = vec![0x38_u8; attention.kv_heads * length * row_bytes];
+    let caches = (0..length / PAGE).map(|_| vec![0x38_u8; attention.kv_heads * PAGE * row_bytes]);
+    let caches: Vec<Vec<u8>> = caches.collect();
+    let pages = caches.iter().map(|cache| Page {
+        keys: cache,
+        values: cache,
+    });
+    let pages: Vec<Page<'_>> = pages.collect();
     for rows in [1, TOKENS] {
         let segment = AttentionSegment {
             rows,
             length,
-            capacity: length,
-            keys: &cache,
-            values: &cache,
+            pages: &pages,
         };
         let queries = numbers(rows * row);
         let mut out = vec![0.0; queries.len()];
         let (name, throughput) = if rows == 1 {
-            let bytes = Throughput::BytesDecimal(2 * cache.len() as u64);
+            let bytes =
+                Throughput::BytesDecimal((2 * attention.kv_heads * length * row_bytes) as u64);
             (format!("one row over {length}"), bytes)
         } else {
             // Each pair of a row and a position that it sees: a score and a weighted value.

@@ -13,6 +13,7 @@ pub mod error;
 pub mod files;
 pub mod hub;
 pub mod kernels;
+pub mod memory;
 pub mod mlx;
 pub mod models;
 mod open;

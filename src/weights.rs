@@ -145,7 +145,7 @@ impl Weights {
                 Some(tensor) => tensor,
                 None => return self.note_missing(name, files).map(|()| None),
             },
-            Source::Random(random) => random.tensor(name, shape, types),
+            Source::Random(random) => random.tensor(name, shape, types)?,
         };
         let taken = Taken {
             bytes: tensor.range.len(),

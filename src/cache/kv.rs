@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::rows::{LayerRows, Piece, host_pieces};
+use super::rows::{LayerRows, Piece, page_of, pages_of};
 use crate::error::Result;
 use crate::mlx::{Array, async_eval, ops, slice, slice_update};
 use crate::ops::attention::{self, HostCache, HostSegment};
@@ -157,12 +157,16 @@ impl KvCache {
     /// What MLX says.
     pub(super) fn copy(&self, run: Range<usize>) -> Result<LayerRows> {
         let start = self.start as usize;
+        let base = start / attention::STEP * attention::STEP;
         let pieces = match &self.buffers {
             Buffers::Empty => Vec::new(),
-            Buffers::Host(cache) => host_pieces(run)
-                .map(|range| Piece::Host {
-                    rows: Arc::new(cache.copy(range.start - start..range.end - start)),
-                    range,
+            // What is shared is not written any more: whoever goes on copies it first.
+            Buffers::Host(cache) => pages_of(run.clone())
+                .zip(&cache.pages()[(run.start - base) / attention::STEP..])
+                .map(|(first, page)| Piece::Host {
+                    range: first.max(start)..run.end.min(first + attention::STEP),
+                    first,
+                    page: Arc::clone(page),
                 })
                 .collect(),
             Buffers::Device(keys, values) => {
@@ -204,27 +208,32 @@ impl KvCache {
             self.start = first.range().start as i32;
         }
         match first {
-            Piece::Host { .. } => self.paste_host(&pieces),
+            Piece::Host { .. } => self.paste_host(&pieces, length)?,
             Piece::Device { .. } => self.paste_device(&pieces, length)?,
         }
         self.length = length as i32;
         Ok(())
     }
 
-    fn paste_host(&mut self, pieces: &[&Piece]) {
+    fn paste_host(&mut self, pieces: &[&Piece], length: usize) -> Result<()> {
         let mut segment = self.take(0);
-        let end = pieces.last().map_or(0, |piece| piece.range().end);
-        let whole = end - segment.start.min(end);
-        for piece in pieces {
-            if let Piece::Host { range, rows } = piece {
-                let held = segment.length.max(segment.start) - segment.start;
-                segment
-                    .cache
-                    .paste(rows, range.start - segment.start, held, whole);
-                segment.length = segment.length.max(range.end);
-            }
+        let base = segment.base();
+        let kept = segment.length.max(segment.start);
+        let own = segment.cache.pages();
+        let whole = ((kept - base) / attention::STEP).min(own.len());
+        let mut pages = own[..whole].to_vec();
+        let begun = own
+            .get(whole)
+            .filter(|_| kept > base + whole * attention::STEP);
+        for first in pages_of(base + whole * attention::STEP..length) {
+            let from = kept.max(first);
+            let end = length.min(first + attention::STEP);
+            let begun = begun.filter(|_| from > first);
+            pages.push(page_of(pieces, first, from, end, begun).ok_or_else(super::other_layers)?);
         }
+        segment.cache = HostCache::of_pages(pages);
         self.put(segment);
+        Ok(())
     }
 
     fn paste_device(&mut self, pieces: &[&Piece], length: usize) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What a layer keeps of one sequence that keeps no keys and values: a state, which cannot go back.
 
 use crate::kernels::matrix::{Number, Part};
+use crate::memory::Held;
 use crate::mlx::Array;
 use crate::ops::delta::{DeltaState, DeviceState};
 
@@ -19,17 +20,22 @@ pub(super) enum State {
     #[default]
     Empty,
     Device(DeviceState),
-    Host(DeltaState),
+    Host(DeltaState, Held),
     /// float32 in a file: the parts of a [`DeltaState`].
     Stored([Part; 2]),
 }
 
 impl State {
+    fn host(state: DeltaState) -> Self {
+        let held = Held::new(state.bytes());
+        Self::Host(state, held)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Empty | Self::Stored(_) => 0,
             Self::Device(arrays) => arrays.iter().map(Array::nbytes).sum(),
-            Self::Host(state) => state.bytes(),
+            Self::Host(_, held) => held.bytes(),
         }
     }
 
@@ -45,7 +51,7 @@ impl State {
     pub(super) fn arrays(&self) -> impl Iterator<Item = &Array> {
         let arrays = match self {
             Self::Device(arrays) => Some(arrays),
-            Self::Empty | Self::Host(_) | Self::Stored(_) => None,
+            Self::Empty | Self::Host(..) | Self::Stored(_) => None,
         };
         arrays.into_iter().flatten()
     }
@@ -72,7 +78,7 @@ impl RecurrentCache {
     /// Hands the state out for the kernels, to be put back by [`Self::put_host`].
     pub fn take_host(&mut self) -> DeltaState {
         match std::mem::take(&mut self.state) {
-            State::Host(state) => state,
+            State::Host(state, _) => state,
             State::Empty | State::Device(_) | State::Stored(_) => DeltaState::default(),
         }
     }
@@ -80,14 +86,14 @@ impl RecurrentCache {
     /// Puts back what [`Self::take_host`] gave, after so many more tokens.
     pub fn put_host(&mut self, rows: usize, state: DeltaState) {
         self.length += rows;
-        self.state = State::Host(state);
+        self.state = State::host(state);
     }
 
     /// Hands the state out for MLX, to be put back by [`Self::put_device`]; `None` of no token.
     pub fn take_device(&mut self) -> Option<DeviceState> {
         match std::mem::take(&mut self.state) {
             State::Device(state) => Some(state),
-            State::Empty | State::Host(_) | State::Stored(_) => None,
+            State::Empty | State::Host(..) | State::Stored(_) => None,
         }
     }
 
@@ -120,7 +126,7 @@ impl RecurrentCache {
         let state = match state {
             State::Stored(parts) => {
                 let parts = parts.map(|part| Number::Float32.floats(&part));
-                State::Host(DeltaState::of_parts(parts))
+                State::host(DeltaState::of_parts(parts))
             }
             state => state,
         };

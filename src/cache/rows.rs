@@ -6,11 +6,7 @@ use std::sync::Arc;
 use super::store::StoredFile;
 use super::trie;
 use crate::mlx::{Array, slice};
-use crate::ops::attention::{HostRows, STEP};
-
-/// Positions of a piece at most, where the kernels of the CPU compute. A piece begins at a multiple of 8, and
-/// lies between two multiples of this.
-const HOST_PIECE: usize = STEP;
+use crate::ops::attention::{BLOCK, HostPage, STEP};
 
 /// Keys and values of a run of positions in all layers that keep every position.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +31,9 @@ pub struct LayerRows {
 pub(super) enum Piece {
     Host {
         range: Range<usize>,
-        rows: Arc<HostRows>,
+        /// The first position of the page, which lies between two multiples of [`STEP`].
+        first: usize,
+        page: Arc<HostPage>,
     },
     /// `[1, Hkv, S, D]` each; no values where they are in the keys.
     Device {
@@ -61,8 +59,8 @@ impl Piece {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Host { rows, .. } if rows.is_mapped => 0,
-            Self::Host { rows, .. } => rows.bytes(),
+            Self::Host { page, .. } if !page.is_own() => 0,
+            Self::Host { range, page, .. } => range.len() * page.bytes_per_position(),
             Self::Device { keys, values, .. } => {
                 keys.nbytes() + values.as_ref().map_or(0, Array::nbytes)
             }
@@ -72,7 +70,7 @@ impl Piece {
     /// As a piece of a run that begins there, and of one that ends there.
     fn split(&self, at: usize) -> Option<[Self; 2]> {
         match self {
-            // Both share it: it is small.
+            // Both share it.
             Self::Host { .. } => Some([self.clone(), self.clone()]),
             Self::Device {
                 range,
@@ -104,15 +102,47 @@ impl Piece {
     }
 }
 
-/// The blocks of the kernels' cache that pieces of a run are copied from.
-pub(super) fn host_pieces(run: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let first = run.start / HOST_PIECE * HOST_PIECE;
-    let starts = (first..run.end).step_by(HOST_PIECE);
-    starts.map(move |start| {
-        // Eight positions lie together.
-        let begin = start.max(run.start / 8 * 8);
-        begin..(start + HOST_PIECE).min(run.end)
-    })
+/// The pages of the kernels' cache that have positions of a run.
+pub(super) fn pages_of(run: Range<usize>) -> impl Iterator<Item = usize> {
+    (run.start / STEP * STEP..run.end).step_by(STEP)
+}
+
+/// One page of the kernels' cache that holds positions `from..end`, out of pieces; one of these as it is,
+/// where it does.
+pub(super) fn page_of(
+    pieces: &[&Piece],
+    first: usize,
+    from: usize,
+    end: usize,
+    own: Option<&Arc<HostPage>>,
+) -> Option<Arc<HostPage>> {
+    let within = pieces.iter().filter_map(|piece| match piece {
+        Piece::Host {
+            range,
+            first: place,
+            page,
+        } if range.start < end && range.end > from => Some((range, *place, page)),
+        _ => None,
+    });
+    let within: Vec<_> = within.collect();
+    let whole = within.iter().rev().find(|(range, place, page)| {
+        *place == first && page.count == STEP && range.start <= first && range.end >= end
+    });
+    if let Some((.., page)) = whole {
+        return Some(Arc::clone(page));
+    }
+    let (.., any) = within.first()?;
+    let mut made = HostPage::new(any.heads, any.bytes);
+    if let Some(own) = own {
+        made.paste(0, own, 0..(from - first).next_multiple_of(BLOCK));
+    }
+    for (range, place, page) in within {
+        // Blocks that are only begun are as good in a later piece, and hold more.
+        let begin = range.start.max(first) / BLOCK * BLOCK;
+        let end = range.end.min(first + STEP).next_multiple_of(BLOCK);
+        made.paste(begin - first, page, begin - place..end - place);
+    }
+    Some(Arc::new(made))
 }
 
 impl LayerRows {
@@ -125,7 +155,7 @@ impl LayerRows {
     /// Bytes of all pieces, wherever they lie.
     pub(super) fn stored_bytes(&self) -> usize {
         let pieces = self.pieces.iter().map(|piece| match piece {
-            Piece::Host { rows, .. } => rows.bytes(),
+            Piece::Host { range, page, .. } => range.len() * page.bytes_per_position(),
             Piece::Device { .. } => piece.bytes(),
         });
         pieces.sum()
@@ -148,7 +178,7 @@ impl LayerRows {
     }
 
     fn join(mut self, mut next: Self) -> Self {
-        // What the later run holds of the same block is as good, and holds more.
+        // What the later run holds of the same positions is as good, and holds more.
         if let (Some(last), Some(first)) = (self.pieces.last(), next.pieces.first())
             && first.range().start <= last.range().start
         {

@@ -33,6 +33,7 @@ pub mod matrix;
 mod matvec;
 pub mod norm;
 mod number;
+pub mod pages;
 mod panel;
 mod parts;
 pub mod pool;

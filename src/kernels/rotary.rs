@@ -4,6 +4,7 @@
 
 use super::norm::norm_row;
 use super::number::{Byte, CacheNumber, Half, Number, Single};
+use super::pages::{PAGE, PageMut};
 use super::parts::Parts;
 use super::pool::Pool;
 use super::simd::{Kernel, Simd, load_some, run, store_some};
@@ -56,14 +57,10 @@ pub struct RotarySegment<'a> {
     pub rows: usize,
     /// Position of the first row, for the rotation.
     pub position: usize,
-    /// Place of the first row in the cache.
+    /// Place of the first row in the first page.
     pub place: usize,
-    /// Places of the cache, whole blocks.
-    pub capacity: usize,
-    /// `[Hkv, capacity]` rows of D.
-    pub keys: &'a mut [u8],
-    /// `[Hkv, capacity]` rows of Dv.
-    pub values: &'a mut [u8],
+    /// Where keys and values go.
+    pub pages: Vec<PageMut<'a>>,
 }
 
 /// Rows as the linear layers give them: the segments' laid end to end.
@@ -95,9 +92,7 @@ pub fn rotate(
         .map(|segment| Cache {
             position: segment.position,
             place: segment.place,
-            capacity: segment.capacity,
-            keys: Parts::new(segment.keys),
-            values: Parts::new(segment.values),
+            pages: parts(&mut segment.pages),
             rows: segment.rows,
         })
         .collect();
@@ -143,12 +138,12 @@ impl Rotary<'_> {
             assert_eq!(norm.len(), self.width);
         }
         for segment in segments {
-            assert!(segment.place + segment.rows <= segment.capacity);
-            assert!(segment.capacity.is_multiple_of(self.number.block()));
-            let places = self.kv_heads * segment.capacity;
-            let row = |width: usize| self.number.row_bytes(width);
-            assert_eq!(segment.keys.len(), places * row(self.width));
-            assert_eq!(segment.values.len(), places * row(self.value_width));
+            assert!(segment.place + segment.rows <= PAGE * segment.pages.len());
+            let size = |width: usize| self.kv_heads * PAGE * self.number.row_bytes(width);
+            for page in &segment.pages {
+                assert_eq!(page.keys.len(), size(self.width));
+                assert_eq!(page.values.len(), size(self.value_width));
+            }
         }
     }
 }
@@ -158,9 +153,14 @@ struct Cache<'a> {
     rows: usize,
     position: usize,
     place: usize,
-    capacity: usize,
-    keys: Parts<'a, u8>,
-    values: Parts<'a, u8>,
+    /// Keys and values.
+    pages: Vec<[Parts<'a, u8>; 2]>,
+}
+
+fn parts<'a>(pages: &'a mut [PageMut<'_>]) -> Vec<[Parts<'a, u8>; 2]> {
+    let pages = pages.iter_mut();
+    let pages = pages.map(|page| [Parts::new(page.keys), Parts::new(page.values)]);
+    pages.collect()
 }
 
 /// Some rows of a segment; `row` is the first of them among all rows.
@@ -235,19 +235,14 @@ impl Rows<'_> {
                 .turn::<S>(key, self.rotary.key_norm, angles, head);
             let value = &self.heads.values[from * value_width..][..value_width];
             let (bytes, value_bytes) = (N::row_bytes(width), N::row_bytes(value_width));
-            let first = kv_head * self.cache.capacity;
+            let [keys, values] = self.cache.pages[place / PAGE];
+            let first = kv_head * PAGE;
             // SAFETY: each row belongs to one task, and has a place of its own.
             unsafe {
-                let keys = self
-                    .cache
-                    .keys
-                    .start(first * bytes, self.cache.capacity * bytes);
-                N::store_key::<S>(head, keys, place);
-                let values = self
-                    .cache
-                    .values
-                    .start(first * value_bytes, self.cache.capacity * value_bytes);
-                N::store_value::<S>(value, values, place);
+                let keys = keys.start(first * bytes, PAGE * bytes);
+                N::store_key::<S>(head, keys, place % PAGE);
+                let values = values.start(first * value_bytes, PAGE * value_bytes);
+                N::store_value::<S>(value, values, place % PAGE);
             }
         }
     }

@@ -10,7 +10,7 @@ use mlx_rs::{Array, Dtype};
 use super::call;
 use crate::error::{Error, Result};
 
-/// A read-only mapped file.
+/// A read-only mapped file, or memory that lies as one does.
 #[derive(Debug)]
 pub struct MappedFile(memmap2::Mmap);
 
@@ -26,6 +26,21 @@ impl MappedFile {
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
         Ok(Self(map))
     }
+
+    /// Memory that lies as a mapped file does, in small pages whatever the allocator does, and holds what
+    /// `fill` writes.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] where the system has no such memory.
+    pub fn made(length: usize, fill: impl FnOnce(&mut [u8])) -> Result<Self> {
+        let refused = |error| Error::Mlx(format!("no memory for {length} bytes: {error}"));
+        let mut map = memmap2::MmapMut::map_anon(length).map_err(refused)?;
+        #[cfg(target_os = "linux")]
+        // What the kernel refuses here it does not do anyway.
+        drop(map.advise(memmap2::Advice::NoHugePage));
+        fill(&mut map);
+        Ok(Self(map.make_read_only().map_err(refused)?))
+    }
 }
 
 /// Bytes that arrays may lie over: each array keeps them alive.
@@ -35,8 +50,6 @@ pub enum Bytes {
     Mapped(Arc<MappedFile>),
     /// Compiled into the program.
     Static(&'static [u8]),
-    /// In memory of its own.
-    Owned(Arc<Vec<u8>>),
 }
 
 impl std::ops::Deref for Bytes {
@@ -46,7 +59,6 @@ impl std::ops::Deref for Bytes {
         match self {
             Self::Mapped(file) => &file.0,
             Self::Static(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
         }
     }
 }

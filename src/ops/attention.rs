@@ -2,7 +2,7 @@
 
 mod host_cache;
 
-pub use self::host_cache::{HostCache, HostRows, HostSegment};
+pub use self::host_cache::{BLOCK, HostCache, HostPage, HostSegment, PageBytes};
 
 use super::batch::Batch;
 use super::norm::RmsNorm;
@@ -11,12 +11,13 @@ use super::tensor::{Rows, misplaced};
 use super::vector::Vector;
 use crate::error::Result;
 use crate::kernels::attention::{Attention as HostAttention, AttentionSegment, attend};
+use crate::kernels::pages::PAGE;
 use crate::kernels::rotary::{Heads, Rotary, RotarySegment, rotate};
 use crate::kernels::{CacheNumber, pool};
 use crate::mlx::{Array, fast, ops, slice};
 
 /// Positions by which caches grow, on every device (reference: 256).
-pub const STEP: usize = 256;
+pub const STEP: usize = PAGE;
 
 /// What all layers of a kind have in common, and the norms of one of them.
 #[derive(Debug, Clone)]
@@ -168,13 +169,15 @@ impl Attention {
             values: &values.numbers,
         };
         let mut turned = Rows::new(queries.count(), queries.width);
-        let places = segments.iter_mut().map(|segment| RotarySegment {
-            rows: segment.rows,
-            position: segment.length,
-            place: segment.length - segment.start,
-            capacity: segment.cache.capacity,
-            keys: &mut segment.cache.keys,
-            values: &mut segment.cache.values,
+        let places = segments.iter_mut().map(|segment| {
+            let (rows, position) = (segment.rows, segment.length);
+            let (place, pages) = segment.written();
+            RotarySegment {
+                rows,
+                position,
+                place,
+                pages,
+            }
         });
         let mut places: Vec<_> = places.collect();
         let pool = pool::shared();
@@ -193,12 +196,12 @@ impl Attention {
             },
             number,
         };
-        let segments = segments.iter().map(|segment| AttentionSegment {
+        let pages: Vec<_> = segments.iter().map(HostSegment::pages).collect();
+        let segments = segments.iter().zip(&pages);
+        let segments = segments.map(|(segment, pages)| AttentionSegment {
             rows: segment.rows,
-            length: segment.length - segment.start + segment.rows,
-            capacity: segment.cache.capacity,
-            keys: &segment.cache.keys,
-            values: &segment.cache.values,
+            length: segment.length - segment.base() + segment.rows,
+            pages,
         });
         let segments: Vec<_> = segments.collect();
         let mut out = Rows::new(queries.count(), self.heads * self.value_width);

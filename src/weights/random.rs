@@ -6,13 +6,14 @@ use std::sync::Arc;
 use half::bf16;
 
 use super::Tensor;
-use crate::mlx::{Bytes, Dtype, Mode, Packing};
+use crate::error::Result;
+use crate::mlx::{Bytes, Dtype, MappedFile, Mode, Packing};
 
 /// Standard deviation of the weights: what models are initialized with (GPT-2's 0.02), so that
 /// logits stay finite through any number of normed layers.
 const DEVIATION: f32 = 0.02;
 
-/// Alignment of what is made, in bytes: a cache line, as allocators give it.
+/// Alignment of what is made, in bytes: a cache line.
 const ALIGNMENT: usize = 64;
 
 /// Makes dense tensors in bfloat16 and packed ones as its packing says.
@@ -34,24 +35,24 @@ impl Random {
     }
 
     /// The tensor, the same at every call; its type is one of `types`.
-    pub(super) fn tensor(&self, name: &str, shape: &[usize], types: &[Dtype]) -> Tensor {
+    pub(super) fn tensor(&self, name: &str, shape: &[usize], types: &[Dtype]) -> Result<Tensor> {
         let (dtype, size) = match types {
             [Dtype::Uint32] => (Dtype::Uint32, 4),
             [Dtype::Uint8] => (Dtype::Uint8, 1),
             _ => (Dtype::Bfloat16, 2),
         };
         let length = shape.iter().product::<usize>() * size;
-        let mut bytes = vec![0; length + 2 * ALIGNMENT];
         // Not at the very beginning: MLX's CPU backend reads the eight bytes in front of the data.
-        let start = ALIGNMENT + bytes.as_ptr().align_offset(ALIGNMENT) % ALIGNMENT;
-        let range = start..start + length;
+        let range = ALIGNMENT..ALIGNMENT + length;
         let pattern = self.pattern(name, shape, dtype);
-        fill(&mut bytes[range.clone()], pattern, hash(name));
-        Tensor {
-            bytes: Bytes::Owned(Arc::new(bytes)),
+        let made = MappedFile::made(ALIGNMENT + length, |bytes| {
+            fill(&mut bytes[range.clone()], pattern, hash(name));
+        })?;
+        Ok(Tensor {
+            bytes: Bytes::Mapped(Arc::new(made)),
             range,
             dtype,
-        }
+        })
     }
 
     fn pattern(&self, name: &str, shape: &[usize], dtype: Dtype) -> Pattern {

@@ -17,7 +17,7 @@ use super::super::rows::{LayerRows, Piece, Rows};
 use crate::error::{Error, Result};
 use crate::kernels::matrix::Part;
 use crate::mlx::{Bytes, MappedFile};
-use crate::ops::attention::HostRows;
+use crate::ops::attention::{BLOCK, HostPage, PageBytes, STEP};
 
 /// What the metadata calls the format.
 const FORMAT: &str = "mlxr prefix 1";
@@ -151,8 +151,13 @@ pub(super) fn write(
     };
     let ids = tokens.iter().map(|id| id.to_le_bytes()).collect();
     tensors.insert("tokens".to_owned(), numbers(ids, Dtype::U32));
-    for (layer, rows) in rows.layers.iter().enumerate() {
-        add_rows(&mut tensors, &format!("rows.{layer:04}"), rows)?;
+    for (layer, layer_rows) in rows.layers.iter().enumerate() {
+        add_rows(
+            &mut tensors,
+            &format!("rows.{layer:04}"),
+            layer_rows,
+            rows.range.clone(),
+        )?;
     }
     let mut layout = vec![format!("{} {}", rows.range.start, rows.layers.len())];
     for (layer, saved) in checkpoint
@@ -166,10 +171,11 @@ pub(super) fn write(
                 start,
                 window,
             } => {
-                add_rows(&mut tensors, &format!("window.{layer:04}"), rows)?;
+                let prefix = format!("window.{layer:04}");
+                add_rows(&mut tensors, &prefix, rows, *start..tokens.len())?;
                 layout.push(format!("window {start} {window}"));
             }
-            LayerCheckpoint::State(State::Host(state)) => {
+            LayerCheckpoint::State(State::Host(state, _)) => {
                 for (name, part) in ["recent", "columns"].into_iter().zip(state.parts()) {
                     let bytes = part.iter().map(|number| number.to_le_bytes()).collect();
                     let name = format!("state.{layer:04}.{name}");
@@ -217,19 +223,30 @@ fn add_rows<'a>(
     tensors: &mut BTreeMap<String, Written<'a>>,
     prefix: &str,
     rows: &'a LayerRows,
+    run: Range<usize>,
 ) -> Result<()> {
     for piece in &rows.pieces {
-        let Piece::Host { range, rows } = piece else {
+        let Piece::Host { range, first, page } = piece else {
             return Err(not_here());
         };
-        let parts = [("keys", &rows.keys), ("values", &rows.values)];
-        for ((name, part), bytes) in parts.into_iter().zip(rows.bytes) {
+        let begin = range.start.max(run.start) / BLOCK * BLOCK;
+        let end = range.end.min(run.end).next_multiple_of(BLOCK);
+        if begin >= end {
+            continue;
+        }
+        let places = begin - first..end - first;
+        let parts = if places == (0..page.count) {
+            [&page.keys, &page.values].map(|part| Cow::Borrowed(&**part))
+        } else {
+            page.rows(places).map(Cow::Owned)
+        };
+        for ((name, part), bytes) in ["keys", "values"].into_iter().zip(parts).zip(page.bytes) {
             let tensor = Written {
                 dtype: Dtype::U8,
-                shape: vec![rows.heads, rows.count, bytes],
-                bytes: Cow::Borrowed(part),
+                shape: vec![page.heads, end - begin, bytes],
+                bytes: part,
             };
-            tensors.insert(format!("{prefix}.{:010}.{name}", range.start), tensor);
+            tensors.insert(format!("{prefix}.{begin:010}.{name}"), tensor);
         }
     }
     Ok(())
@@ -334,22 +351,23 @@ fn rows_of(file: &StoredFile, prefix: &str, range: Range<usize>) -> Option<Layer
         let (&[heads, count, key], &[.., value]) = (key_shape, value_shape) else {
             return None;
         };
-        let rows = HostRows {
+        let page = HostPage {
             heads,
             bytes: [key, value],
             count,
-            keys,
-            values,
-            is_mapped: true,
+            keys: PageBytes::Mapped(keys),
+            values: PageBytes::Mapped(values),
         };
-        if !rows.fits() || start > reached || !start.is_multiple_of(8) {
+        let is_within_page = start % STEP + count <= STEP;
+        if !page.fits() || !is_within_page || start > reached || !start.is_multiple_of(BLOCK) {
             return None;
         }
         let end = (start + count).min(range.end);
         reached = reached.max(end);
         pieces.push(Piece::Host {
             range: start..end,
-            rows: Arc::new(rows),
+            first: start,
+            page: Arc::new(page),
         });
     }
     (reached == range.end).then_some(LayerRows { pieces })

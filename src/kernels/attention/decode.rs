@@ -40,8 +40,9 @@ fn partial(group: Group<'_>) -> (usize, usize) {
 }
 
 impl<'a> Piece<'a> {
-    /// Pieces of about `length` keys, and where partial results end. Theirs begin at `partials`. The
-    /// first begins with a block of the cache's.
+    /// Pieces of about `length` keys, and where partial results end. Theirs begin at `partials`. All
+    /// begin with a block, so that none reaches over the end of a page, and that what is rounded in
+    /// blocks does not depend on where a window begins.
     pub(super) fn cut(
         group: Group<'a>,
         length: usize,
@@ -49,7 +50,7 @@ impl<'a> Piece<'a> {
         done: usize,
     ) -> (impl Iterator<Item = Self>, usize) {
         let mut keys = group.keys();
-        keys.start -= keys.start % group.attention.number.block();
+        keys.start -= keys.start % KEYS;
         let pieces = keys.len().div_ceil(length);
         let length = keys.len().div_ceil(pieces).next_multiple_of(KEYS);
         let pieces = keys.len().div_ceil(length);
@@ -245,7 +246,13 @@ impl Tile<'_> {
             };
             self.states[q] = [running.highest, running.sum];
         }
-        let bytes = KEYS * N::row_bytes(attention.width);
+        let after = self.keys.start + KEYS;
+        let next = if is_first && after < group.segment.length {
+            let bytes = KEYS * N::row_bytes(attention.width);
+            (group.cached::<N>(after).0, bytes)
+        } else {
+            (keys, 0)
+        };
         let weighted = Weighted {
             values,
             count,
@@ -254,7 +261,7 @@ impl Tile<'_> {
             weights: scores.as_ptr(),
             sums: self.sums.as_mut_ptr(),
             factors,
-            next: (keys.wrapping_add(bytes), if is_first { bytes } else { 0 }),
+            next,
         };
         // SAFETY: as above; sums are `Q` rows.
         unsafe { N::add_values::<S, Q, W>(&weighted) };

@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicUsize;
 use self::decode::Piece;
 use self::prefill::Block;
 use super::number::{Byte, CacheNumber, Half, Number, Single};
+use super::pages::{PAGE, Page};
 use super::parts::Parts;
 use super::pool::Pool;
 use super::simd::{Instructions, Kernel, Simd, run_with};
@@ -52,14 +53,10 @@ pub struct Attention<'a> {
 pub struct AttentionSegment<'a> {
     /// Rows, L: the last positions of the sequence.
     pub rows: usize,
-    /// Positions that the cache holds, the rows' own included.
+    /// Positions that the pages hold, the rows' own included.
     pub length: usize,
-    /// Places of the cache, whole blocks.
-    pub capacity: usize,
-    /// `[Hkv, capacity]` rows of D.
-    pub keys: &'a [u8],
-    /// `[Hkv, capacity]` rows of Dv.
-    pub values: &'a [u8],
+    /// Their keys and values.
+    pub pages: &'a [Page<'a>],
 }
 
 /// Attends from `queries` `[T, H, D]`, the segments' rows laid end to end, into `out`
@@ -132,12 +129,13 @@ impl Attention<'_> {
         assert_eq!(out, rows * self.heads * self.value_width);
         assert!(self.sinks.is_none_or(|sinks| sinks.len() == self.heads));
         for segment in segments {
-            assert!(segment.rows <= segment.length && segment.length <= segment.capacity);
-            assert!(segment.capacity.is_multiple_of(self.number.block()));
-            let places = self.kv_heads * segment.capacity;
-            let row = |width: usize| self.number.row_bytes(width);
-            assert_eq!(segment.keys.len(), places * row(self.width));
-            assert_eq!(segment.values.len(), places * row(self.value_width));
+            assert!(segment.rows <= segment.length);
+            assert!(segment.length <= PAGE * segment.pages.len());
+            let size = |width: usize| self.kv_heads * PAGE * self.number.row_bytes(width);
+            for page in segment.pages {
+                assert_eq!(page.keys.len(), size(self.width));
+                assert_eq!(page.values.len(), size(self.value_width));
+            }
         }
     }
 }
@@ -261,11 +259,12 @@ impl Group<'_> {
         }
     }
 
-    /// The keys, and the values, from a position on that begins a block.
+    /// The keys, and the values, from a position on that begins a block, to the end of its page.
     fn cached<N: Number>(self, position: usize) -> (*const u8, *const u8) {
-        let place = self.kv_head * self.segment.capacity + position;
-        let keys = &self.segment.keys[place * N::row_bytes(self.attention.width)..];
-        let values = &self.segment.values[place * N::row_bytes(self.attention.value_width)..];
+        let page = &self.segment.pages[position / PAGE];
+        let place = self.kv_head * PAGE + position % PAGE;
+        let keys = &page.keys[place * N::row_bytes(self.attention.width)..];
+        let values = &page.values[place * N::row_bytes(self.attention.value_width)..];
         (keys.as_ptr(), values.as_ptr())
     }
 }

@@ -75,7 +75,8 @@ impl<'a> Block<'a> {
             running: vec![Running::START; rows],
             factors: vec![1.0; rows],
         };
-        let all = matrices.seen(0).start / N::BLOCK * N::BLOCK..matrices.seen(rows / TILE - 1).end;
+        // No block reaches over the end of a page.
+        let all = matrices.seen(0).start / KEYS * KEYS..matrices.seen(rows / TILE - 1).end;
         for start in all.clone().step_by(KEYS) {
             matrices.take::<S, N>(start..all.end.min(start + KEYS));
         }

@@ -44,12 +44,8 @@ impl Running {
                     S::store(scores.add(8 * i), soft_capped::<S>(score, cap));
                 }
             }
-            for at in 0..start {
-                *scores.add(at) = UNSEEN;
-            }
-            for at in end..length {
-                *scores.add(at) = UNSEEN;
-            }
+            fill(scores, (0, start), UNSEEN);
+            fill(scores, (end, length), UNSEEN);
             let mut highest = S::splat(self.highest);
             for i in 0..vectors {
                 highest = S::max(highest, S::load(scores.add(8 * i)));
@@ -60,6 +56,9 @@ impl Running {
                 let weight = exp::<S>(S::sub(score, S::splat(highest)));
                 S::store(scores.add(8 * i), weight);
             }
+            // Next to nothing is not nothing: it would break ties of rounding.
+            fill(scores, (0, start), 0.0);
+            fill(scores, (end, length), 0.0);
             // Apart from the loop above, which needs all registers.
             let mut sum = S::splat(0.0);
             for i in 0..vectors {
@@ -84,6 +83,16 @@ impl Running {
         self.sum = self.sum * factor + (score - highest).exp();
         self.highest = highest;
         factor
+    }
+}
+
+/// # Safety
+/// The pointer is valid for as many floats.
+#[inline(always)]
+unsafe fn fill(floats: *mut f32, (start, end): (usize, usize), with: f32) {
+    for at in start..end {
+        // SAFETY: the caller's promise.
+        unsafe { *floats.add(at) = with };
     }
 }
 

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::super::number::POSITIONS;
 use super::super::number::tests::{Stored, numbers, stored};
-use super::super::pool::for_tests;
+use super::super::pool::{self, for_tests};
 use super::*;
 
-/// A layer and its segments (rows, length, capacity).
+/// A layer and its segments (rows, length).
 #[derive(Debug, Clone)]
 struct Case {
     kv_heads: usize,
@@ -18,12 +18,12 @@ struct Case {
     soft_cap: Option<f32>,
     sinks: bool,
     number: CacheNumber,
-    segments: Vec<(usize, usize, usize)>,
+    segments: Vec<(usize, usize)>,
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let segment = (0_usize..30, 0_usize..100, 0_usize..4)
-        .prop_map(|(rows, before, rest)| (rows, before + rows, before + rows + rest));
+    let before = prop_oneof![4 => 0_usize..100, 1 => PAGE - 20..PAGE + 20];
+    let segment = (0_usize..30, before).prop_map(|(rows, before)| (rows, before + rows));
     let widths = (1_usize..70, 1_usize..70);
     let number = numbers();
     let options = (
@@ -53,21 +53,24 @@ fn noise(length: usize, seed: f32) -> Vec<f32> {
         .collect()
 }
 
-/// Keys and values of a cache that hold noise, and none in places from `length` on.
-fn cache(case: &Case, length: usize, capacity: usize, seed: f32) -> (Vec<u8>, Vec<u8>) {
-    let (mut keys, mut values) = (Vec::new(), Vec::new());
-    for head in 0..case.kv_heads {
-        let rows = |width: usize, seed: f32| {
-            let mut rows = noise(capacity * width, seed + head as f32);
-            rows[length * width..].fill(f32::NAN);
-            stored(Instructions::best(), case.number, &rows, width)
-        };
-        let ([head_keys, _], [_, head_values]) =
-            (rows(case.width, seed), rows(case.value_width, seed + 0.3));
-        keys.extend(head_keys);
-        values.extend(head_values);
-    }
-    (keys, values)
+/// Pages of keys and values that hold noise, and none in places from `length` on.
+fn pages(case: &Case, length: usize, seed: f32) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let page = |first: usize| {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for head in 0..case.kv_heads {
+            let rows = |width: usize, seed: f32| {
+                let mut rows = noise(PAGE * width, seed + (first + head) as f32);
+                rows[PAGE.min(length - first) * width..].fill(f32::NAN);
+                stored(Instructions::best(), case.number, &rows, width)
+            };
+            let ([head_keys, _], [_, head_values]) =
+                (rows(case.width, seed), rows(case.value_width, seed + 0.3));
+            keys.extend(head_keys);
+            values.extend(head_values);
+        }
+        (keys, values)
+    };
+    (0..length).step_by(PAGE).map(page).collect()
 }
 
 /// A query as it is multiplied with keys of this number by few rows: in int8 too, with a scale for
@@ -101,12 +104,9 @@ fn reference(
 ) -> Vec<(f64, f64)> {
     let (width, value_width) = (attention.width, attention.value_width);
     let kv_head = head / (attention.heads / attention.kv_heads);
-    let of_head =
-        |cache, width| Stored::of_head(attention.number, cache, width, segment.capacity, kv_head);
-    let (keys, values) = (
-        of_head(segment.keys, width),
-        of_head(segment.values, value_width),
-    );
+    let of_head = |page, width| Stored::of_head(attention.number, page, width, PAGE, kv_head);
+    let keys = |position: usize| of_head(segment.pages[position / PAGE].keys, width);
+    let values = |position: usize| of_head(segment.pages[position / PAGE].values, value_width);
     let query = rounded(query, attention.number, segment.rows, attention.scale);
     let position = segment.length - segment.rows + row;
     let seen: Vec<usize> = (0..=position)
@@ -119,7 +119,9 @@ fn reference(
     let scores: Vec<f64> = (seen.iter())
         .map(|key| {
             let products = query.iter().enumerate();
-            let score = products.map(|(i, &x)| x * keys.key(*key, i)).sum::<f64>();
+            let score = products
+                .map(|(i, &x)| x * keys(*key).key(*key % PAGE, i))
+                .sum::<f64>();
             attention.soft_cap.map_or(score, |cap| {
                 f64::from(cap) * (score / f64::from(cap)).tanh()
             })
@@ -133,21 +135,17 @@ fn reference(
     let weights = scores.iter().map(|score| (score - highest).exp() / total);
     let weighted: Vec<_> = seen.iter().copied().zip(weights).collect();
     let is_rounded = attention.number == CacheNumber::I8 && segment.rows < PREFILL_ROWS;
-    // Where the first row's keys begin, blocks do.
-    let first = segment.length - segment.rows + 1;
-    let first = first.saturating_sub(attention.window.unwrap_or(first)) / 8 * 8;
     let of_column = |column: usize| {
-        let value = |&(key, weight): &(usize, f64)| weight * values.value(key, column);
-        let blocks =
-            weighted.chunk_by(|a, b| (a.0 - first) / POSITIONS == (b.0 - first) / POSITIONS);
+        let value = |&(key, weight): &(usize, f64)| weight * values(key).value(key % PAGE, column);
+        let blocks = weighted.chunk_by(|a, b| a.0 / POSITIONS == b.0 / POSITIONS);
         let off = blocks.map(|block| {
             let sum = block
                 .iter()
-                .map(|&(key, weight)| weight * values.scale(key, column));
+                .map(|&(key, weight)| weight * values(key).scale(key % PAGE, column));
             let codes = block.iter().map(|&(key, _)| {
-                let scale = values.scale(key, column);
+                let scale = values(key).scale(key % PAGE, column);
                 if scale > 0.0 {
-                    (values.value(key, column) / scale).abs()
+                    (values(key).value(key % PAGE, column) / scale).abs()
                 } else {
                     0.0
                 }
@@ -175,20 +173,21 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
         sinks: case.sinks.then_some(&sinks),
         number: case.number,
     };
-    let places = |capacity: usize| capacity.next_multiple_of(case.number.block());
     let caches: Vec<_> = (case.segments.iter().enumerate())
-        .map(|(i, &(_, length, capacity))| cache(case, length, places(capacity), i as f32))
+        .map(|(i, &(_, length))| pages(case, length, i as f32))
         .collect();
-    let segments: Vec<_> = (case.segments.iter().zip(&caches))
-        .map(
-            |(&(rows, length, capacity), (keys, values))| AttentionSegment {
-                rows,
-                length,
-                capacity: places(capacity),
-                keys,
-                values,
-            },
-        )
+    let pages: Vec<Vec<Page<'_>>> = (caches.iter())
+        .map(|pages| {
+            let pages = pages.iter().map(|(keys, values)| Page { keys, values });
+            pages.collect()
+        })
+        .collect();
+    let segments: Vec<_> = (case.segments.iter().zip(&pages))
+        .map(|(&(rows, length), pages)| AttentionSegment {
+            rows,
+            length,
+            pages,
+        })
         .collect();
     let rows: usize = segments.iter().map(|segment| segment.rows).sum();
     let queries = noise(rows * heads * case.width, 9.0);
@@ -237,7 +236,7 @@ proptest! {
     }
 }
 
-fn plain(group: usize, width: usize, segments: &[(usize, usize, usize)]) -> Case {
+fn plain(group: usize, width: usize, segments: &[(usize, usize)]) -> Case {
     Case {
         kv_heads: 2,
         group,
@@ -253,7 +252,7 @@ fn plain(group: usize, width: usize, segments: &[(usize, usize, usize)]) -> Case
 
 #[test]
 fn a_long_cache_is_cut_in_pieces() {
-    let case = plain(4, 128, &[(1, 3000, 3001), (2, 700, 701)]);
+    let case = plain(4, 128, &[(1, 3000), (2, 700)]);
     for number in [CacheNumber::F16, CacheNumber::I8] {
         check(&Case {
             number,
@@ -264,23 +263,67 @@ fn a_long_cache_is_cut_in_pieces() {
     check(&Case {
         window: Some(1500),
         sinks: true,
-        ..plain(1, 64, &[(3, 2900, 3000)])
+        ..plain(1, 64, &[(3, 2900)])
     })
     .unwrap();
 }
 
 #[test]
 fn many_rows_are_cut_in_blocks() {
-    check(&plain(
-        3,
-        64,
-        &[(150, 150, 160), (40, 333, 340), (1, 50, 51)],
-    ))
-    .unwrap();
+    check(&plain(3, 64, &[(150, 150), (40, 333), (1, 50)])).unwrap();
     check(&Case {
         window: Some(70),
         soft_cap: Some(5.0),
-        ..plain(2, 32, &[(260, 300, 301)])
+        ..plain(2, 32, &[(260, 300)])
     })
     .unwrap();
+}
+
+#[test]
+fn what_is_outside_of_every_window_does_not_matter() {
+    for number in [CacheNumber::F32, CacheNumber::F16, CacheNumber::I8] {
+        for rows in [1, 3, 40] {
+            let case = Case {
+                window: Some(12),
+                number,
+                ..plain(2, 64, &[(rows, 44 + rows)])
+            };
+            let attention = Attention {
+                heads: 4,
+                kv_heads: 2,
+                width: 64,
+                value_width: 64,
+                scale: 0.1,
+                window: case.window,
+                soft_cap: None,
+                sinks: None,
+                number,
+            };
+            let mut cache = pages(&case, 44 + rows, 1.0);
+            let queries = noise(rows * 4 * 64, 9.0);
+            let mut found = Vec::new();
+            for _ in 0..2 {
+                let pages = [Page {
+                    keys: &cache[0].0,
+                    values: &cache[0].1,
+                }];
+                let segment = AttentionSegment {
+                    rows,
+                    length: 44 + rows,
+                    pages: &pages,
+                };
+                let mut out = vec![0.0; rows * 4 * 64];
+                attend(pool::shared(), &attention, &[segment], &queries, &mut out);
+                found.push(out);
+                let (keys, values) = &mut cache[0];
+                for (bytes, size) in [(keys, number.row_bytes(64)), (values, number.row_bytes(64))]
+                {
+                    for head in bytes.chunks_mut(PAGE * size) {
+                        head[..32 * size].fill(0);
+                    }
+                }
+            }
+            assert_eq!(found[0], found[1], "{number:?}, {rows} rows");
+        }
+    }
 }

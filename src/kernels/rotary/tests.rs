@@ -11,7 +11,7 @@ use super::*;
 
 static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(NonZero::new(3).unwrap()));
 
-/// A layer and its segments (rows, position, place, capacity).
+/// A layer and its segments (rows, position, place).
 #[derive(Debug, Clone)]
 struct Case {
     heads: usize,
@@ -24,7 +24,7 @@ struct Case {
     interleaved: bool,
     norms: bool,
     number: CacheNumber,
-    segments: Vec<(usize, usize, usize, usize)>,
+    segments: Vec<(usize, usize, usize)>,
 }
 
 impl Case {
@@ -32,15 +32,16 @@ impl Case {
         self.segments.iter().map(|segment| segment.0).sum()
     }
 
-    fn capacity(&self) -> usize {
-        let blocks = |capacity: usize| capacity.next_multiple_of(self.number.block());
-        self.segments.iter().map(|segment| blocks(segment.3)).sum()
+    /// The places of each segment's pages.
+    fn capacities(&self) -> impl Iterator<Item = usize> {
+        let ends = self.segments.iter().map(|(rows, _, place)| place + rows);
+        ends.map(|end| end.next_multiple_of(PAGE))
     }
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let segment = (0_usize..4, 0_usize..1_000_000, 0_usize..5, 0_usize..3)
-        .prop_map(|(rows, position, place, rest)| (rows, position, place, place + rows + rest));
+    let place = prop_oneof![0_usize..5, PAGE - 3..PAGE];
+    let segment = (0_usize..4, 0_usize..1_000_000, place);
     let widths = (1_usize..80, 1_usize..40)
         .prop_flat_map(|(width, value_width)| (Just(width), Just(value_width), 0..=width / 2));
     let number = numbers();
@@ -104,8 +105,8 @@ const UNTOUCHED: u8 = 0x55;
 
 struct Found {
     out: Vec<f32>,
-    /// Keys and values of each segment.
-    caches: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Keys and values of each segment's pages.
+    caches: Vec<Vec<(Vec<u8>, Vec<u8>)>>,
 }
 
 /// Does the whole with chosen instructions on this thread, or on several with the best.
@@ -116,24 +117,22 @@ fn rotate_with(
     heads: Heads<'_>,
 ) -> Found {
     let mut out = vec![f32::NAN; heads.queries.len()];
-    let mut caches: Vec<_> = (case.segments.iter())
-        .map(|&(_, _, _, capacity)| {
-            let places = case.kv_heads * capacity.next_multiple_of(case.number.block());
-            let untouched = |width| vec![UNTOUCHED; places * case.number.row_bytes(width)];
-            (untouched(case.width), untouched(case.value_width))
-        })
+    let untouched = |width| vec![UNTOUCHED; case.kv_heads * PAGE * case.number.row_bytes(width)];
+    let page = |_| (untouched(case.width), untouched(case.value_width));
+    let mut caches: Vec<Vec<_>> = (case.capacities())
+        .map(|capacity| (0..capacity / PAGE).map(page).collect())
         .collect();
     let mut segments: Vec<_> = (case.segments.iter().zip(&mut caches))
-        .map(
-            |(&(rows, position, place, capacity), (keys, values))| RotarySegment {
+        .map(|(&(rows, position, place), pages)| {
+            let pages = pages.iter_mut();
+            let pages = pages.map(|(keys, values)| PageMut { keys, values });
+            RotarySegment {
                 rows,
                 position,
                 place,
-                capacity: capacity.next_multiple_of(case.number.block()),
-                keys,
-                values,
-            },
-        )
+                pages: pages.collect(),
+            }
+        })
         .collect();
     if let Some(instructions) = instructions {
         let mut row = 0;
@@ -143,9 +142,7 @@ fn rotate_with(
                 rows: segment.rows,
                 position: segment.position,
                 place: segment.place,
-                capacity: segment.capacity,
-                keys: Parts::new(segment.keys),
-                values: Parts::new(segment.values),
+                pages: parts(&mut segment.pages),
             };
             let rows = Rows {
                 rotary,
@@ -224,11 +221,10 @@ fn compare(
     let (width, value_width) = (case.width, case.value_width);
     let mut row = 0;
     let mut written = 0;
-    for (&(rows, position, place, capacity), (keys, values)) in
-        case.segments.iter().zip(&found.caches)
-    {
-        let capacity = capacity.next_multiple_of(case.number.block());
+    for (&(rows, position, place), pages) in case.segments.iter().zip(&found.caches) {
         for i in 0..rows {
+            let (keys, values) = &pages[(place + i) / PAGE];
+            let place = (place + i) % PAGE;
             for head in 0..case.heads {
                 let at = ((row + i) * case.heads + head) * width;
                 let query = &heads.queries[at..][..width];
@@ -239,21 +235,20 @@ fn compare(
             }
             for head in 0..case.kv_heads {
                 let from = (row + i) * case.kv_heads + head;
-                let of_head =
-                    |cache, width| Stored::of_head(case.number, cache, width, capacity, head);
+                let of_head = |cache, width| Stored::of_head(case.number, cache, width, PAGE, head);
                 let (keys, values) = (of_head(keys, width), of_head(values, value_width));
                 let key = &heads.keys[from * width..][..width];
                 let right = turned(key, rotary.key_norm, rotary, position + i);
                 let stored = lost(&right);
                 for (j, right) in right.into_iter().enumerate() {
-                    let found = keys.key(place + i, j);
+                    let found = keys.key(place, j);
                     prop_assert!(close(found, right, stored), "key {found} {right}");
                 }
                 let right = &heads.values[from * value_width..][..value_width];
                 let right: Vec<f64> = right.iter().map(|&x| f64::from(x)).collect();
                 let stored = lost(&right);
                 for (j, right) in right.into_iter().enumerate() {
-                    let found = values.value(place + i, j);
+                    let found = values.value(place, j);
                     prop_assert!(close(found, right, stored), "value {found} {right}");
                 }
                 written += 1;
@@ -263,19 +258,18 @@ fn compare(
     }
     // What was not to be written was not.
     let mut untouched = (0, 0);
-    for (&(.., capacity), (keys, values)) in case.segments.iter().zip(&found.caches) {
-        let capacity = capacity.next_multiple_of(case.number.block());
+    for (keys, values) in found.caches.iter().flatten() {
         for head in 0..case.kv_heads {
-            let keys = Stored::of_head(case.number, keys, width, capacity, head);
-            let values = Stored::of_head(case.number, values, value_width, capacity, head);
+            let keys = Stored::of_head(case.number, keys, width, PAGE, head);
+            let values = Stored::of_head(case.number, values, value_width, PAGE, head);
             let still = |bytes: Vec<u8>| usize::from(bytes.iter().all(|&byte| byte == UNTOUCHED));
-            for position in 0..capacity {
+            for position in 0..PAGE {
                 untouched.0 += still(keys.key_bytes(position));
                 untouched.1 += still(values.value_bytes(position));
             }
         }
     }
-    let rest = case.kv_heads * case.capacity() - written;
+    let rest = case.kv_heads * case.capacities().sum::<usize>() - written;
     prop_assert_eq!(untouched, (rest, rest));
     Ok(())
 }
@@ -300,7 +294,7 @@ fn many_rows_are_spread_over_threads() {
         interleaved: false,
         norms: true,
         number: CacheNumber::F16,
-        segments: vec![(70, 3, 3, 80), (1, 999_999, 4, 5), (30, 0, 0, 30)],
+        segments: vec![(70, 3, 250), (1, 999_999, 4), (30, 0, 0)],
     })
     .unwrap();
 }

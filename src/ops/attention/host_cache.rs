@@ -1,27 +1,21 @@
 //! Keys and values of one sequence in one layer, in plain memory: for the kernels of the CPU.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use super::STEP;
 use crate::kernels::matrix::Part;
+use crate::kernels::pages::{PAGE, Page, PageMut};
+use crate::memory::Held;
 
-/// Positions that lie together in some formats, and are kept and copied together in all.
-const BLOCK: usize = 8;
+/// Positions that lie together in some formats, and are copied together in all.
+pub const BLOCK: usize = 8;
 
-/// Keys and values of one sequence in one layer, for the kernels of the CPU.
+/// Keys and values of one sequence in one layer, for the kernels of the CPU. Pages may be shared with other
+/// sequences and with copies; one that is written is not.
 #[derive(Debug, Default)]
 pub struct HostCache {
-    /// Positions that there is room for, a multiple of [`STEP`].
-    pub(super) capacity: usize,
-    /// `[Hkv, capacity]` rows of D.
-    pub(super) keys: Vec<u8>,
-    /// `[Hkv, capacity]` rows of Dv.
-    pub(super) values: Vec<u8>,
-    /// Of what is cached.
-    heads: usize,
-    /// Bytes of a key, and of a value.
-    bytes: [usize; 2],
+    /// Each has [`PAGE`] positions.
+    pages: Vec<Arc<HostPage>>,
 }
 
 /// A segment's part in an attention of the kernels.
@@ -31,141 +25,211 @@ pub struct HostSegment {
     pub rows: usize,
     /// Positions of the sequence before.
     pub length: usize,
-    /// Of these, the first that nobody looks back on: they are not in the cache any more. A multiple of
-    /// 8.
+    /// Of these, the first that nobody looks back on: they are not held any more.
     pub start: usize,
-    /// Keys and values of the others.
+    /// Keys and values of the others, from the page of the first of them on.
     pub cache: HostCache,
 }
 
 impl HostSegment {
-    /// Makes room for the new rows of so many heads, of so many bytes for keys and for values. Where there
-    /// is none, positions go that are outside of the window of all new rows.
+    /// The first position of the first page.
+    pub fn base(&self) -> usize {
+        self.start / PAGE * PAGE
+    }
+
+    /// Makes room for the new rows of so many heads, of so many bytes for keys and for values. Pages go that
+    /// lie more than a page before the window of all new rows: a sequence may go back a little.
     pub(super) fn reserve(&mut self, heads: usize, bytes: [usize; 2], window: Option<usize>) {
-        (self.cache.heads, self.cache.bytes) = (heads, bytes);
-        let held = self.length - self.start;
-        if held + self.rows <= self.cache.capacity {
-            return;
+        if let Some(window) = window {
+            let first_seen = (self.length + 1).saturating_sub(window);
+            let kept = (first_seen / PAGE).saturating_sub(1) * PAGE;
+            let gone = kept.saturating_sub(self.base()) / PAGE;
+            self.cache.pages.drain(..gone.min(self.cache.pages.len()));
+            self.start = self.start.max(kept);
         }
-        let seen = window.map_or(held, |window| held.min(window - 1));
-        let gone = (held - seen) / BLOCK * BLOCK;
-        self.start += gone;
-        self.cache.reserve(gone..held, self.rows);
+        let places = self.length - self.base()..self.length - self.base() + self.rows;
+        let pages = &mut self.cache.pages;
+        while pages.len() * PAGE < places.end {
+            pages.push(Arc::new(HostPage::new(heads, bytes)));
+        }
+        for page in written(pages, places) {
+            if Arc::get_mut(page).is_none_or(|page| !page.is_own()) {
+                *page = Arc::new(page.copy());
+            }
+        }
+    }
+
+    /// The pages, for who reads them.
+    pub(super) fn pages(&self) -> Vec<Page<'_>> {
+        let pages = self.cache.pages.iter().map(|page| Page {
+            keys: &page.keys,
+            values: &page.values,
+        });
+        pages.collect()
+    }
+
+    /// The pages that the new rows go to, and the place of the first row in the first of them.
+    pub(super) fn written(&mut self) -> (usize, Vec<PageMut<'_>>) {
+        let places = self.length - self.base()..self.length - self.base() + self.rows;
+        let first = places.start % PAGE;
+        let pages = written(&mut self.cache.pages, places);
+        let pages = pages.filter_map(|page| {
+            let page = Arc::get_mut(page)?;
+            match (&mut page.keys, &mut page.values) {
+                (PageBytes::Own(keys, _), PageBytes::Own(values, _)) => {
+                    Some(PageMut { keys, values })
+                }
+                _ => None,
+            }
+        });
+        (first, pages.collect())
     }
 }
 
-/// A copy of some positions of a [`HostCache`].
+/// The pages of some places.
+fn written(
+    pages: &mut [Arc<HostPage>],
+    places: Range<usize>,
+) -> impl Iterator<Item = &mut Arc<HostPage>> {
+    let pages = pages.iter_mut().enumerate();
+    let pages = pages
+        .filter(move |(index, _)| index * PAGE < places.end && (index + 1) * PAGE > places.start);
+    pages.map(|(_, page)| page)
+}
+
+/// Keys and values of some positions.
 #[derive(Debug)]
-pub struct HostRows {
+pub struct HostPage {
     /// Hkv.
     pub heads: usize,
     /// Bytes of a key, and of a value.
     pub bytes: [usize; 2],
-    /// Positions, a multiple of 8.
+    /// Positions: [`PAGE`], or a multiple of [`BLOCK`] where it lies in a file.
     pub count: usize,
     /// `[Hkv, count]` rows.
-    pub keys: Part,
+    pub keys: PageBytes,
     /// Likewise.
-    pub values: Part,
-    /// They lie in a file.
-    pub is_mapped: bool,
+    pub values: PageBytes,
 }
 
-impl HostRows {
-    /// Bytes of keys and values.
-    pub fn bytes(&self) -> usize {
-        self.keys.len() + self.values.len()
+/// The bytes of a page, wherever they lie.
+#[derive(Debug)]
+pub enum PageBytes {
+    /// In memory.
+    Own(Vec<u8>, Held),
+    /// In a file.
+    Mapped(Part),
+}
+
+impl PageBytes {
+    fn new(bytes: Vec<u8>) -> Self {
+        let held = Held::new(bytes.len());
+        Self::Own(bytes, held)
+    }
+}
+
+impl Deref for PageBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes, _) => bytes,
+            Self::Mapped(part) => part,
+        }
+    }
+}
+
+impl HostPage {
+    /// An empty one in memory.
+    pub fn new(heads: usize, bytes: [usize; 2]) -> Self {
+        let [keys, values] = bytes.map(|bytes| PageBytes::new(vec![0; heads * PAGE * bytes]));
+        Self {
+            heads,
+            bytes,
+            count: PAGE,
+            keys,
+            values,
+        }
     }
 
-    /// Whether keys and values are as long as the counts say, in whole blocks.
+    /// Whether it is in memory.
+    pub fn is_own(&self) -> bool {
+        matches!(self.keys, PageBytes::Own(..))
+    }
+
+    /// A copy in memory.
+    fn copy(&self) -> Self {
+        let mut copy = Self::new(self.heads, self.bytes);
+        copy.paste(0, self, 0..self.count.min(PAGE));
+        copy
+    }
+
+    /// Writes some places of another page, whole blocks, from a place on that begins one. A page that lies in
+    /// a file stays as it is.
+    pub fn paste(&mut self, place: usize, from: &Self, places: Range<usize>) {
+        let buffers = [
+            (&mut self.keys, &from.keys),
+            (&mut self.values, &from.values),
+        ];
+        for ((to, from_bytes), bytes) in buffers.into_iter().zip(self.bytes) {
+            let PageBytes::Own(to, _) = to else {
+                return;
+            };
+            let heads = to.chunks_exact_mut((PAGE * bytes).max(1));
+            let from_heads = from_bytes.chunks_exact((from.count * bytes).max(1));
+            for (to, from) in heads.zip(from_heads) {
+                let part = &from[places.start * bytes..places.end * bytes];
+                to[place * bytes..][..part.len()].copy_from_slice(part);
+            }
+        }
+    }
+
+    /// `[Hkv, places]` rows of some places: keys, and values.
+    pub fn rows(&self, places: Range<usize>) -> [Vec<u8>; 2] {
+        let buffers = [(&self.keys, self.bytes[0]), (&self.values, self.bytes[1])];
+        buffers.map(|(buffer, bytes)| {
+            let heads = buffer.chunks_exact((self.count * bytes).max(1));
+            let heads = heads.flat_map(|head| &head[places.start * bytes..places.end * bytes]);
+            heads.copied().collect()
+        })
+    }
+
+    /// Bytes of keys and values, for each position.
+    pub fn bytes_per_position(&self) -> usize {
+        self.heads * (self.bytes[0] + self.bytes[1])
+    }
+
+    /// Whether keys and values are as long as the counts say, in whole blocks, of a page at most.
     pub fn fits(&self) -> bool {
         let positions = self.heads.checked_mul(self.count);
         let bytes = self.bytes.map(|bytes| positions?.checked_mul(bytes));
         self.count.is_multiple_of(BLOCK)
+            && self.count <= PAGE
             && bytes == [Some(self.keys.len()), Some(self.values.len())]
     }
 }
 
-fn whole(bytes: Vec<u8>) -> Part {
-    let length = bytes.len();
-    Part::new(Arc::new(bytes), 0..length).unwrap_or_else(Part::empty)
-}
-
 impl HostCache {
+    /// A cache of whole pages.
+    pub fn of_pages(pages: Vec<Arc<HostPage>>) -> Self {
+        Self { pages }
+    }
+
+    /// All pages.
+    pub fn pages(&self) -> &[Arc<HostPage>] {
+        &self.pages
+    }
+
     /// Bytes of one position.
     pub fn bytes_per_position(&self) -> usize {
-        self.bytes() / self.capacity.max(1)
+        let page = self.pages.first();
+        page.map_or(0, |page| page.bytes_per_position())
     }
 
-    /// Memory of keys and values.
+    /// Bytes of keys and values in memory, those of shared pages included.
     pub fn bytes(&self) -> usize {
-        self.keys.len() + self.values.len()
-    }
-
-    /// A copy of the blocks that have some places. The first is that of a block.
-    pub fn copy(&self, places: Range<usize>) -> HostRows {
-        let count = places.len().next_multiple_of(BLOCK);
-        let part = |buffer: &[u8], bytes: usize| {
-            let heads = buffer.chunks_exact((self.capacity * bytes).max(1));
-            let part = places.start * bytes..(places.start + count) * bytes;
-            let mut copy = Vec::with_capacity(self.heads * part.len());
-            heads.for_each(|head| copy.extend_from_slice(&head[part.clone()]));
-            copy
-        };
-        HostRows {
-            heads: self.heads,
-            bytes: self.bytes,
-            count,
-            keys: whole(part(&self.keys, self.bytes[0])),
-            values: whole(part(&self.values, self.bytes[1])),
-            is_mapped: false,
-        }
-    }
-
-    /// Puts a copy at a place, that of a block, behind `held` places that are kept. Where that makes the
-    /// cache grow, there is room for `whole` places then, if that is more.
-    pub fn paste(&mut self, rows: &HostRows, place: usize, held: usize, whole: usize) {
-        (self.heads, self.bytes) = (rows.heads, rows.bytes);
-        let end = place + rows.count;
-        if end > self.capacity {
-            self.reserve(0..held, end.max(whole) - held);
-        }
-        let buffers = [
-            (&mut self.keys, &rows.keys),
-            (&mut self.values, &rows.values),
-        ];
-        for ((buffer, rows_), bytes) in buffers.into_iter().zip(rows.bytes) {
-            let heads = buffer.chunks_exact_mut((self.capacity * bytes).max(1));
-            for (head, rows_) in heads.zip(rows_.chunks_exact((rows.count * bytes).max(1))) {
-                head[place * bytes..end * bytes].copy_from_slice(rows_);
-            }
-        }
-    }
-
-    /// Keeps some positions, and makes room for `rows` more.
-    fn reserve(&mut self, kept: Range<usize>, rows: usize) {
-        let capacity = (kept.len() + rows).next_multiple_of(STEP);
-        // A part of a block is nothing.
-        let kept = kept.start..kept.end.next_multiple_of(BLOCK);
-        for (buffer, bytes) in [&mut self.keys, &mut self.values]
-            .into_iter()
-            .zip(self.bytes)
-        {
-            let kept = kept.start * bytes..kept.end * bytes;
-            if capacity <= self.capacity {
-                for head in buffer.chunks_exact_mut((self.capacity * bytes).max(1)) {
-                    head.copy_within(kept.clone(), 0);
-                }
-                continue;
-            }
-            let mut grown = vec![0; self.heads * capacity * bytes];
-            let old = buffer.chunks_exact((self.capacity * bytes).max(1));
-            for (new, old) in grown.chunks_exact_mut((capacity * bytes).max(1)).zip(old) {
-                new[..kept.len()].copy_from_slice(&old[kept.clone()]);
-            }
-            *buffer = grown;
-        }
-        self.capacity = self.capacity.max(capacity);
+        let own = self.pages.iter().filter(|page| page.is_own());
+        own.map(|page| page.keys.len() + page.values.len()).sum()
     }
 }
 
@@ -176,72 +240,92 @@ mod tests {
     const HEADS: usize = 2;
     const BYTES: [usize; 2] = [3, 2];
 
-    /// A cache whose bytes all differ from their neighbours'.
-    fn filled(positions: usize) -> HostCache {
-        let mut segment = HostSegment {
-            rows: positions,
+    /// A segment whose rows are written, with bytes that all differ from their neighbours'.
+    fn step(mut segment: HostSegment, rows: usize, window: Option<usize>) -> HostSegment {
+        segment.rows = rows;
+        segment.reserve(HEADS, BYTES, window);
+        let (mut place, pages) = segment.written();
+        let mut row = 0;
+        for page in pages {
+            while place < PAGE && row < rows {
+                for head in 0..HEADS {
+                    let at = head * PAGE + place;
+                    page.keys[at * BYTES[0]..][..BYTES[0]].fill((row + head) as u8);
+                    page.values[at * BYTES[1]..][..BYTES[1]].fill((row + head) as u8);
+                }
+                (place, row) = (place + 1, row + 1);
+            }
+            place = 0;
+        }
+        segment.length += rows;
+        segment.rows = 0;
+        segment
+    }
+
+    fn empty() -> HostSegment {
+        HostSegment {
+            rows: 0,
             length: 0,
             start: 0,
             cache: HostCache::default(),
-        };
-        segment.reserve(HEADS, BYTES, None);
-        let mut cache = segment.cache;
-        for (index, byte) in cache.keys.iter_mut().chain(&mut cache.values).enumerate() {
-            *byte = (index % 251) as u8;
         }
-        cache
     }
 
-    /// The bytes of some places of each head, keys and then values.
-    fn places(cache: &HostCache, places: Range<usize>) -> Vec<u8> {
-        let rows = cache.copy(places);
-        [&rows.keys[..], &rows.values].concat()
-    }
-
-    #[test]
-    fn what_is_kept_while_growing_is_whole_blocks() {
-        let cache = filled(256);
-        let before = places(&cache, 0..253);
-        let mut segment = HostSegment {
-            rows: 10,
-            length: 253,
-            start: 0,
-            cache,
-        };
-        segment.reserve(HEADS, BYTES, None);
-        assert_eq!(segment.cache.capacity, 512);
-        assert_eq!(places(&segment.cache, 0..253), before);
+    /// The first byte of the key of each position, in the last head.
+    fn keys(segment: &HostSegment) -> Vec<u8> {
+        let pages = segment.cache.pages.iter();
+        let keys = pages.flat_map(|page| {
+            let head = &page.keys[PAGE * BYTES[0]..];
+            head.chunks(BYTES[0]).map(|key| key[0]).collect::<Vec<_>>()
+        });
+        keys.take(segment.length - segment.base()).collect()
     }
 
     #[test]
-    fn what_nobody_looks_back_on_goes_and_the_rest_moves_up_in_whole_blocks() {
-        let cache = filled(256);
-        let before = places(&cache, 216..253);
-        let mut segment = HostSegment {
-            rows: 10,
-            length: 253,
-            start: 0,
-            cache,
-        };
-        segment.reserve(HEADS, BYTES, Some(32));
-        assert_eq!((segment.start, segment.cache.capacity), (216, 256));
-        assert_eq!(places(&segment.cache, 0..37), before);
+    fn a_page_that_others_have_is_copied_before_it_is_written() {
+        let mut segment = step(empty(), PAGE + 5, None);
+        let shared: Vec<_> = segment.cache.pages.iter().map(Arc::clone).collect();
+        let before = keys(&segment);
+        segment = step(segment, 3, None);
+        assert!(Arc::ptr_eq(&shared[0], &segment.cache.pages[0]));
+        assert!(!Arc::ptr_eq(&shared[1], &segment.cache.pages[1]));
+        assert_eq!(keys(&segment), [&before[..], &[1, 2, 3]].concat());
+        assert!(
+            shared[1].keys[(PAGE + 5) * BYTES[0]..][..PAGE]
+                .iter()
+                .all(|&byte| byte == 0)
+        );
     }
 
     #[test]
-    fn a_copy_is_put_where_it_was_in_a_cache_of_any_size() {
-        let cache = filled(512);
-        let rows = cache.copy(304..309);
-        assert_eq!((rows.count, rows.bytes()), (8, 8 * HEADS * (3 + 2)));
-        for (held, capacity) in [(0, 256), (150, 256), (300, 512)] {
-            let mut other = filled(capacity);
-            let place = held / BLOCK * BLOCK;
-            other.paste(&rows, place, held, 400);
-            assert_eq!(places(&other, place..place + 5), places(&cache, 304..309));
+    fn pages_that_nobody_looks_back_on_go_but_for_one() {
+        let mut segment = empty();
+        for _ in 0..5 {
+            segment = step(segment, PAGE, Some(32));
         }
-        let mut empty = HostCache::default();
-        empty.paste(&rows, 0, 0, 1000);
-        assert_eq!(empty.capacity, 1024);
-        assert_eq!(places(&empty, 0..5), places(&cache, 304..309));
+        // The first new row saw position 4 · 256 - 31.
+        assert_eq!((segment.start, segment.cache.pages.len()), (2 * PAGE, 3));
+        assert_eq!(segment.cache.bytes(), 3 * PAGE * HEADS * 5);
+    }
+
+    #[test]
+    fn memory_is_counted_as_long_as_somebody_has_it() {
+        let page = HostPage::new(HEADS, BYTES);
+        let PageBytes::Own(_, held) = &page.keys else {
+            panic!("it is in memory");
+        };
+        let copy = held.clone();
+        assert!(crate::memory::held() >= 2 * HEADS * PAGE * BYTES[0]);
+        drop((page, copy));
+    }
+
+    #[test]
+    fn rows_are_put_where_they_were() {
+        let segment = step(empty(), 100, None);
+        let from = &segment.cache.pages[0];
+        let mut page = HostPage::new(HEADS, BYTES);
+        page.paste(16, from, 32..48);
+        assert_eq!(page.rows(16..32), from.rows(32..48));
+        assert!(page.rows(0..16)[0].iter().all(|&byte| byte == 0));
     }
 }
