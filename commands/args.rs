@@ -100,6 +100,8 @@ pub(crate) struct Run {
         help_heading = "Model",
     )]
     pub(crate) cache: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArgs,
     /// What the folder may hold: the prompts used longest ago go
     #[arg(
         long,
@@ -192,6 +194,22 @@ pub(crate) struct ModelArgs {
     /// Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights
     #[arg(long)]
     pub(crate) cpu_exact: bool,
+}
+
+/// What may be taken of the device's memory.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct BudgetArgs {
+    /// Memory for everything, weights, sequences and kept prompts, as `12GiB` [default: three quarters of what
+    /// the device has, or what it can give now]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<ByteSize>,
+}
+
+impl BudgetArgs {
+    pub(crate) fn bytes(&self) -> Option<usize> {
+        self.memory.map(|memory| memory.as_u64() as usize)
+    }
 }
 
 /// What the user says about how tokens are chosen: as flags, or as fields of a request.

@@ -88,14 +88,16 @@ pub(crate) fn options(args: &ModelArgs, settings: &Settings) -> LoadOptions {
         library: settings.library.clone(),
         threads: args.threads,
         exact: args.cpu_exact,
+        memory: None,
         kept: None,
     }
 }
 
 /// Finds, fetches and loads the model that is asked for, or the built-in one.
-/// What is computed of prompts outlives the process where it is `kept`.
+/// It takes no more than `memory` bytes; what is computed of prompts outlives the process where it is `kept`.
 pub(crate) fn open(
     args: &ModelArgs,
+    memory: Option<usize>,
     kept: Option<Kept>,
     settings: &Settings,
     printer: Printer,
@@ -103,6 +105,7 @@ pub(crate) fn open(
     let progress = Drawn::new(printer);
     let (name, files) = files(args, settings, &progress)?;
     let options = LoadOptions {
+        memory,
         kept,
         ..options(args, settings)
     };

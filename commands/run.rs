@@ -69,7 +69,13 @@ pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<
     let source = prompt::source(&flags.prompt, situation, io::stdin().lock())?;
     let interrupt = Interrupt::listen().map_err(Error::io("listen to", "signals"))?;
 
-    let model = model::open(&flags.model, kept(flags, settings)?, settings, printer)?;
+    let model = model::open(
+        &flags.model,
+        flags.budget.bytes(),
+        kept(flags, settings)?,
+        settings,
+        printer,
+    )?;
     let output = Output {
         printer,
         form,

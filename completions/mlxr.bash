@@ -211,7 +211,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__bench__subcmd__cache)
-            opts="-m -p -r -o -q -v -h --model --device --threads --cpu-exact --random --quant --prompt --repetitions --output --quiet --verbose --help"
+            opts="-m -p -r -o -q -v -h --model --device --threads --cpu-exact --random --quant --memory --prompt --repetitions --output --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -238,6 +238,10 @@ _mlxr() {
                     return 0
                     ;;
                 --quant)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -611,7 +615,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__run)
-            opts="-m -c -s -n -t -q -v -h --model --device --threads --cpu-exact --ctx --cache --cache-size --system --raw --prefill --think --template-arg --max-tokens --stop --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --seed --json --jsonl --stats --quiet --verbose --help"
+            opts="-m -c -s -n -t -q -v -h --model --device --threads --cpu-exact --ctx --cache --memory --cache-size --system --raw --prefill --think --template-arg --max-tokens --stop --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --seed --json --jsonl --stats --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -642,6 +646,10 @@ _mlxr() {
                     return 0
                     ;;
                 --cache)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

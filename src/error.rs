@@ -114,6 +114,19 @@ pub enum Error {
         /// Tokens that the context holds, the answer included.
         limit: usize,
     },
+    /// The state of a request does not fit into the memory that there is for it.
+    #[error(
+        "the prompt and its answer need {needs} of memory for their state, and {room} can be had{evicted}",
+        needs = mib(*needs), room = mib(*room), evicted = evicted(*kept)
+    )]
+    Memory {
+        /// Bytes that the state of all tokens takes.
+        needs: usize,
+        /// Bytes that there are for all sequences.
+        room: usize,
+        /// Of these, bytes that are taken by what is kept of ended sequences.
+        kept: usize,
+    },
     /// A sampling parameter has a value that means nothing.
     #[error("{field}: {problem}")]
     Sampling {
@@ -200,6 +213,17 @@ impl Error {
             source,
         }
     }
+}
+
+fn mib(bytes: usize) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn evicted(kept: usize) -> String {
+    if kept == 0 {
+        return String::new();
+    }
+    format!(", {} of it by giving up prompts that are kept", mib(kept))
 }
 
 /// What a panic said.

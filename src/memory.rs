@@ -1,6 +1,9 @@
-//! Plain memory that is held for sequences, counted where it is taken and given back.
+//! Plain memory: what of it is held for sequences, counted where it is taken and given back, and what the
+//! machine has.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate};
 
 static ALL: AtomicUsize = AtomicUsize::new(0);
 
@@ -35,5 +38,43 @@ impl Clone for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         ALL.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of memory that the process has now; 0 where the system does not say.
+pub fn resident() -> usize {
+    let Ok(id) = sysinfo::get_current_pid() else {
+        return 0;
+    };
+    let mut system = sysinfo::System::new();
+    let what = ProcessRefreshKind::nothing().with_memory();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), false, what);
+    system
+        .process(id)
+        .map_or(0, |process| process.memory() as usize)
+}
+
+/// The machine's memory, or that of the control group that the process is in, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    /// In all.
+    pub total: usize,
+    /// That could be had now.
+    pub available: usize,
+}
+
+impl Machine {
+    /// The figures of this moment.
+    pub fn now() -> Self {
+        let mut system = sysinfo::System::new();
+        system.refresh_memory();
+        let (total, available) = match system.cgroup_limits() {
+            Some(limits) => (limits.total_memory, limits.free_memory),
+            None => (system.total_memory(), system.available_memory()),
+        };
+        Self {
+            total: total as usize,
+            available: available.min(total) as usize,
+        }
     }
 }

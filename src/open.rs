@@ -9,10 +9,11 @@ use crate::cache::store::Store;
 use crate::config::default_sampling;
 use crate::engine::Engine;
 use crate::engine::model_stepper;
-use crate::engine::model_stepper::ModelStepper;
+use crate::engine::model_stepper::{Budget, ModelStepper};
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::kernels::pool;
+use crate::memory::{self, Machine};
 use crate::mlx::{self, Device, DeviceChoice};
 use crate::models::{self, Precision, Source};
 use crate::progress::Progress;
@@ -32,6 +33,10 @@ pub struct LoadOptions {
     /// Whether the CPU computes in float32 throughout, instead of rounding to 8 bits what is
     /// multiplied with packed weights.
     pub exact: bool,
+    /// Bytes of memory for everything: weights, the states of all sequences, what is kept of ended ones, and on
+    /// the CPU the rest of the process. `None` is
+    /// three quarters of what the device has, and no more than it could give now.
+    pub memory: Option<usize>,
     /// Where state outlives the process, for prompts that begin alike; for the CPU.
     pub kept: Option<Kept>,
 }
@@ -236,7 +241,38 @@ fn stepper(
         }
         None => None,
     };
-    Ok((model_stepper::new(loaded.model, device, store), description))
+    let memory = match options.memory {
+        Some(memory) => memory,
+        None => memory_of(device)?,
+    };
+    let budget = Budget {
+        memory,
+        weights: description.weights_bytes,
+        rest: match device {
+            Device::Cpu => memory::resident(),
+            Device::Gpu => 0,
+        },
+    };
+    if device == Device::Gpu {
+        mlx::memory::limit_total(memory)?;
+    }
+    let stepper = model_stepper::new(loaded.model, device, store, budget);
+    Ok((stepper, description))
+}
+
+/// What may be taken of a device's memory where nobody says so.
+fn memory_of(device: Device) -> Result<usize> {
+    let (total, available) = match device {
+        Device::Cpu => {
+            let machine = Machine::now();
+            (machine.total, machine.available)
+        }
+        Device::Gpu => {
+            let total = mlx::memory::of_device()?;
+            (total, total)
+        }
+    };
+    Ok((total / 4 * 3).min(available))
 }
 
 fn timed<T>(begin: Instant, work: impl FnOnce() -> Result<T>) -> Result<(T, Span)> {

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use mlxr::config::PackingConfig;
 use mlxr::models::SHAPES;
 
-use super::{ModelArgs, after_help, at_least_one};
+use super::{BudgetArgs, ModelArgs, after_help, at_least_one};
 
 /// No list of sizes needs to be longer.
 const LONGEST_LIST: usize = 10_000;
@@ -148,6 +148,8 @@ pub(crate) enum BenchCommand {
 pub(crate) struct BenchCache {
     #[command(flatten)]
     pub(crate) subject: SubjectArgs,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArgs,
     /// Tokens of the conversation
     #[arg(
         short = 'p',

@@ -12,7 +12,7 @@ use mlxr::mlx::Device;
 use mlxr::progress::{Progress, Unit};
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
-use mlxr::{Error, ModelDescription, Result};
+use mlxr::{Error, LoadOptions, ModelDescription, Result};
 use serde::Serialize;
 
 use super::machine::Machine;
@@ -87,7 +87,10 @@ struct Row {
 pub(super) fn run(args: &BenchCache, settings: &Settings, printer: Printer) -> Result<Exit> {
     let progress = Arc::new(Drawn::new(printer));
     let (name, source) = source(&args.subject, settings, &progress)?;
-    let options = model::options(&args.subject.model, settings);
+    let options = LoadOptions {
+        memory: args.budget.bytes(),
+        ..model::options(&args.subject.model, settings)
+    };
     // The texts are of no interest.
     let tokenizer = Arc::new(Tokenizer::load(&model::BUILT_IN)?);
     let (engine, model) =

@@ -65,18 +65,17 @@ impl Output<'_> {
         }
         printer::flush()?;
         self.figures(answer);
-        if answer.finish != Finish::Length {
+        if !matches!(answer.finish, Finish::Length | Finish::Memory) {
             return Ok(Exit::Success);
         }
         let tokens = answer.usage.completion;
-        self.printer
-            .talk(if answer.limit.is_some_and(|limit| tokens >= limit) {
-                format!("length: stopped at {tokens} tokens (use -n)")
-            } else {
-                format!(
-                    "length: stopped at the end of the context after {tokens} tokens (use --ctx)"
-                )
-            });
+        self.printer.talk(if answer.finish == Finish::Memory {
+            format!("memory: stopped after {tokens} tokens, where memory ended (use --memory)")
+        } else if answer.limit.is_some_and(|limit| tokens >= limit) {
+            format!("length: stopped at {tokens} tokens (use -n)")
+        } else {
+            format!("length: stopped at the end of the context after {tokens} tokens (use --ctx)")
+        });
         Ok(Exit::Length)
     }
 

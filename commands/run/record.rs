@@ -127,6 +127,7 @@ impl<'a> Record<'a> {
                 Finish::Eos(_) => "eos",
                 Finish::Stop(_) => "stop",
                 Finish::Length => "length",
+                Finish::Memory => "memory",
                 Finish::Cancelled => "cancelled",
             },
             text: None,

@@ -53,7 +53,10 @@ impl Exit {
                 "length",
                 "stopped by the length limit (the text is printed)",
             ),
-            Self::Context => ("context", "the prompt does not fit into the context"),
+            Self::Context => (
+                "context",
+                "the prompt does not fit into the context, or into the memory",
+            ),
             Self::Missing => (
                 "missing",
                 "a model, file or device is missing or out of reach",

@@ -71,6 +71,10 @@ impl Report {
                 Exit::Context,
                 "shorten the prompt, or raise `--ctx` if the model allows more",
             ),
+            Error::Memory { .. } => (
+                Exit::Context,
+                "shorten the prompt, ask for fewer tokens with `-n`, or raise `--memory` if the machine has more",
+            ),
             Error::Sampling { .. } => (Exit::Usage, "`mlxr run --help` lists what is accepted"),
             Error::Hub { .. } => (
                 Exit::Network,

@@ -229,7 +229,7 @@ impl KvCache {
             let from = kept.max(first);
             let end = length.min(first + attention::STEP);
             let begun = begun.filter(|_| from > first);
-            pages.push(page_of(pieces, first, from, end, begun).ok_or_else(super::other_layers)?);
+            pages.push(page_of(pieces, first, from, end, begun)?);
         }
         segment.cache = HostCache::of_pages(pages);
         self.put(segment);

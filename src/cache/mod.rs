@@ -19,6 +19,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::mlx::Array;
+use crate::ops::attention::STEP;
 use checkpoint::LayerCheckpoint;
 
 /// What a layer keeps of a sequence.
@@ -28,14 +29,43 @@ pub enum LayerKind {
     Keys {
         /// The query's own included.
         window: Option<usize>,
+        /// Of keys and values of one position.
+        bytes: usize,
     },
     /// A state of one size.
-    State,
+    State {
+        /// The size.
+        bytes: usize,
+    },
+}
+
+impl LayerKind {
+    /// Memory that a sequence of so many tokens takes at most, where steps append no more than `step` at once.
+    fn bytes(self, tokens: usize, step: usize) -> usize {
+        match self {
+            Self::Keys { window, bytes } => {
+                // Behind a window a page stays, and before it what is appended; one page is copied where
+                // others have it, or is not full.
+                let held = window.map_or(tokens, |window| tokens.min(window + step + STEP));
+                (held.next_multiple_of(STEP) + STEP) * bytes
+            }
+            Self::State { bytes } => bytes,
+        }
+    }
+
+    /// Memory that a checkpoint takes at most, with a copy of every window.
+    fn checkpoint_bytes(self) -> usize {
+        match self {
+            Self::Keys { window, bytes } => window.map_or(0, |window| window * bytes),
+            Self::State { bytes } => bytes,
+        }
+    }
 }
 
 /// The state of one sequence: what each layer keeps, all of as many tokens.
 #[derive(Debug)]
 pub struct SequenceCache {
+    kinds: Vec<LayerKind>,
     layers: Vec<Layer>,
 }
 
@@ -49,8 +79,8 @@ enum Layer {
 impl Layer {
     fn new(kind: LayerKind) -> Self {
         match kind {
-            LayerKind::Keys { window } => Self::Keys(KvCache::new(window)),
-            LayerKind::State => Self::State(RecurrentCache::default()),
+            LayerKind::Keys { window, .. } => Self::Keys(KvCache::new(window)),
+            LayerKind::State { .. } => Self::State(RecurrentCache::default()),
         }
     }
 
@@ -85,9 +115,21 @@ fn not_captured() -> Error {
 impl SequenceCache {
     /// An empty sequence of a model with such layers.
     pub fn new(layers: impl IntoIterator<Item = LayerKind>) -> Self {
+        let kinds: Vec<LayerKind> = layers.into_iter().collect();
         Self {
-            layers: layers.into_iter().map(Layer::new).collect(),
+            layers: kinds.iter().copied().map(Layer::new).collect(),
+            kinds,
         }
+    }
+
+    /// Memory that a sequence of so many tokens takes at most, where steps append no more than `step` at once.
+    pub fn expected_bytes(&self, tokens: usize, step: usize) -> usize {
+        self.kinds.iter().map(|kind| kind.bytes(tokens, step)).sum()
+    }
+
+    /// Memory that a [`Checkpoint`] takes at most.
+    pub fn checkpoint_bytes(&self) -> usize {
+        self.kinds.iter().map(|kind| kind.checkpoint_bytes()).sum()
     }
 
     /// Tokens whose state is held.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::store::StoredFile;
 use super::trie;
+use crate::error::Result;
 use crate::mlx::{Array, slice};
 use crate::ops::attention::{BLOCK, HostPage, STEP};
 
@@ -115,7 +116,7 @@ pub(super) fn page_of(
     from: usize,
     end: usize,
     own: Option<&Arc<HostPage>>,
-) -> Option<Arc<HostPage>> {
+) -> Result<Arc<HostPage>> {
     let within = pieces.iter().filter_map(|piece| match piece {
         Piece::Host {
             range,
@@ -129,10 +130,10 @@ pub(super) fn page_of(
         *place == first && page.count == STEP && range.start <= first && range.end >= end
     });
     if let Some((.., page)) = whole {
-        return Some(Arc::clone(page));
+        return Ok(Arc::clone(page));
     }
-    let (.., any) = within.first()?;
-    let mut made = HostPage::new(any.heads, any.bytes);
+    let (.., any) = within.first().ok_or_else(super::other_layers)?;
+    let mut made = HostPage::new(any.heads, any.bytes)?;
     if let Some(own) = own {
         made.paste(0, own, 0..(from - first).next_multiple_of(BLOCK));
     }
@@ -142,7 +143,7 @@ pub(super) fn page_of(
         let end = range.end.min(first + STEP).next_multiple_of(BLOCK);
         made.paste(begin - first, page, begin - place..end - place);
     }
-    Some(Arc::new(made))
+    Ok(Arc::new(made))
 }
 
 impl LayerRows {

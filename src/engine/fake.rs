@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::cache::trie::{Checkpoint, Rows};
 use crate::engine::request::Token;
@@ -61,11 +63,35 @@ impl Rewinds {
     }
 }
 
+/// Memory that copies take, counted as long as they live.
+#[derive(Debug)]
+struct Held(Arc<AtomicUsize>, usize);
+
+impl Held {
+    fn new(all: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        all.fetch_add(bytes, Ordering::Relaxed);
+        Self(Arc::clone(all), bytes)
+    }
+}
+
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        Self::new(&self.0, self.1)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
 /// Copied rows remember whose they are.
 #[derive(Debug, Clone)]
 pub(super) struct FakeRows {
     start: usize,
     tokens: Vec<u32>,
+    held: Held,
 }
 
 impl Rows for FakeRows {
@@ -75,26 +101,42 @@ impl Rows for FakeRows {
 
     fn split(mut self, at: usize) -> Option<(Self, Self)> {
         let tokens = self.tokens.split_off(at - self.start);
-        Some((self, Self { start: at, tokens }))
+        let all = Arc::clone(&self.held.0);
+        self.held = Held::new(&all, self.tokens.len());
+        let held = Held::new(&all, tokens.len());
+        let start = at;
+        Some((
+            self,
+            Self {
+                start,
+                tokens,
+                held,
+            },
+        ))
     }
 
     fn join(mut self, next: Self) -> Option<Self> {
         assert_eq!(self.start + self.tokens.len(), next.start, "they touch");
         self.tokens.extend(next.tokens);
+        self.held = Held::new(&next.held.0, self.tokens.len());
         Some(self)
     }
 }
+
+/// Memory of a copied state.
+const CHECKPOINT_BYTES: usize = 100;
 
 /// A copied state remembers all tokens before it.
 #[derive(Debug, Clone)]
 pub(super) struct FakeCheckpoint {
     rewinds: Rewinds,
     tokens: Vec<u32>,
+    held: Held,
 }
 
 impl Checkpoint for FakeCheckpoint {
     fn bytes(&self) -> usize {
-        100
+        self.held.1
     }
 
     fn restores(&self, position: usize) -> bool {
@@ -118,6 +160,10 @@ pub(super) struct Fake {
     pub(super) fail_copies: bool,
     /// Whether no sequence can be opened.
     pub(super) full: bool,
+    /// Memory for all tokens and copies: one byte a token.
+    pub(super) room: usize,
+    /// What copies take.
+    pub(super) copies: Arc<AtomicUsize>,
     /// Every step that was asked for.
     pub(super) steps: Vec<Vec<Work>>,
     pub(super) slots: BTreeMap<Slot, Cache>,
@@ -141,6 +187,8 @@ impl Fake {
             mute_step: None,
             fail_copies: false,
             full: false,
+            room: 1 << 20,
+            copies: Arc::default(),
             steps: Vec::new(),
             slots: BTreeMap::new(),
             queued: VecDeque::new(),
@@ -159,6 +207,7 @@ impl Fake {
 
     fn part(&mut self, number: usize, work: &Work) -> Option<Sampled> {
         let (context, rewinds) = (self.context, self.rewinds);
+        let copies = Arc::clone(&self.copies);
         let cache = self.slot(work.slot);
         let answering = cache.tokens.len() >= cache.prompt.len();
         match &work.input {
@@ -175,7 +224,12 @@ impl Fake {
                     let is_inside = (first..=cache.tokens.len()).contains(&position);
                     assert!(is_inside, "a capture is inside its part");
                     let tokens = cache.tokens[..position].to_vec();
-                    cache.captured.push(FakeCheckpoint { rewinds, tokens });
+                    let held = Held::new(&copies, CHECKPOINT_BYTES);
+                    cache.captured.push(FakeCheckpoint {
+                        rewinds,
+                        tokens,
+                        held,
+                    });
                 }
             }
             Input::Previous => {
@@ -348,6 +402,27 @@ impl Restorable for Fake {
         self.slots[&slot].tokens.len()
     }
 
+    fn expected_bytes(&self, tokens: usize) -> usize {
+        tokens
+    }
+
+    fn copy_bytes(&self, tokens: usize) -> usize {
+        tokens
+    }
+
+    fn checkpoint_bytes(&self) -> usize {
+        CHECKPOINT_BYTES
+    }
+
+    fn used(&self) -> usize {
+        let caches = self.slots.values().map(|cache| cache.tokens.len());
+        caches.sum::<usize>() + self.copies.load(Ordering::Relaxed)
+    }
+
+    fn room(&self) -> usize {
+        self.room
+    }
+
     fn stored(&mut self) -> Vec<Stored<FakeRows, FakeCheckpoint>> {
         std::mem::take(&mut self.stored)
     }
@@ -381,6 +456,7 @@ impl Restorable for Fake {
         }
         Ok(FakeRows {
             start: range.start,
+            held: Held::new(&self.copies, range.len()),
             tokens: self.slot(slot).tokens[range].to_vec(),
         })
     }
@@ -388,7 +464,12 @@ impl Restorable for Fake {
     fn checkpoint(&mut self, slot: Slot) -> Result<FakeCheckpoint> {
         let rewinds = self.rewinds;
         let tokens = self.slot(slot).tokens.clone();
-        Ok(FakeCheckpoint { rewinds, tokens })
+        let held = Held::new(&self.copies, CHECKPOINT_BYTES);
+        Ok(FakeCheckpoint {
+            rewinds,
+            tokens,
+            held,
+        })
     }
 
     fn captured(&mut self, slot: Slot, until: usize) -> Vec<(usize, FakeCheckpoint)> {

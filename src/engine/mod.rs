@@ -30,9 +30,6 @@ use crate::engine::stepper::Restorable;
 use crate::error::{Error, Result, panic_text};
 use crate::tokenizer::Tokenizer;
 
-/// Bytes of state that are kept for prompts to come.
-const KEPT_BYTES: usize = 4 << 30;
-
 /// A handle on the thread that computes. Clones are cheap and share it. When the last one is
 /// dropped, requests that have not ended fail, and the drop waits until the thread has ended.
 #[derive(Clone)]
@@ -143,7 +140,7 @@ fn live<S: Restorable>(
     let life = catch_unwind(AssertUnwindSafe(|| match make() {
         Ok(stepper) => {
             let context = stepper.context();
-            let scheduler = scheduler.insert(Scheduler::new(stepper, tokenizer, KEPT_BYTES));
+            let scheduler = scheduler.insert(Scheduler::new(stepper, tokenizer));
             if made.send(Ok(context)).is_ok() {
                 run(scheduler, receiver);
             }

@@ -22,8 +22,8 @@ pub(super) struct Prefixes<R, C> {
     places: BTreeMap<Slot, Place>,
     /// Slots of ended sequences, least recently used first.
     idle: Vec<Slot>,
-    /// Bytes of their caches and of all copies, at most.
-    limit: usize,
+    /// Memory that is promised to the others.
+    reserved: BTreeMap<Slot, usize>,
 }
 
 /// Where a slot stands.
@@ -48,27 +48,52 @@ pub(super) struct Placed {
 }
 
 impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
-    /// Knows nothing, and will keep no more than `limit` bytes for later.
-    pub(super) fn new(limit: usize) -> Self {
+    /// Knows nothing.
+    pub(super) fn new() -> Self {
         Self {
             trie: Trie::new(Instant::now()),
             places: BTreeMap::new(),
             idle: Vec::new(),
-            limit,
+            reserved: BTreeMap::new(),
         }
     }
 
     /// A slot that holds as much of a prompt as can be restored: always less than all of it, since one
-    /// token must be computed.
+    /// token must be computed. It may grow to `reserved` bytes, which [`Self::fits`] said there are.
     pub(super) fn place(
         &mut self,
         stepper: &mut impl Restorable<Rows = R, Checkpoint = C>,
         request: &Request,
+        reserved: usize,
     ) -> Result<Placed> {
         let now = Instant::now();
         let prompt = &request.tokens;
-        let found = self.trie.find(&prompt[..prompt.len().saturating_sub(1)]);
+        let known = &prompt[..prompt.len().saturating_sub(1)];
+        let mut found = self.trie.find(known);
+        // What is about to be used goes last.
+        for &id in &found.path {
+            self.trie.touch(id, now);
+        }
         let mut base = self.best(stepper, &found);
+        if let Some(slot) = base.slot {
+            self.idle.retain(|idle| *idle != slot);
+        }
+        let held = base.slot.map_or(0, |slot| stepper.bytes(slot));
+        let moved = base
+            .slot
+            .map_or(0, |slot| stepper.copy_bytes(self.beyond(slot, base.kept)));
+        if self.make_room_for(stepper, reserved.saturating_sub(held) + moved) {
+            found = self.trie.find(known);
+            base = match base.slot {
+                Some(slot) => self.base(stepper, &found, Some(slot)),
+                None => self.best(stepper, &found),
+            };
+            // What it was to be gone on with is given up.
+            if let Some(slot) = base.slot.filter(|_| base.length == 0) {
+                self.close(stepper, slot);
+                base = Base::default();
+            }
+        }
         let mut slot = self.take(stepper, &base)?;
         let restored = self
             .page_out(stepper, slot, base.kept)
@@ -83,15 +108,22 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
             base = Base::default();
             slot = self.take(stepper, &base)?;
         }
-        let captures = if stepper.needs_checkpoints() {
+        let mut captures = if stepper.needs_checkpoints() {
             captures(request, base.length, found.tokens)
         } else {
             Vec::new()
         };
+        // The last ones are of most use.
+        let size = stepper.checkpoint_bytes();
+        while !captures.is_empty() && !self.fits(stepper, reserved + captures.len() * size) {
+            captures.remove(0);
+        }
+        let reserved = reserved + captures.len() * size;
         let positions = captures.iter().map(|capture| capture.position).collect();
         if let Some(place) = self.places.get_mut(&slot) {
             place.captures = captures;
         }
+        self.reserved.insert(slot, reserved);
         self.make_room(stepper);
         Ok(Placed {
             slot,
@@ -162,6 +194,7 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         if stepper.stores() {
             self.store(stepper, slot);
         }
+        self.reserved.remove(&slot);
         self.idle.push(slot);
         self.make_room(stepper);
     }
@@ -169,6 +202,7 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
     /// Gives up a slot whose state is not to be relied on.
     pub(super) fn close(&mut self, stepper: &mut impl Restorable, slot: Slot) {
         self.idle.retain(|idle| *idle != slot);
+        self.reserved.remove(&slot);
         if let Some(place) = self.places.remove(&slot) {
             self.trie.leave(place.tip);
         }
@@ -195,6 +229,12 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         }
     }
 
+    /// How many tokens a slot's cache holds after its first `kept`, as far as the tree knows.
+    fn beyond(&self, slot: Slot, kept: usize) -> usize {
+        let place = self.places.get(&slot);
+        place.map_or(0, |place| self.end(place.tip).saturating_sub(kept))
+    }
+
     /// Moves a slot on to the end of the tokens that it now holds, which begin with those it held.
     fn grow(&mut self, slot: Slot, tokens: &[u32], now: Instant) -> NodeId {
         let Some(place) = self.places.get_mut(&slot) else {
@@ -205,13 +245,6 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         let tip = self.trie.extend(tip, &tokens[start..], now);
         self.stand(slot, tip, captures);
         tip
-    }
-
-    /// Bytes that are kept for later.
-    #[cfg(test)]
-    pub(super) fn bytes(&self, stepper: &impl Restorable<Rows = R, Checkpoint = C>) -> usize {
-        let idle = self.idle.iter().map(|&slot| stepper.bytes(slot));
-        idle.sum::<usize>() + self.trie.bytes()
     }
 
     /// Idle slots and the tokens that their caches hold.

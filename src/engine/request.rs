@@ -137,6 +137,8 @@ pub enum Finish {
     Stop(String),
     /// The limit of tokens, or the end of the context.
     Length,
+    /// No more memory could be had for what it keeps.
+    Memory,
     /// The sink said `Break`, or the request was cancelled.
     Cancelled,
 }

@@ -15,6 +15,9 @@ use crate::tokenizer::Tokenizer;
 /// Steps that may be queued and not collected while the next one is built.
 const STEPS_AHEAD: usize = 1;
 
+/// Tokens of an answer without a limit for which memory is promised ahead.
+const TOKENS_AHEAD: usize = 256;
+
 /// Every request that the engine has, from submission to its end.
 pub(super) struct Scheduler<S: Restorable> {
     stepper: S,
@@ -31,9 +34,9 @@ pub(super) struct Scheduler<S: Restorable> {
 }
 
 impl<S: Restorable> Scheduler<S> {
-    /// Keeps no more than `limit` bytes of state for later.
-    pub(super) fn new(mut stepper: S, tokenizer: Arc<Tokenizer>, limit: usize) -> Self {
-        let mut prefixes = Prefixes::new(limit);
+    /// Knows of no request, and of all prefixes that are stored.
+    pub(super) fn new(mut stepper: S, tokenizer: Arc<Tokenizer>) -> Self {
+        let mut prefixes = Prefixes::new();
         prefixes.load(&mut stepper);
         Self {
             stepper,
@@ -87,15 +90,30 @@ impl<S: Restorable> Scheduler<S> {
         }
     }
 
-    /// Gives slots to waiting requests while the next step has room for prompt tokens.
+    /// Gives slots to waiting requests while the next step has room for prompt tokens, and memory for their
+    /// state.
     fn admit(&mut self, chunk: usize) {
         let unqueued =
             |live: &[Sequence]| live.iter().map(Sequence::unqueued_prompt).sum::<usize>();
         while unqueued(&self.live) < chunk
             && let Some(submission) = self.waiting.pop_front()
         {
+            let tokens = promised_tokens(&submission.request, self.stepper.context());
+            let needs = self.stepper.expected_bytes(tokens);
+            let room = self.stepper.room();
+            if needs > room {
+                let kept = self.stepper.used().min(room);
+                let error = Error::Memory { needs, room, kept };
+                submission.outlet.end(Event::Failed(error));
+                continue;
+            }
+            if !self.prefixes.fits(&self.stepper, needs) {
+                // Until others have ended.
+                self.waiting.push_front(submission);
+                return;
+            }
             let seed = submission.request.sampling.seed.unwrap_or_else(fresh_seed);
-            let place = match self.place(&submission.request, seed) {
+            let place = match self.place(&submission.request, seed, needs) {
                 Ok(place) => place,
                 Err(error) => {
                     submission.outlet.end(Event::Failed(error));
@@ -105,7 +123,7 @@ impl<S: Restorable> Scheduler<S> {
             let id = self.next_id;
             self.next_id += 1;
             let (tokenizer, context) = (Arc::clone(&self.tokenizer), self.stepper.context());
-            let mut sequence = Sequence::new(id, place, submission, tokenizer, context);
+            let mut sequence = Sequence::new(id, place, submission, tokenizer, context, tokens);
             match sequence.start(seed) {
                 ControlFlow::Continue(()) => self.live.push(sequence),
                 ControlFlow::Break(finish) => self.retire(sequence, finish),
@@ -114,8 +132,8 @@ impl<S: Restorable> Scheduler<S> {
     }
 
     /// A slot for a request, which samples as it says.
-    fn place(&mut self, request: &Request, seed: u64) -> Result<Placed> {
-        let placed = self.prefixes.place(&mut self.stepper, request)?;
+    fn place(&mut self, request: &Request, seed: u64, needs: usize) -> Result<Placed> {
+        let placed = self.prefixes.place(&mut self.stepper, request, needs)?;
         let slot = placed.slot;
         let ready = self
             .stepper
@@ -130,7 +148,16 @@ impl<S: Restorable> Scheduler<S> {
     /// Every live sequence's part in the next step, prompts up to `chunk` tokens in all.
     fn plan(&mut self, chunk: usize) -> (Vec<Work>, Vec<Part>) {
         let mut room = chunk;
+        let (stepper, prefixes) = (&mut self.stepper, &mut self.prefixes);
         let parts = self.live.iter_mut().filter_map(|sequence| {
+            if let Some(tokens) = sequence.wants(TOKENS_AHEAD) {
+                let bytes = stepper.expected_bytes(tokens);
+                if prefixes.extend(stepper, sequence.slot(), bytes) {
+                    sequence.grant(tokens);
+                } else {
+                    sequence.stop_at_next();
+                }
+            }
             let before = sequence.unqueued_prompt();
             let work = sequence.work(room)?;
             room -= before - sequence.unqueued_prompt();
@@ -211,6 +238,14 @@ impl<S: Restorable> Scheduler<S> {
     pub(super) fn parts(&self) -> (&S, &[Sequence], &Prefixes<S::Rows, S::Checkpoint>) {
         (&self.stepper, &self.live, &self.prefixes)
     }
+}
+
+/// Tokens for whose state memory is promised before a request gets a slot: all that it asks for, and of an
+/// answer without a limit the beginning.
+fn promised_tokens(request: &Request, context: usize) -> usize {
+    let prompt = request.tokens.len();
+    let room = request.context.unwrap_or(context).saturating_sub(prompt);
+    prompt + request.limit.unwrap_or(TOKENS_AHEAD).min(room)
 }
 
 /// The same error for one more request.

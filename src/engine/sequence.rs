@@ -50,13 +50,18 @@ pub(super) struct Sequence {
     asked: usize,
     /// Tokens to produce at most.
     limit: usize,
+    /// Tokens for whose state memory is promised.
+    granted: usize,
+    /// No more memory could be promised: the limit is that of memory.
+    is_cut_short: bool,
     ignore_eos: bool,
     submitted: Instant,
     timings: Timings,
 }
 
 impl Sequence {
-    /// A sequence that is placed, for a model that holds `context` tokens.
+    /// A sequence that is placed, for a model that holds `context` tokens. Memory for the state of `granted` is
+    /// promised.
     pub(super) fn new(
         id: u64,
         placed: Placed,
@@ -67,6 +72,7 @@ impl Sequence {
         }: Submission,
         tokenizer: Arc<Tokenizer>,
         context: usize,
+        granted: usize,
     ) -> Self {
         let prompt = request.tokens.len();
         let room = request.context.unwrap_or(context).saturating_sub(prompt);
@@ -87,6 +93,8 @@ impl Sequence {
             queued: placed.cached,
             asked: 0,
             limit: request.limit.unwrap_or(room).min(room),
+            granted,
+            is_cut_short: false,
             ignore_eos: request.ignore_eos,
             submitted,
             timings: Timings::default(),
@@ -119,6 +127,26 @@ impl Sequence {
             cached,
             seed,
         })
+    }
+
+    /// For how many tokens it wants memory to be promised, `ahead` more than it has, before its next step
+    /// would be the last one that has it.
+    pub(super) fn wants(&self, ahead: usize) -> Option<usize> {
+        let all = self.usage.prompt + self.limit;
+        let is_short = self.unqueued_prompt() == 0 && self.queued + 2 > self.granted;
+        let wants = is_short && self.granted < all && !self.is_cut_short;
+        wants.then(|| all.min(self.granted + ahead))
+    }
+
+    /// Memory for so many tokens is promised.
+    pub(super) fn grant(&mut self, tokens: usize) {
+        self.granted = tokens;
+    }
+
+    /// No more memory can be promised: the next token is the last.
+    pub(super) fn stop_at_next(&mut self) {
+        self.limit = self.limit.min(self.asked + 1);
+        self.is_cut_short = true;
     }
 
     /// Its part in the next step, with no more than `room` tokens of the prompt.
@@ -209,7 +237,9 @@ impl Sequence {
             self.answer.release()
         };
         self.show(piece)?;
-        if last {
+        if last && self.is_cut_short {
+            ControlFlow::Break(Finish::Memory)
+        } else if last {
             ControlFlow::Break(Finish::Length)
         } else {
             ControlFlow::Continue(())

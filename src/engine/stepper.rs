@@ -116,8 +116,23 @@ pub trait Restorable: Stepper {
     /// Whether a sequence can be cut back to `length` tokens as it is.
     fn reaches(&self, slot: Slot, length: usize) -> bool;
 
-    /// Memory that a sequence's state takes.
+    /// Memory that a sequence's state takes, what it shares with others included.
     fn bytes(&self, slot: Slot) -> usize;
+
+    /// Memory that the state of so many tokens takes at most, that of an answer under way included.
+    fn expected_bytes(&self, tokens: usize) -> usize;
+
+    /// Memory that a copy of the state of so many tokens takes beside the state itself, at most.
+    fn copy_bytes(&self, tokens: usize) -> usize;
+
+    /// Memory that a checkpoint takes at most.
+    fn checkpoint_bytes(&self) -> usize;
+
+    /// Memory that the states of all sequences and all copies take now.
+    fn used(&self) -> usize;
+
+    /// Memory that they may take: what is left of the budget when weights and the work of a step have theirs.
+    fn room(&self) -> usize;
 
     /// Everything that is stored for this model where it outlives the process, what others go on from first.
     fn stored(&mut self) -> Vec<Stored<Self::Rows, Self::Checkpoint>>;
@@ -214,6 +229,26 @@ impl<S: Restorable + ?Sized> Restorable for Box<S> {
 
     fn bytes(&self, slot: Slot) -> usize {
         (**self).bytes(slot)
+    }
+
+    fn expected_bytes(&self, tokens: usize) -> usize {
+        (**self).expected_bytes(tokens)
+    }
+
+    fn copy_bytes(&self, tokens: usize) -> usize {
+        (**self).copy_bytes(tokens)
+    }
+
+    fn checkpoint_bytes(&self) -> usize {
+        (**self).checkpoint_bytes()
+    }
+
+    fn used(&self) -> usize {
+        (**self).used()
+    }
+
+    fn room(&self) -> usize {
+        (**self).room()
     }
 
     fn stored(&mut self) -> Vec<Stored<Self::Rows, Self::Checkpoint>> {

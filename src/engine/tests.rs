@@ -15,6 +15,7 @@ use crate::engine::outlet::Outlet;
 use crate::engine::request::{Event, Finish, Request, Sink, Timings, Usage};
 use crate::engine::schedule::Scheduler;
 use crate::engine::sequence::{Sequence, Submission};
+use crate::engine::stepper::Restorable;
 use crate::files::ModelFiles;
 use crate::sample::Sampling;
 use crate::tokenizer::Tokenizer;
@@ -194,12 +195,7 @@ struct Bench(Scheduler<Fake>);
 
 impl Bench {
     fn new(fake: Fake) -> Self {
-        Self::keeping(1 << 20, fake)
-    }
-
-    /// With so many bytes for later: a token takes one, a checkpoint a hundred.
-    fn keeping(limit: usize, fake: Fake) -> Self {
-        Self(Scheduler::new(fake, Arc::clone(&TOKENIZER), limit))
+        Self(Scheduler::new(fake, Arc::clone(&TOKENIZER)))
     }
 
     fn hashing() -> Self {
@@ -249,6 +245,7 @@ impl Bench {
             assert_eq!(&fake.slots[slot].tokens, tokens);
         }
         assert_eq!(fake.slots.len(), live.len() + idle.len(), "no slot is lost");
+        assert!(fake.used() <= fake.room, "memory has a bound");
     }
 
     fn run(&mut self) {

@@ -43,6 +43,36 @@ impl MappedFile {
     }
 }
 
+/// Zeroed memory straight from the system, in whole pages of its own: nothing is lost to an allocator's size
+/// classes, and it is given back at once.
+#[derive(Debug)]
+pub struct SystemMemory(memmap2::MmapMut);
+
+impl SystemMemory {
+    /// So many bytes, which are not 0.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] where the system has none.
+    pub fn new(bytes: usize) -> Result<Self> {
+        let refused = |error| Error::Mlx(format!("no memory for {bytes} bytes: {error}"));
+        memmap2::MmapMut::map_anon(bytes).map(Self).map_err(refused)
+    }
+}
+
+impl std::ops::Deref for SystemMemory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for SystemMemory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
 /// Bytes that arrays may lie over: each array keeps them alive.
 #[derive(Debug, Clone)]
 pub enum Bytes {
@@ -133,7 +163,8 @@ unsafe extern "C" fn release(keep: *mut c_void) {
     drop(unsafe { Box::from_raw(keep.cast::<Bytes>()) });
 }
 
-fn item_size(dtype: Dtype) -> usize {
+/// Bytes of one number.
+pub fn item_size(dtype: Dtype) -> usize {
     // SAFETY: takes a number, returns a number.
     unsafe { mlx_sys::mlx_dtype_size(dtype.into()) }
 }

@@ -65,3 +65,12 @@ pub fn limit_total(bytes: usize) -> Result<usize> {
     // SAFETY: writes one integer.
     value(|out| unsafe { mlx_sys::mlx_set_memory_limit(out, bytes) })
 }
+
+/// The memory that MLX would allocate on the device at most, where nobody bounds it: about what it has.
+///
+/// # Errors
+/// What MLX says.
+pub fn of_device() -> Result<usize> {
+    // SAFETY: writes one integer.
+    value(|out| unsafe { mlx_sys::mlx_get_memory_limit(out) })
+}

@@ -18,7 +18,7 @@ pub use device::{
 };
 pub use gathered::{Stacked, gather_matmul};
 pub use kernel::{GpuKernel, Launch, has_gpu_kernels};
-pub use mapped::{Bytes, MappedFile, array_over};
+pub use mapped::{Bytes, MappedFile, SystemMemory, array_over, item_size};
 pub use mlx_rs::{Array, Dtype, fast, ops, transforms::async_eval, transforms::eval};
 pub use quantized::{Mode, Packing, dequantize, quantize, quantized_matmul};
 pub use slice::{slice, slice_update};

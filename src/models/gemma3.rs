@@ -130,8 +130,8 @@ impl Block {
 }
 
 impl decoder::Block for Block {
-    fn kind(&self) -> LayerKind {
-        self.attention.kind()
+    fn kind(&self, number_bytes: usize) -> LayerKind {
+        self.attention.kind(number_bytes)
     }
 
     fn forward(&self, x: &Tensor, caches: &mut LayerCaches<'_, '_>) -> Result<Tensor> {

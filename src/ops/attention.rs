@@ -72,6 +72,16 @@ impl Attention {
         }
     }
 
+    /// Memory of the keys and values of one position, in numbers of so many bytes where MLX computes.
+    pub fn bytes_per_position(&self, number_bytes: usize) -> usize {
+        let head = match self.host {
+            Some(number) => number.row_bytes(self.width) + number.row_bytes(self.value_width),
+            None if self.values_in_keys => self.width * number_bytes,
+            None => (self.width + self.value_width) * number_bytes,
+        };
+        self.kv_heads * head
+    }
+
     /// Queries, keys and values `[T, heads·D]` to normalized and turned `[T, heads, D]`, by MLX.
     ///
     /// # Errors
@@ -150,7 +160,7 @@ impl Attention {
     ) -> Result<Rows> {
         let bytes = [self.width, self.value_width].map(|width| number.row_bytes(width));
         for segment in &mut *segments {
-            segment.reserve(self.kv_heads, bytes, self.window);
+            segment.reserve(self.kv_heads, bytes, self.window)?;
         }
         let rotary = Rotary {
             heads: self.heads,

@@ -22,6 +22,14 @@ impl Vector {
         }
     }
 
+    /// How many numbers.
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Device(array) => array.size(),
+            Self::Host(numbers) => numbers.len(),
+        }
+    }
+
     /// For the kernels, where it is there for them.
     pub fn host(&self) -> Option<&[f32]> {
         match self {

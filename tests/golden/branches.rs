@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use mlxr::engine::Engine;
-use mlxr::engine::model_stepper::{self, ModelStepper};
+use mlxr::engine::model_stepper::{self, Budget, ModelStepper};
 use mlxr::engine::request::{Event, Finish, Request, Token, Usage};
 use mlxr::engine::stepper::{Input, Work};
 use mlxr::files::ModelFiles;
@@ -23,6 +23,19 @@ use super::{for_each, load, on, say};
 const REORDERED: f32 = 1e-3;
 
 const LONGEST: usize = 400;
+
+/// On the CPU few sequences fit, so that some are always given up. On a GPU the memory is that of the process,
+/// which has other models.
+fn budget(device: Device) -> Budget {
+    Budget {
+        memory: match device {
+            Device::Cpu => 50 << 20,
+            Device::Gpu => 64 << 30,
+        },
+        weights: 0,
+        rest: 0,
+    }
+}
 
 /// Numbers without a pattern (`SplitMix64`: Steele et al. 2014).
 struct Random(u64);
@@ -148,11 +161,16 @@ fn whatever_is_gone_on_from_answers_are_those_of_a_cold_start() {
         let folder = golden.folder.clone();
         let engine = Engine::start(Arc::clone(&tokenizer), move || {
             let loaded = load(&folder, Precision::Float32)?;
-            Ok(model_stepper::new(loaded.model, device, None))
+            Ok(model_stepper::new(
+                loaded.model,
+                device,
+                None,
+                budget(device),
+            ))
         });
         let engine = engine.unwrap();
         let loaded = load(&golden.folder, Precision::Float32).unwrap();
-        let mut cold = model_stepper::new(loaded.model, device, None);
+        let mut cold = model_stepper::new(loaded.model, device, None, budget(device));
         let mut random = Random(7);
         let mut known = vec![vec![40, 41, 42]];
         let (mut cached, mut prompts) = (0, 0);

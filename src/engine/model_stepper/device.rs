@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
+use super::Budget;
 use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::request::{Logprobs, Token};
 use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Stored, Work};
@@ -22,7 +23,9 @@ const PREFILL_CHUNK: usize = 2048;
 /// Computes steps with a model on a device.
 pub(super) struct DeviceStepper {
     model: Box<dyn Model>,
-    needs_checkpoints: bool,
+    /// Tells what sequences will take.
+    empty: SequenceCache,
+    budget: Budget,
     live: BTreeMap<Slot, Live>,
     next_slot: usize,
     queued: VecDeque<Queued>,
@@ -50,9 +53,10 @@ struct Queued {
 }
 
 impl DeviceStepper {
-    pub(super) fn new(model: Box<dyn Model>) -> Self {
+    pub(super) fn new(model: Box<dyn Model>, budget: Budget) -> Self {
         Self {
-            needs_checkpoints: model.new_cache().needs_checkpoints(),
+            empty: model.new_cache(),
+            budget,
             model,
             live: BTreeMap::new(),
             next_slot: 0,
@@ -241,7 +245,7 @@ impl Restorable for DeviceStepper {
     type Checkpoint = Checkpoint;
 
     fn needs_checkpoints(&self) -> bool {
-        self.needs_checkpoints
+        self.empty.needs_checkpoints()
     }
 
     fn reaches(&self, slot: Slot, length: usize) -> bool {
@@ -251,6 +255,28 @@ impl Restorable for DeviceStepper {
 
     fn bytes(&self, slot: Slot) -> usize {
         self.live.get(&slot).map_or(0, |live| live.cache.bytes())
+    }
+
+    fn expected_bytes(&self, tokens: usize) -> usize {
+        self.empty.expected_bytes(tokens, PREFILL_CHUNK)
+    }
+
+    fn copy_bytes(&self, tokens: usize) -> usize {
+        self.expected_bytes(tokens)
+    }
+
+    fn checkpoint_bytes(&self) -> usize {
+        self.empty.checkpoint_bytes()
+    }
+
+    fn used(&self) -> usize {
+        // As long as not all weights have been used, this is less than the truth.
+        let active = memory::usage().map_or(0, |usage| usage.active);
+        active.saturating_sub(self.budget.weights)
+    }
+
+    fn room(&self) -> usize {
+        self.budget.room(PREFILL_CHUNK)
     }
 
     fn stored(&mut self) -> Vec<Stored<Rows, Checkpoint>> {

@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
+use super::Budget;
 use crate::cache::store::Store;
 use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::request::{Logprobs, Token};
 use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Stored, Work};
 use crate::error::Result;
 use crate::kernels::sampling::{Choice, Noise, choose};
+use crate::memory;
 use crate::models::Model;
 use crate::ops::batch::Batch;
 use crate::sample::Sampling;
@@ -23,7 +25,9 @@ const NONE: i32 = -1;
 /// Computes steps with a model on the CPU.
 pub(super) struct HostStepper {
     model: Box<dyn Model>,
-    needs_checkpoints: bool,
+    /// Tells what sequences will take.
+    empty: SequenceCache,
+    budget: Budget,
     store: Option<Store>,
     live: BTreeMap<Slot, Live>,
     next_slot: usize,
@@ -49,9 +53,10 @@ enum Queued {
 }
 
 impl HostStepper {
-    pub(super) fn new(model: Box<dyn Model>, store: Option<Store>) -> Self {
+    pub(super) fn new(model: Box<dyn Model>, store: Option<Store>, budget: Budget) -> Self {
         Self {
-            needs_checkpoints: model.new_cache().needs_checkpoints(),
+            empty: model.new_cache(),
+            budget,
             model,
             store,
             live: BTreeMap::new(),
@@ -272,7 +277,7 @@ impl Restorable for HostStepper {
     type Checkpoint = Checkpoint;
 
     fn needs_checkpoints(&self) -> bool {
-        self.needs_checkpoints
+        self.empty.needs_checkpoints()
     }
 
     fn reaches(&self, slot: Slot, length: usize) -> bool {
@@ -282,6 +287,27 @@ impl Restorable for HostStepper {
 
     fn bytes(&self, slot: Slot) -> usize {
         self.live.get(&slot).map_or(0, |live| live.cache.bytes())
+    }
+
+    fn expected_bytes(&self, tokens: usize) -> usize {
+        self.empty.expected_bytes(tokens, PREFILL_CHUNK)
+    }
+
+    fn copy_bytes(&self, _: usize) -> usize {
+        // Pages are shared.
+        0
+    }
+
+    fn checkpoint_bytes(&self) -> usize {
+        self.empty.checkpoint_bytes()
+    }
+
+    fn used(&self) -> usize {
+        memory::held()
+    }
+
+    fn room(&self) -> usize {
+        self.budget.room(PREFILL_CHUNK)
     }
 
     fn stored(&mut self) -> Vec<Stored<Rows, Checkpoint>> {

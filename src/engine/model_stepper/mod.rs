@@ -13,11 +13,39 @@ use crate::models::Model;
 /// A stepper that computes with a model.
 pub type ModelStepper = dyn Restorable<Rows = Rows, Checkpoint = Checkpoint>;
 
+/// Memory that a step needs beside weights and states, for each token of a prompt's chunk: activations of the
+/// widest layers, a few of them at a time.
+const WORK_BYTES_PER_TOKEN: usize = 128 << 10;
+
+/// The memory of a model and of all its sequences, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// All of it.
+    pub memory: usize,
+    /// What the weights take.
+    pub weights: usize,
+    /// What everything else took of the same memory before there were sequences: the vocabulary, libraries.
+    pub rest: usize,
+}
+
+impl Budget {
+    /// What is left for states, where steps take so many tokens of prompts.
+    fn room(self, chunk: usize) -> usize {
+        let work = chunk * WORK_BYTES_PER_TOKEN;
+        self.memory.saturating_sub(self.weights + self.rest + work)
+    }
+}
+
 /// Computes with `model` on `device`. State is stored in `store` where there is one and the CPU computes.
-pub fn new(model: Box<dyn Model>, device: Device, store: Option<Store>) -> Box<ModelStepper> {
+pub fn new(
+    model: Box<dyn Model>,
+    device: Device,
+    store: Option<Store>,
+    budget: Budget,
+) -> Box<ModelStepper> {
     match device {
-        Device::Cpu => Box::new(host::HostStepper::new(model, store)),
-        Device::Gpu => Box::new(device::DeviceStepper::new(model)),
+        Device::Cpu => Box::new(host::HostStepper::new(model, store, budget)),
+        Device::Gpu => Box::new(device::DeviceStepper::new(model, budget)),
     }
 }
 

@@ -9,27 +9,62 @@ use crate::engine::stepper::{Restorable, Slot};
 use crate::error::Result;
 
 impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
-    /// Gives up caches of ended sequences and copies, the least recently used first, until what is kept for
-    /// later is within the limit. The cache of the sequence that ended last stays whatever its size: most
-    /// prompts go on from there.
+    /// Whether so many bytes can be promised beside what is promised already.
+    pub(in crate::engine) fn fits(&self, stepper: &impl Restorable, bytes: usize) -> bool {
+        let promised: usize = self.reserved.values().sum();
+        promised + bytes <= stepper.room()
+    }
+
+    /// Promises a running sequence that it may grow to so many bytes, if there are.
+    pub(in crate::engine) fn extend(
+        &mut self,
+        stepper: &mut impl Restorable<Rows = R, Checkpoint = C>,
+        slot: Slot,
+        bytes: usize,
+    ) -> bool {
+        let before = self.reserved.get(&slot).copied().unwrap_or(0);
+        if !self.fits(stepper, bytes.saturating_sub(before)) {
+            return false;
+        }
+        self.reserved.insert(slot, bytes.max(before));
+        self.make_room(stepper);
+        true
+    }
+
+    /// Gives up caches of ended sequences and copies, the least recently used first, until everything that is
+    /// promised can be had.
     pub(super) fn make_room(&mut self, stepper: &mut impl Restorable<Rows = R, Checkpoint = C>) {
+        self.make_room_for(stepper, 0);
+    }
+
+    /// The same, and so many bytes beside. Says whether something was given up.
+    pub(super) fn make_room_for(
+        &mut self,
+        stepper: &mut impl Restorable<Rows = R, Checkpoint = C>,
+        bytes: usize,
+    ) -> bool {
+        let mut is_changed = false;
         loop {
-            let idle = self.idle.iter().map(|&slot| stepper.bytes(slot));
-            if idle.sum::<usize>() + self.trie.bytes() <= self.limit {
-                return;
+            let grown = self.reserved.iter();
+            let grown = grown.map(|(&slot, reserved)| reserved.saturating_sub(stepper.bytes(slot)));
+            if stepper.used() + grown.sum::<usize>() + bytes <= stepper.room() {
+                return is_changed;
             }
-            let oldest = self.idle.first().copied().filter(|_| self.idle.len() > 1);
+            let oldest = self.idle.first().copied();
             let used = oldest.and_then(|slot| self.places.get(&slot));
             let used = used.map(|place| (false, self.trie.node(place.tip).last_used()));
             match (oldest, self.trie.oldest()) {
                 (Some(slot), copy) if copy.is_none_or(|copy| used <= Some(copy)) => {
                     // What cannot be copied is computed again.
-                    drop(self.lend(stepper, slot));
+                    if stepper.used() + stepper.copy_bytes(self.beyond(slot, 0)) <= stepper.room() {
+                        drop(self.lend(stepper, slot));
+                    }
                     self.close(stepper, slot);
                 }
                 (_, Some(_)) => self.trie.evict(self.trie.bytes() - 1),
-                (_, None) => return,
+                (_, None) => return is_changed,
             }
+            is_changed = true;
         }
     }
 

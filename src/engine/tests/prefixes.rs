@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::fake::Rewinds;
+use crate::error::Error;
 
 const ALL: [Rewinds; 3] = [Rewinds::Anywhere, Rewinds::Window(6), Rewinds::Nowhere];
 
@@ -166,22 +167,19 @@ fn a_running_sequence_lends_what_it_has_computed() {
 }
 
 #[test]
-fn what_is_kept_is_bounded_and_the_latest_stays() {
+fn memory_is_bounded_and_what_was_used_last_stays() {
     for rewinds in ALL {
-        let mut bench = Bench::keeping(
-            1000,
-            Fake {
-                context: 4000,
-                chunk: 16,
-                rewinds,
-                ..Fake::new(Box::new(any_token))
-            },
-        );
+        let mut bench = Bench::new(Fake {
+            context: 4000,
+            chunk: 16,
+            rewinds,
+            room: 1000,
+            ..Fake::new(Box::new(any_token))
+        });
         let prompts = [2, 3, 4, 5, 6, 7, 8].map(|part| [own(1, 150), own(part, 100)].concat());
         for tokens in &prompts {
+            // Every turn asserts that memory is within its bound.
             bench.answer(short(tokens));
-            let kept = bench.0.parts().2.bytes(bench.fake());
-            assert!(kept <= 1000, "{rewinds:?}: {kept}");
         }
         let last = bench.answer(short(&prompts[6]));
         assert!(last.usage.evaluated <= 4, "{rewinds:?} {:?}", last.usage);
@@ -189,13 +187,80 @@ fn what_is_kept_is_bounded_and_the_latest_stays() {
 }
 
 #[test]
-fn the_cache_of_the_last_sequence_stays_whatever_its_size() {
-    let mut bench = Bench::keeping(0, Fake::new(Box::new(any_token)));
+fn where_one_sequence_fills_the_memory_the_last_one_is_gone_on_from() {
+    let mut bench = Bench::new(Fake {
+        room: 23,
+        ..Fake::new(Box::new(any_token))
+    });
     for (first, cached) in [(1, 0), (2, 0), (2, 19), (1, 0)] {
         assert_eq!(bench.answer(short(&own(first, 20))).usage.cached, cached);
         assert_eq!(bench.fake().slots.len(), 1);
-        assert_eq!(bench.0.parts().2.bytes(bench.fake()), 22);
     }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_is_computed() {
+    let mut bench = Bench::new(Fake {
+        room: 100,
+        context: 4000,
+        ..Fake::new(Box::new(any_token))
+    });
+    bench.answer(short(&own(1, 40)));
+    let steps = bench.fake().steps.len();
+    let outcome = bench.answer(short(&own(2, 100)));
+    let error = Error::Memory {
+        needs: 103,
+        room: 100,
+        kept: 42,
+    };
+    assert_eq!(outcome.error, Some(error.to_string()));
+    assert_eq!(bench.fake().steps.len(), steps);
+    // What was kept still is.
+    assert_eq!(bench.answer(short(&own(1, 40))).usage.cached, 39);
+}
+
+#[test]
+fn who_fits_only_alone_waits_for_the_others() {
+    let mut bench = Bench::new(Fake {
+        room: 100,
+        context: 4000,
+        ..Fake::new(Box::new(any_token))
+    });
+    let heard = [1, 2, 3].map(|first| bench.submit(short(&own(first, 60))));
+    bench.turn();
+    assert_eq!(bench.live().len(), 1);
+    bench.run();
+    for heard in heard {
+        assert_eq!(heard.outcome().usage.completion, 3);
+    }
+}
+
+#[test]
+fn an_answer_without_a_limit_ends_where_memory_does() {
+    let mut bench = Bench::new(Fake {
+        room: 700,
+        context: 4000,
+        chunk: 32,
+        ..Fake::new(Box::new(any_token))
+    });
+    let endless = |first: u32| Request {
+        limit: None,
+        ignore_eos: true,
+        ..request(&own(first, 20))
+    };
+    let heard = [1, 2].map(|first| bench.submit(endless(first)));
+    bench.run();
+    let outcomes = heard.map(|heard| heard.outcome());
+    for outcome in &outcomes {
+        assert_eq!(outcome.finish, Some(Finish::Memory));
+        // What was promised is used.
+        assert!(outcome.usage.completion >= 255, "{:?}", outcome.usage);
+    }
+    let all: usize = outcomes
+        .iter()
+        .map(|outcome| outcome.usage.completion)
+        .sum();
+    assert!(all + 2 * 20 <= 702, "{all}");
 }
 
 #[test]

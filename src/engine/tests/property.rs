@@ -100,9 +100,10 @@ fn serve(bench: &mut Bench, arrivals: &[Arrival]) -> Vec<Outcome> {
 proptest! {
     #[test]
     fn every_request_ends_as_it_would_alone(
-        arrivals in arrivals(), chunk in 1..12_usize, rewinds in rewinds(), limit in 0..300_usize,
+        arrivals in arrivals(), chunk in 1..12_usize, rewinds in rewinds(), room in 40..300_usize,
     ) {
-        let outcomes = serve(&mut Bench::keeping(limit, fake(chunk, rewinds)), &arrivals);
+        let fake_ = Fake { room, ..fake(chunk, rewinds) };
+        let outcomes = serve(&mut Bench::new(fake_), &arrivals);
         for (outcome, arrival) in outcomes.iter().zip(arrivals) {
             let mut bench = Bench::new(fake(100, Rewinds::Nowhere));
             let alone = &serve(&mut bench, &[arrival])[0];

@@ -11,8 +11,8 @@ use crate::ops::tensor::Tensor;
 
 /// What lets a token see those before it.
 pub(in crate::models) trait Mixer {
-    /// What it keeps of a sequence.
-    fn kind(&self) -> LayerKind;
+    /// What it keeps of a sequence, in numbers of so many bytes where MLX computes.
+    fn kind(&self, number_bytes: usize) -> LayerKind;
 
     /// `x + self(norm(x))`, `[T, hidden]` to the same. Of each segment what the layer keeps grows by
     /// the segment's tokens.
@@ -45,8 +45,8 @@ impl FeedForward for Box<dyn FeedForward> {
 
 /// Of layers that differ.
 impl Mixer for Box<dyn Mixer> {
-    fn kind(&self) -> LayerKind {
-        self.as_ref().kind()
+    fn kind(&self, number_bytes: usize) -> LayerKind {
+        self.as_ref().kind(number_bytes)
     }
 
     fn add_to(
@@ -90,8 +90,8 @@ impl<M: Mixer, F: FeedForward> PreNorm<M, F> {
 }
 
 impl<M: Mixer, F: FeedForward> Block for PreNorm<M, F> {
-    fn kind(&self) -> LayerKind {
-        self.mixer.kind()
+    fn kind(&self, number_bytes: usize) -> LayerKind {
+        self.mixer.kind(number_bytes)
     }
 
     fn forward(&self, x: &Tensor, caches: &mut LayerCaches<'_, '_>) -> Result<Tensor> {

@@ -3,6 +3,7 @@
 use crate::cache::{LayerCaches, LayerKind, SequenceCache};
 use crate::config::Config;
 use crate::error::Result;
+use crate::mlx::item_size;
 use crate::models::{Loader, Model};
 use crate::ops::batch::Batch;
 use crate::ops::embedding::Embedding;
@@ -12,8 +13,8 @@ use crate::ops::tensor::Tensor;
 
 /// One layer.
 pub(in crate::models) trait Block {
-    /// What it keeps of a sequence.
-    fn kind(&self) -> LayerKind;
+    /// What it keeps of a sequence, in numbers of so many bytes where MLX computes.
+    fn kind(&self, number_bytes: usize) -> LayerKind;
 
     /// Hidden states `[T, hidden]` to the same. Of each segment what the layer keeps grows by
     /// the segment's tokens.
@@ -109,7 +110,8 @@ impl<B: Block> Model for Decoder<B> {
     }
 
     fn new_cache(&self) -> SequenceCache {
-        SequenceCache::new(self.blocks.iter().map(Block::kind))
+        let number_bytes = item_size(self.embedding.dtype);
+        SequenceCache::new(self.blocks.iter().map(|block| block.kind(number_bytes)))
     }
 
     fn forward(&self, batch: &Batch, caches: &mut [&mut SequenceCache]) -> Result<Tensor> {

@@ -144,8 +144,10 @@ impl DeltaNet {
 }
 
 impl Mixer for DeltaNet {
-    fn kind(&self) -> LayerKind {
-        LayerKind::State
+    fn kind(&self, number_bytes: usize) -> LayerKind {
+        LayerKind::State {
+            bytes: self.delta.state_bytes(number_bytes),
+        }
     }
 
     fn add_to(

@@ -236,9 +236,10 @@ impl GroupedAttention {
 }
 
 impl Mixer for GroupedAttention {
-    fn kind(&self) -> LayerKind {
+    fn kind(&self, number_bytes: usize) -> LayerKind {
         LayerKind::Keys {
             window: self.attention.window,
+            bytes: self.attention.bytes_per_position(number_bytes),
         }
     }
 

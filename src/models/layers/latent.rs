@@ -122,9 +122,10 @@ pub(in crate::models) struct LatentAttention {
 }
 
 impl Mixer for LatentAttention {
-    fn kind(&self) -> LayerKind {
+    fn kind(&self, number_bytes: usize) -> LayerKind {
         LayerKind::Keys {
             window: self.attention.window,
+            bytes: self.attention.bytes_per_position(number_bytes),
         }
     }
 

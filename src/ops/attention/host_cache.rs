@@ -3,9 +3,11 @@
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use crate::error::Result;
 use crate::kernels::matrix::Part;
 use crate::kernels::pages::{PAGE, Page, PageMut};
 use crate::memory::Held;
+use crate::mlx::SystemMemory;
 
 /// Positions that lie together in some formats, and are copied together in all.
 pub const BLOCK: usize = 8;
@@ -39,7 +41,15 @@ impl HostSegment {
 
     /// Makes room for the new rows of so many heads, of so many bytes for keys and for values. Pages go that
     /// lie more than a page before the window of all new rows: a sequence may go back a little.
-    pub(super) fn reserve(&mut self, heads: usize, bytes: [usize; 2], window: Option<usize>) {
+    ///
+    /// # Errors
+    /// That the system has no memory.
+    pub(super) fn reserve(
+        &mut self,
+        heads: usize,
+        bytes: [usize; 2],
+        window: Option<usize>,
+    ) -> Result<()> {
         if let Some(window) = window {
             let first_seen = (self.length + 1).saturating_sub(window);
             let kept = (first_seen / PAGE).saturating_sub(1) * PAGE;
@@ -50,13 +60,14 @@ impl HostSegment {
         let places = self.length - self.base()..self.length - self.base() + self.rows;
         let pages = &mut self.cache.pages;
         while pages.len() * PAGE < places.end {
-            pages.push(Arc::new(HostPage::new(heads, bytes)));
+            pages.push(Arc::new(HostPage::new(heads, bytes)?));
         }
         for page in written(pages, places) {
             if Arc::get_mut(page).is_none_or(|page| !page.is_own()) {
-                *page = Arc::new(page.copy());
+                *page = Arc::new(page.copy()?);
             }
         }
+        Ok(())
     }
 
     /// The pages, for who reads them.
@@ -116,15 +127,15 @@ pub struct HostPage {
 #[derive(Debug)]
 pub enum PageBytes {
     /// In memory.
-    Own(Vec<u8>, Held),
+    Own(SystemMemory, Held),
     /// In a file.
     Mapped(Part),
 }
 
 impl PageBytes {
-    fn new(bytes: Vec<u8>) -> Self {
-        let held = Held::new(bytes.len());
-        Self::Own(bytes, held)
+    fn new(bytes: usize) -> Result<Self> {
+        let memory = SystemMemory::new(bytes)?;
+        Ok(Self::Own(memory, Held::new(bytes)))
     }
 }
 
@@ -141,15 +152,18 @@ impl Deref for PageBytes {
 
 impl HostPage {
     /// An empty one in memory.
-    pub fn new(heads: usize, bytes: [usize; 2]) -> Self {
-        let [keys, values] = bytes.map(|bytes| PageBytes::new(vec![0; heads * PAGE * bytes]));
-        Self {
+    ///
+    /// # Errors
+    /// That the system has none.
+    pub fn new(heads: usize, bytes: [usize; 2]) -> Result<Self> {
+        let [key, value] = bytes;
+        Ok(Self {
             heads,
             bytes,
             count: PAGE,
-            keys,
-            values,
-        }
+            keys: PageBytes::new(heads * PAGE * key)?,
+            values: PageBytes::new(heads * PAGE * value)?,
+        })
     }
 
     /// Whether it is in memory.
@@ -158,10 +172,10 @@ impl HostPage {
     }
 
     /// A copy in memory.
-    fn copy(&self) -> Self {
-        let mut copy = Self::new(self.heads, self.bytes);
+    fn copy(&self) -> Result<Self> {
+        let mut copy = Self::new(self.heads, self.bytes)?;
         copy.paste(0, self, 0..self.count.min(PAGE));
-        copy
+        Ok(copy)
     }
 
     /// Writes some places of another page, whole blocks, from a place on that begins one. A page that lies in
@@ -243,7 +257,7 @@ mod tests {
     /// A segment whose rows are written, with bytes that all differ from their neighbours'.
     fn step(mut segment: HostSegment, rows: usize, window: Option<usize>) -> HostSegment {
         segment.rows = rows;
-        segment.reserve(HEADS, BYTES, window);
+        segment.reserve(HEADS, BYTES, window).unwrap();
         let (mut place, pages) = segment.written();
         let mut row = 0;
         for page in pages {
@@ -310,7 +324,7 @@ mod tests {
 
     #[test]
     fn memory_is_counted_as_long_as_somebody_has_it() {
-        let page = HostPage::new(HEADS, BYTES);
+        let page = HostPage::new(HEADS, BYTES).unwrap();
         let PageBytes::Own(_, held) = &page.keys else {
             panic!("it is in memory");
         };
@@ -323,7 +337,7 @@ mod tests {
     fn rows_are_put_where_they_were() {
         let segment = step(empty(), 100, None);
         let from = &segment.cache.pages[0];
-        let mut page = HostPage::new(HEADS, BYTES);
+        let mut page = HostPage::new(HEADS, BYTES).unwrap();
         page.paste(16, from, 32..48);
         assert_eq!(page.rows(16..32), from.rows(32..48));
         assert!(page.rows(0..16)[0].iter().all(|&byte| byte == 0));

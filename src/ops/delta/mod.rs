@@ -75,6 +75,15 @@ impl Projected {
 pub type DeviceState = [Array; 2];
 
 impl GatedDelta {
+    /// Memory of the state of one sequence: the last rows of the convolution, in numbers of so many bytes where
+    /// MLX computes, and a matrix of float32 for each head.
+    pub fn state_bytes(&self, number_bytes: usize) -> usize {
+        let channels = 2 * self.key_heads * self.key_width + self.value_heads * self.value_width;
+        let taps = self.taps.length() / channels.max(1);
+        let matrices = self.value_heads * self.key_width * self.value_width.next_multiple_of(8);
+        taps.saturating_sub(1) * channels * number_bytes + matrices * size_of::<f32>()
+    }
+
     /// Channels of the convolution.
     fn channels(&self) -> usize {
         2 * self.key_heads * self.key_width + self.value_heads * self.value_width
