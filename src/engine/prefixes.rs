@@ -70,11 +70,13 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         let prompt = &request.tokens;
         let known = &prompt[..prompt.len().saturating_sub(1)];
         let mut found = self.trie.find(known);
+        let mut base = self.best(stepper, &found);
         // What is about to be used goes last.
         for &id in &found.path {
-            self.trie.touch(id, now);
+            if self.trie.node(id).range().start < base.length {
+                self.trie.touch(id, now);
+            }
         }
-        let mut base = self.best(stepper, &found);
         if let Some(slot) = base.slot {
             self.idle.retain(|idle| *idle != slot);
         }

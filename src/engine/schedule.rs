@@ -102,7 +102,7 @@ impl<S: Restorable> Scheduler<S> {
             let needs = self.stepper.expected_bytes(tokens);
             let room = self.stepper.room();
             if needs > room {
-                let kept = self.stepper.used().min(room);
+                let kept = self.prefixes.kept_bytes(&self.stepper).min(room);
                 let error = Error::Memory { needs, room, kept };
                 submission.outlet.end(Event::Failed(error));
                 continue;

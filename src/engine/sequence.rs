@@ -145,8 +145,8 @@ impl Sequence {
 
     /// No more memory can be promised: the next token is the last.
     pub(super) fn stop_at_next(&mut self) {
+        self.is_cut_short = self.asked + 1 < self.limit;
         self.limit = self.limit.min(self.asked + 1);
-        self.is_cut_short = true;
     }
 
     /// Its part in the next step, with no more than `room` tokens of the prompt.

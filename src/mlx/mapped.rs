@@ -33,13 +33,14 @@ impl MappedFile {
     /// # Errors
     /// [`Error::Mlx`] where the system has no such memory.
     pub fn made(length: usize, fill: impl FnOnce(&mut [u8])) -> Result<Self> {
-        let refused = |error| Error::Mlx(format!("no memory for {length} bytes: {error}"));
-        let mut map = memmap2::MmapMut::map_anon(length).map_err(refused)?;
+        let SystemMemory(mut map) = SystemMemory::new(length)?;
         #[cfg(target_os = "linux")]
         // What the kernel refuses here it does not do anyway.
         drop(map.advise(memmap2::Advice::NoHugePage));
         fill(&mut map);
-        Ok(Self(map.make_read_only().map_err(refused)?))
+        let map = map.make_read_only();
+        map.map(Self)
+            .map_err(|error| Error::Mlx(format!("memory cannot be made read-only: {error}")))
     }
 }
 

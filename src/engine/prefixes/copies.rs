@@ -15,6 +15,12 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         promised + bytes <= stepper.room()
     }
 
+    /// Memory that is taken by what is kept of ended sequences, as far as no running one shares it.
+    pub(in crate::engine) fn kept_bytes(&self, stepper: &impl Restorable) -> usize {
+        let running = self.reserved.keys().map(|&slot| stepper.bytes(slot));
+        stepper.used().saturating_sub(running.sum())
+    }
+
     /// Promises a running sequence that it may grow to so many bytes, if there are.
     pub(in crate::engine) fn extend(
         &mut self,

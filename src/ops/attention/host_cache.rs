@@ -174,7 +174,7 @@ impl HostPage {
     /// A copy in memory.
     fn copy(&self) -> Result<Self> {
         let mut copy = Self::new(self.heads, self.bytes)?;
-        copy.paste(0, self, 0..self.count.min(PAGE));
+        copy.paste(0, self, 0..self.count);
         Ok(copy)
     }
 
