@@ -51,7 +51,7 @@ impl Exit {
             Self::Usage => ("usage", "the arguments or the input mean nothing"),
             Self::Length => (
                 "length",
-                "stopped by the length limit (the text is printed)",
+                "stopped by the length limit or the end of memory (the text is printed)",
             ),
             Self::Context => (
                 "context",
