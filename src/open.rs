@@ -10,7 +10,7 @@ use crate::config::default_sampling;
 use crate::engine::Engine;
 use crate::engine::model_stepper;
 use crate::engine::model_stepper::{Budget, ModelStepper};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files::ModelFiles;
 use crate::kernels::pool;
 use crate::memory::{self, Machine};
@@ -216,12 +216,6 @@ fn stepper(
         },
     };
     let store = match &options.kept {
-        Some(_) if device == Device::Gpu => {
-            return Err(Error::Request {
-                field: "cache",
-                problem: "state is stored where the CPU computes, and not yet of a GPU".to_owned(),
-            });
-        }
         Some(kept) => {
             let what = format!("{} {precision:?}", env!("CARGO_PKG_VERSION"));
             match source {
@@ -252,6 +246,10 @@ fn stepper(
             Device::Cpu => memory::resident(),
             Device::Gpu => 0,
         },
+        offload: match device {
+            Device::Cpu => 0,
+            Device::Gpu => offload_room(memory)?,
+        },
     };
     if device == Device::Gpu {
         mlx::memory::limit_total(memory)?;
@@ -273,6 +271,15 @@ fn memory_of(device: Device) -> Result<usize> {
         }
     };
     Ok((total / 4 * 3).min(available))
+}
+
+/// Memory of the host for what leaves a GPU: half of what could be had now, and as much as the GPU may take at
+/// most. None where the GPU computes in the host's memory: nothing would be won.
+fn offload_room(memory: usize) -> Result<usize> {
+    if mlx::memory::is_shared()? {
+        return Ok(0);
+    }
+    Ok((Machine::now().available / 2).min(memory))
 }
 
 fn timed<T>(begin: Instant, work: impl FnOnce() -> Result<T>) -> Result<(T, Span)> {

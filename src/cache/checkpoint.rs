@@ -50,7 +50,16 @@ impl trie::Checkpoint for Checkpoint {
             LayerCheckpoint::Window { rows, .. } => rows.bytes(),
             LayerCheckpoint::State(state) => state.bytes(),
         });
-        size_of::<Self>() + bytes.sum::<usize>()
+        bytes.sum()
+    }
+
+    fn offloaded_bytes(&self) -> usize {
+        let layers = self.layers.iter();
+        let bytes = layers.map(|layer| match layer {
+            LayerCheckpoint::Window { rows, .. } => rows.offloaded_bytes(),
+            LayerCheckpoint::State(state) => state.offloaded_bytes(),
+        });
+        bytes.sum()
     }
 
     fn restores(&self, position: usize) -> bool {

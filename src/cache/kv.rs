@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::offloaded::pieces_of;
 use super::rows::{LayerRows, Piece, page_of, pages_of};
 use crate::error::Result;
 use crate::mlx::{Array, async_eval, ops, slice, slice_update};
@@ -188,6 +189,22 @@ impl KvCache {
         Ok(LayerRows { pieces })
     }
 
+    /// The same, off the device.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub(super) fn offload(&self, run: Range<usize>) -> Result<LayerRows> {
+        let Buffers::Device(keys, values) = &self.buffers else {
+            return self.copy(run);
+        };
+        let start = self.start as usize;
+        let places = (run.start - start) as i32..(run.end - start) as i32;
+        let part = |buffer: &Array| slice(buffer, 2, places.clone());
+        let values = values.as_ref().map(part).transpose()?;
+        let pieces = pieces_of(run.start, &part(keys)?, values.as_ref())?;
+        Ok(LayerRows { pieces })
+    }
+
     /// Goes on from the first `kept` positions, which are held, with copied ones up to `length`.
     ///
     /// # Errors
@@ -209,7 +226,7 @@ impl KvCache {
         }
         match first {
             Piece::Host { .. } => self.paste_host(&pieces, length)?,
-            Piece::Device { .. } => self.paste_device(&pieces, length)?,
+            Piece::Device { .. } | Piece::Offloaded { .. } => self.paste_device(&pieces, length)?,
         }
         self.length = length as i32;
         Ok(())
@@ -247,21 +264,31 @@ impl KvCache {
             }
         }
         for piece in pieces {
-            if let Piece::Device {
-                range,
-                keys,
-                values,
-            } = piece
-            {
-                let first = range.start as i32;
-                let end = range.end.min(length) as i32;
-                let new = at - first..end - first;
-                all_keys.push(slice(keys, 2, new.clone())?);
-                if let Some(values) = values {
-                    all_values.push(slice(values, 2, new)?);
+            let (first, keys, values) = match piece {
+                Piece::Device {
+                    range,
+                    keys,
+                    values,
+                } => (range.start, keys.clone(), values.clone()),
+                Piece::Offloaded {
+                    first,
+                    keys,
+                    values,
+                    ..
+                } => {
+                    let values = values.as_ref().map(|values| values.array()).transpose()?;
+                    (*first, keys.array()?, values)
                 }
-                at = end;
+                Piece::Host { .. } => return Err(super::other_layers()),
+            };
+            let first = first as i32;
+            let end = piece.range().end.min(length) as i32;
+            let new = at - first..end - first;
+            all_keys.push(slice(&keys, 2, new.clone())?);
+            if let Some(values) = values {
+                all_values.push(slice(&values, 2, new)?);
             }
+            at = end;
         }
         // As far as steps make it grow: the next one is then written in place.
         let held = at - self.start;

@@ -4,6 +4,7 @@
 mod checkpoint;
 mod kv;
 mod layer;
+mod offloaded;
 mod recurrent;
 mod rows;
 pub mod store;
@@ -168,8 +169,24 @@ impl SequenceCache {
     /// # Errors
     /// What MLX says.
     pub fn copy_rows(&self, range: Range<usize>) -> Result<Rows> {
+        self.rows(range, KvCache::copy)
+    }
+
+    /// The same, off the device.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn offload_rows(&self, range: Range<usize>) -> Result<Rows> {
+        self.rows(range, KvCache::offload)
+    }
+
+    fn rows(
+        &self,
+        range: Range<usize>,
+        copy: impl Fn(&KvCache, Range<usize>) -> Result<LayerRows>,
+    ) -> Result<Rows> {
         let layers = self.layers.iter().filter_map(|layer| match layer {
-            Layer::Keys(cache) if layer.keeps_all() => Some(cache.copy(range.clone())),
+            Layer::Keys(cache) if layer.keeps_all() => Some(copy(cache, range.clone())),
             Layer::Keys(_) | Layer::State(_) => None,
         });
         Ok(Rows {
@@ -267,7 +284,7 @@ impl SequenceCache {
                     cache.paste(0, &[rows], length)?;
                 }
                 (Layer::State(cache), Some(LayerCheckpoint::State(state))) => {
-                    cache.restore(length, state.clone());
+                    cache.restore(length, state.clone())?;
                 }
                 _ => return Err(other_layers()),
             }

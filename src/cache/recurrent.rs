@@ -1,5 +1,9 @@
 //! What a layer keeps of one sequence that keeps no keys and values: a state, which cannot go back.
 
+use std::sync::Arc;
+
+use super::offloaded::Offloaded;
+use crate::error::Result;
 use crate::kernels::matrix::{Number, Part};
 use crate::memory::Held;
 use crate::mlx::Array;
@@ -23,6 +27,8 @@ pub(super) enum State {
     Host(DeltaState, Held),
     /// float32 in a file: the parts of a [`DeltaState`].
     Stored([Part; 2]),
+    /// A [`DeviceState`] that is not on its device.
+    Offloaded([Arc<Offloaded>; 2]),
 }
 
 impl State {
@@ -31,11 +37,20 @@ impl State {
         Self::Host(state, held)
     }
 
+    /// Memory that it takes where sequences have theirs.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Empty | Self::Stored(_) => 0,
+            Self::Empty | Self::Stored(_) | Self::Offloaded(_) => 0,
             Self::Device(arrays) => arrays.iter().map(Array::nbytes).sum(),
             Self::Host(_, held) => held.bytes(),
+        }
+    }
+
+    /// Memory of the host that it takes beside that.
+    pub(super) fn offloaded_bytes(&self) -> usize {
+        match self {
+            Self::Offloaded(parts) => parts.iter().map(|part| part.memory()).sum(),
+            Self::Empty | Self::Device(_) | Self::Host(..) | Self::Stored(_) => 0,
         }
     }
 
@@ -43,6 +58,7 @@ impl State {
     pub(super) fn stored_bytes(&self) -> usize {
         match self {
             Self::Stored(parts) => parts.iter().map(|part| part.len()).sum(),
+            Self::Offloaded(parts) => parts.iter().map(|part| part.bytes.len()).sum(),
             state => state.bytes(),
         }
     }
@@ -51,7 +67,7 @@ impl State {
     pub(super) fn arrays(&self) -> impl Iterator<Item = &Array> {
         let arrays = match self {
             Self::Device(arrays) => Some(arrays),
-            Self::Empty | Self::Host(..) | Self::Stored(_) => None,
+            _ => None,
         };
         arrays.into_iter().flatten()
     }
@@ -79,7 +95,7 @@ impl RecurrentCache {
     pub fn take_host(&mut self) -> DeltaState {
         match std::mem::take(&mut self.state) {
             State::Host(state, _) => state,
-            State::Empty | State::Device(_) | State::Stored(_) => DeltaState::default(),
+            _ => DeltaState::default(),
         }
     }
 
@@ -93,7 +109,7 @@ impl RecurrentCache {
     pub fn take_device(&mut self) -> Option<DeviceState> {
         match std::mem::take(&mut self.state) {
             State::Device(state) => Some(state),
-            State::Empty | State::Host(..) | State::Stored(_) => None,
+            _ => None,
         }
     }
 
@@ -122,12 +138,16 @@ impl RecurrentCache {
     }
 
     /// Goes on from a state after so many tokens.
-    pub(super) fn restore(&mut self, length: usize, state: State) {
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub(super) fn restore(&mut self, length: usize, state: State) -> Result<()> {
         let state = match state {
             State::Stored(parts) => {
                 let parts = parts.map(|part| Number::Float32.floats(&part));
                 State::host(DeltaState::of_parts(parts))
             }
+            State::Offloaded([recent, states]) => State::Device([recent.array()?, states.array()?]),
             state => state,
         };
         *self = Self {
@@ -135,5 +155,6 @@ impl RecurrentCache {
             length,
             captured: Vec::new(),
         };
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::offloaded::Offloaded;
 use super::store::StoredFile;
 use super::trie;
 use crate::error::Result;
@@ -42,6 +43,13 @@ pub(super) enum Piece {
         keys: Array,
         values: Option<Array>,
     },
+    /// The same, of the positions from `first` on: those of `range` are meant.
+    Offloaded {
+        range: Range<usize>,
+        first: usize,
+        keys: Arc<Offloaded>,
+        values: Option<Arc<Offloaded>>,
+    },
 }
 
 impl Rows {
@@ -54,16 +62,48 @@ impl Rows {
 impl Piece {
     pub(super) fn range(&self) -> Range<usize> {
         match self {
-            Self::Host { range, .. } | Self::Device { range, .. } => range.clone(),
+            Self::Host { range, .. }
+            | Self::Device { range, .. }
+            | Self::Offloaded { range, .. } => range.clone(),
         }
     }
 
+    /// Memory that it takes where sequences have theirs. What lies in a mapped file takes none that the system
+    /// could not have back.
     fn bytes(&self) -> usize {
         match self {
             Self::Host { page, .. } if !page.is_own() => 0,
             Self::Host { range, page, .. } => range.len() * page.bytes_per_position(),
             Self::Device { keys, values, .. } => {
                 keys.nbytes() + values.as_ref().map_or(0, Array::nbytes)
+            }
+            Self::Offloaded { .. } => 0,
+        }
+    }
+
+    /// Memory of the host that it takes beside that.
+    fn offloaded_bytes(&self) -> usize {
+        match self {
+            Self::Offloaded { keys, values, .. } => {
+                keys.memory() + values.as_ref().map_or(0, |values| values.memory())
+            }
+            Self::Host { .. } | Self::Device { .. } => 0,
+        }
+    }
+
+    /// Bytes of its positions, wherever they lie.
+    fn stored_bytes(&self) -> usize {
+        match self {
+            Self::Host { range, page, .. } => range.len() * page.bytes_per_position(),
+            Self::Device { .. } => self.bytes(),
+            Self::Offloaded {
+                range,
+                keys,
+                values,
+                ..
+            } => {
+                let all = keys.bytes.len() + values.as_ref().map_or(0, |values| values.bytes.len());
+                all / keys.positions().max(1) * range.len()
             }
         }
     }
@@ -73,6 +113,20 @@ impl Piece {
         match self {
             // Both share it.
             Self::Host { .. } => Some([self.clone(), self.clone()]),
+            Self::Offloaded {
+                range,
+                first,
+                keys,
+                values,
+            } => {
+                let part = |range: Range<usize>| Self::Offloaded {
+                    range,
+                    first: *first,
+                    keys: Arc::clone(keys),
+                    values: values.clone(),
+                };
+                Some([part(range.start..at), part(at..range.end)])
+            }
             Self::Device {
                 range,
                 keys,
@@ -147,19 +201,19 @@ pub(super) fn page_of(
 }
 
 impl LayerRows {
-    /// Memory of all pieces. What lies in a mapped file takes none that the system could not have back.
+    /// Memory of all pieces where sequences have theirs.
     pub(super) fn bytes(&self) -> usize {
-        let pieces: usize = self.pieces.iter().map(Piece::bytes).sum();
-        size_of_val(self.pieces.as_slice()) + pieces
+        self.pieces.iter().map(Piece::bytes).sum()
+    }
+
+    /// Memory of the host that they take beside that.
+    pub(super) fn offloaded_bytes(&self) -> usize {
+        self.pieces.iter().map(Piece::offloaded_bytes).sum()
     }
 
     /// Bytes of all pieces, wherever they lie.
     pub(super) fn stored_bytes(&self) -> usize {
-        let pieces = self.pieces.iter().map(|piece| match piece {
-            Piece::Host { range, page, .. } => range.len() * page.bytes_per_position(),
-            Piece::Device { .. } => piece.bytes(),
-        });
-        pieces.sum()
+        self.pieces.iter().map(Piece::stored_bytes).sum()
     }
 
     fn split(self, at: usize) -> Option<[Self; 2]> {
@@ -192,8 +246,11 @@ impl LayerRows {
 
 impl trie::Rows for Rows {
     fn bytes(&self) -> usize {
-        let layers: usize = self.layers.iter().map(LayerRows::bytes).sum();
-        size_of::<Self>() + layers
+        self.layers.iter().map(LayerRows::bytes).sum()
+    }
+
+    fn offloaded_bytes(&self) -> usize {
+        self.layers.iter().map(LayerRows::offloaded_bytes).sum()
     }
 
     fn split(self, at: usize) -> Option<(Self, Self)> {

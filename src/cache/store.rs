@@ -3,6 +3,8 @@
 
 mod file;
 mod list;
+mod read;
+mod write;
 
 use std::fs::{self, DirBuilder, File};
 use std::path::{Path, PathBuf};
@@ -88,7 +90,7 @@ impl Store {
         let mut prefixes = Vec::new();
         for path in entries.flatten().map(|entry| entry.path()) {
             if path.extension().is_some_and(|suffix| suffix == SUFFIX) {
-                match file::read(&path) {
+                match read::read(&path) {
                     Ok(prefix) => prefixes.push(prefix),
                     // Another process has made room.
                     Err(Error::Io { source, .. })
@@ -109,12 +111,22 @@ impl Store {
         }
     }
 
-    /// Stores a prefix, whose `rows` end with its tokens, and makes room for it. Where that fails, nothing is
-    /// stored, which is told.
-    pub fn keep(&self, tokens: &[u32], rows: &Rows, checkpoint: Option<&Checkpoint>) {
-        if let Err(error) = self.try_to_keep(tokens, rows, checkpoint) {
-            self.progress
-                .notice(&format!("a prefix is not kept: {error}"));
+    /// Stores a prefix, whose `rows` end with its tokens, and makes room for it; gives it as it is stored. Where
+    /// that fails, nothing is stored, which is told.
+    pub fn keep(
+        &self,
+        tokens: &[u32],
+        rows: &Rows,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Option<Prefix> {
+        match self.try_to_keep(tokens, rows, checkpoint) {
+            // Another process may have made room of it by now.
+            Ok(path) => read::read(&path).ok(),
+            Err(error) => {
+                self.progress
+                    .notice(&format!("a prefix is not kept: {error}"));
+                None
+            }
         }
     }
 
@@ -123,7 +135,7 @@ impl Store {
         tokens: &[u32],
         rows: &Rows,
         checkpoint: Option<&Checkpoint>,
-    ) -> Result<()> {
+    ) -> Result<PathBuf> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let ids = tokens.iter().flat_map(|id| id.to_le_bytes());
         let start = rows.range.start.to_le_bytes();
@@ -132,7 +144,7 @@ impl Store {
             .folder
             .join(format!("{:032x}.{SUFFIX}", xxh3_128(&name)));
         if path.exists() {
-            return Ok(());
+            return Ok(path);
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let unfinished = format!("{}-{number}.{UNFINISHED}", std::process::id());
@@ -140,7 +152,7 @@ impl Store {
         let kept = self.write_whole(&unfinished, &path, tokens, rows, checkpoint);
         // It has another name then, or is of no use.
         remove_unfinished(&unfinished);
-        kept
+        kept.map(|()| path)
     }
 
     /// Writes a file under one name, and gives it another once it is on the disk and there is room.
@@ -158,7 +170,7 @@ impl Store {
         let owner = File::create(unfinished.with_extension(OWNER)).map_err(failed())?;
         owner.lock().map_err(failed())?;
         drop(turn);
-        file::write(unfinished, tokens, rows, checkpoint)?;
+        write::write(unfinished, tokens, rows, checkpoint)?;
         let file = File::options().append(true).open(unfinished);
         let file = file.map_err(failed())?;
         #[cfg(unix)]

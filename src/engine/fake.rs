@@ -1,16 +1,19 @@
 //! A stepper without a model, for tests: computes by a rule, and panics where it is misused.
 
+mod copies;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::cache::trie::{Checkpoint, Rows};
+use crate::cache::trie::Checkpoint;
 use crate::engine::request::Token;
 use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Stored, Work};
 use crate::error::{Error, Result};
 use crate::sample::Sampling;
+use copies::{CHECKPOINT_BYTES, FakeCheckpoint, FakeRows, Held};
 
 /// What a rule gives for logits that are not finite numbers.
 pub(super) const NOT_FINITE: u32 = u32::MAX;
@@ -63,87 +66,6 @@ impl Rewinds {
     }
 }
 
-/// Memory that copies take, counted as long as they live.
-#[derive(Debug)]
-struct Held(Arc<AtomicUsize>, usize);
-
-impl Held {
-    fn new(all: &Arc<AtomicUsize>, bytes: usize) -> Self {
-        all.fetch_add(bytes, Ordering::Relaxed);
-        Self(Arc::clone(all), bytes)
-    }
-}
-
-impl Clone for Held {
-    fn clone(&self) -> Self {
-        Self::new(&self.0, self.1)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
-    }
-}
-
-/// Copied rows remember whose they are.
-#[derive(Debug, Clone)]
-pub(super) struct FakeRows {
-    start: usize,
-    tokens: Vec<u32>,
-    held: Held,
-}
-
-impl Rows for FakeRows {
-    fn bytes(&self) -> usize {
-        self.tokens.len()
-    }
-
-    fn split(mut self, at: usize) -> Option<(Self, Self)> {
-        let tokens = self.tokens.split_off(at - self.start);
-        let all = Arc::clone(&self.held.0);
-        self.held = Held::new(&all, self.tokens.len());
-        let held = Held::new(&all, tokens.len());
-        let start = at;
-        Some((
-            self,
-            Self {
-                start,
-                tokens,
-                held,
-            },
-        ))
-    }
-
-    fn join(mut self, next: Self) -> Option<Self> {
-        assert_eq!(self.start + self.tokens.len(), next.start, "they touch");
-        self.tokens.extend(next.tokens);
-        self.held = Held::new(&next.held.0, self.tokens.len());
-        Some(self)
-    }
-}
-
-/// Memory of a copied state.
-const CHECKPOINT_BYTES: usize = 100;
-
-/// A copied state remembers all tokens before it.
-#[derive(Debug, Clone)]
-pub(super) struct FakeCheckpoint {
-    rewinds: Rewinds,
-    tokens: Vec<u32>,
-    held: Held,
-}
-
-impl Checkpoint for FakeCheckpoint {
-    fn bytes(&self) -> usize {
-        self.held.1
-    }
-
-    fn restores(&self, position: usize) -> bool {
-        self.rewinds.reaches(self.tokens.len(), position)
-    }
-}
-
 pub(super) struct Fake {
     pub(super) context: usize,
     pub(super) chunk: usize,
@@ -164,6 +86,10 @@ pub(super) struct Fake {
     pub(super) room: usize,
     /// What copies take.
     pub(super) copies: Arc<AtomicUsize>,
+    /// Memory for what is offloaded.
+    pub(super) offload_room: usize,
+    /// What that takes.
+    pub(super) offloaded: Arc<AtomicUsize>,
     /// Every step that was asked for.
     pub(super) steps: Vec<Vec<Work>>,
     pub(super) slots: BTreeMap<Slot, Cache>,
@@ -189,6 +115,8 @@ impl Fake {
             full: false,
             room: 1 << 20,
             copies: Arc::default(),
+            offload_room: 0,
+            offloaded: Arc::default(),
             steps: Vec::new(),
             slots: BTreeMap::new(),
             queued: VecDeque::new(),
@@ -205,9 +133,14 @@ impl Fake {
         cache
     }
 
+    /// Of what is offloaded, and of the other copies.
+    fn counters(&self) -> [Arc<AtomicUsize>; 2] {
+        [Arc::clone(&self.offloaded), Arc::clone(&self.copies)]
+    }
+
     fn part(&mut self, number: usize, work: &Work) -> Option<Sampled> {
         let (context, rewinds) = (self.context, self.rewinds);
-        let copies = Arc::clone(&self.copies);
+        let counters = self.counters();
         let cache = self.slot(work.slot);
         let answering = cache.tokens.len() >= cache.prompt.len();
         match &work.input {
@@ -224,11 +157,12 @@ impl Fake {
                     let is_inside = (first..=cache.tokens.len()).contains(&position);
                     assert!(is_inside, "a capture is inside its part");
                     let tokens = cache.tokens[..position].to_vec();
-                    let held = Held::new(&copies, CHECKPOINT_BYTES);
+                    let [offloaded, resident] = &counters;
                     cache.captured.push(FakeCheckpoint {
                         rewinds,
                         tokens,
-                        held,
+                        offloaded: Held::new(offloaded, 0),
+                        resident: Held::new(resident, CHECKPOINT_BYTES),
                     });
                 }
             }
@@ -423,6 +357,30 @@ impl Restorable for Fake {
         self.room
     }
 
+    fn offload_room(&self) -> usize {
+        self.offload_room
+    }
+
+    fn offloaded(&self) -> usize {
+        self.offloaded.load(Ordering::Relaxed)
+    }
+
+    fn offload_rows(&mut self, slot: Slot, range: Range<usize>) -> Result<FakeRows> {
+        let rows = self.copy_rows(slot, range)?;
+        Ok(rows.with(rows.tokens.len(), 0))
+    }
+
+    fn offload(&mut self, rows: &FakeRows) -> Result<FakeRows> {
+        if self.fail_copies {
+            return Err(Error::Mlx("no room for a copy".to_owned()));
+        }
+        Ok(rows.moved())
+    }
+
+    fn offload_checkpoint(&mut self, checkpoint: &FakeCheckpoint) -> Result<FakeCheckpoint> {
+        Ok(checkpoint.moved())
+    }
+
     fn stored(&mut self) -> Vec<Stored<FakeRows, FakeCheckpoint>> {
         std::mem::take(&mut self.stored)
     }
@@ -431,19 +389,26 @@ impl Restorable for Fake {
         self.stores
     }
 
-    fn store(&mut self, tokens: &[u32], rows: &FakeRows, checkpoint: Option<&FakeCheckpoint>) {
+    fn store(
+        &mut self,
+        tokens: &[u32],
+        rows: &FakeRows,
+        checkpoint: Option<&FakeCheckpoint>,
+    ) -> Option<Stored<FakeRows, FakeCheckpoint>> {
         assert_eq!(
             tokens[rows.start..],
             rows.tokens,
             "rows end with the tokens"
         );
         assert!(checkpoint.is_none_or(|checkpoint| checkpoint.tokens == tokens));
-        self.stored.push(Stored {
+        let stored = Stored {
             tokens: tokens.to_vec(),
             start: rows.start,
-            rows: rows.clone(),
-            checkpoint: checkpoint.cloned(),
-        });
+            rows: rows.with(0, 0),
+            checkpoint: checkpoint.map(|saved| saved.with(0, 0)),
+        };
+        self.stored.push(stored.clone());
+        Some(stored)
     }
 
     fn settle(&mut self, slot: Slot) -> Result<usize> {
@@ -456,7 +421,8 @@ impl Restorable for Fake {
         }
         Ok(FakeRows {
             start: range.start,
-            held: Held::new(&self.copies, range.len()),
+            offloaded: Held::new(&self.offloaded, 0),
+            resident: Held::new(&self.copies, range.len()),
             tokens: self.slot(slot).tokens[range].to_vec(),
         })
     }
@@ -464,11 +430,11 @@ impl Restorable for Fake {
     fn checkpoint(&mut self, slot: Slot) -> Result<FakeCheckpoint> {
         let rewinds = self.rewinds;
         let tokens = self.slot(slot).tokens.clone();
-        let held = Held::new(&self.copies, CHECKPOINT_BYTES);
         Ok(FakeCheckpoint {
             rewinds,
             tokens,
-            held,
+            offloaded: Held::new(&self.offloaded, 0),
+            resident: Held::new(&self.copies, CHECKPOINT_BYTES),
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod base;
 mod copies;
+mod room;
 mod stored;
 
 use std::collections::BTreeMap;

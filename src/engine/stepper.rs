@@ -134,15 +134,36 @@ pub trait Restorable: Stepper {
     /// Memory that they may take: what is left of the budget when weights and the work of a step have theirs.
     fn room(&self) -> usize;
 
+    /// Memory elsewhere that copies may take, beside [`Self::room`]: that of the host, where a device computes. 0
+    /// where there is none, and nothing is offloaded.
+    fn offload_room(&self) -> usize;
+
+    /// Memory that copies take there now.
+    fn offloaded(&self) -> usize;
+
+    /// Copies keys and values of a run of positions that a sequence holds to there.
+    fn offload_rows(&mut self, slot: Slot, range: Range<usize>) -> Result<Self::Rows>;
+
+    /// A copy of copied keys and values there.
+    fn offload(&mut self, rows: &Self::Rows) -> Result<Self::Rows>;
+
+    /// A copy of the state of the other layers there.
+    fn offload_checkpoint(&mut self, checkpoint: &Self::Checkpoint) -> Result<Self::Checkpoint>;
+
     /// Everything that is stored for this model where it outlives the process, what others go on from first.
     fn stored(&mut self) -> Vec<Stored<Self::Rows, Self::Checkpoint>>;
 
     /// Whether state is stored where it outlives the process.
     fn stores(&self) -> bool;
 
-    /// Stores keys and values of the last of `tokens`, and the state of the other layers after them. That it
-    /// fails is told, and of no consequence.
-    fn store(&mut self, tokens: &[u32], rows: &Self::Rows, checkpoint: Option<&Self::Checkpoint>);
+    /// Stores keys and values of the last of `tokens`, and the state of the other layers after them. Gives what
+    /// is then to be used in their place. That it fails is told, and of no consequence.
+    fn store(
+        &mut self,
+        tokens: &[u32],
+        rows: &Self::Rows,
+        checkpoint: Option<&Self::Checkpoint>,
+    ) -> Option<Stored<Self::Rows, Self::Checkpoint>>;
 
     /// Takes a sequence out of steps that are queued and need not be computed; says how many tokens it holds
     /// once the others are.
@@ -251,6 +272,26 @@ impl<S: Restorable + ?Sized> Restorable for Box<S> {
         (**self).room()
     }
 
+    fn offload_room(&self) -> usize {
+        (**self).offload_room()
+    }
+
+    fn offloaded(&self) -> usize {
+        (**self).offloaded()
+    }
+
+    fn offload_rows(&mut self, slot: Slot, range: Range<usize>) -> Result<Self::Rows> {
+        (**self).offload_rows(slot, range)
+    }
+
+    fn offload(&mut self, rows: &Self::Rows) -> Result<Self::Rows> {
+        (**self).offload(rows)
+    }
+
+    fn offload_checkpoint(&mut self, checkpoint: &Self::Checkpoint) -> Result<Self::Checkpoint> {
+        (**self).offload_checkpoint(checkpoint)
+    }
+
     fn stored(&mut self) -> Vec<Stored<Self::Rows, Self::Checkpoint>> {
         (**self).stored()
     }
@@ -259,8 +300,13 @@ impl<S: Restorable + ?Sized> Restorable for Box<S> {
         (**self).stores()
     }
 
-    fn store(&mut self, tokens: &[u32], rows: &Self::Rows, checkpoint: Option<&Self::Checkpoint>) {
-        (**self).store(tokens, rows, checkpoint);
+    fn store(
+        &mut self,
+        tokens: &[u32],
+        rows: &Self::Rows,
+        checkpoint: Option<&Self::Checkpoint>,
+    ) -> Option<Stored<Self::Rows, Self::Checkpoint>> {
+        (**self).store(tokens, rows, checkpoint)
     }
 
     fn settle(&mut self, slot: Slot) -> Result<usize> {

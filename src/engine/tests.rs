@@ -246,6 +246,10 @@ impl Bench {
         }
         assert_eq!(fake.slots.len(), live.len() + idle.len(), "no slot is lost");
         assert!(fake.used() <= fake.room, "memory has a bound");
+        assert!(
+            fake.offloaded() <= fake.offload_room,
+            "what is offloaded too"
+        );
     }
 
     fn run(&mut self) {

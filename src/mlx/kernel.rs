@@ -84,7 +84,7 @@ pub fn has_gpu_kernels() -> bool {
     gpus.is_ok_and(|gpus| gpus > 0)
 }
 
-fn is_metal() -> Result<bool> {
+pub(super) fn is_metal() -> Result<bool> {
     // SAFETY: writes one flag.
     value(|available| unsafe { mlx_sys::mlx_metal_is_available(available) })
 }

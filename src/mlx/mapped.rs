@@ -118,38 +118,16 @@ pub fn array_over(
     let part = bytes
         .get(range)
         .ok_or_else(|| Error::Mlx("a tensor ends past its file".to_owned()))?;
+    let dimensions = dimensions(part, shape, dtype)?;
     let item = item_size(dtype);
-    let size = shape
-        .iter()
-        .try_fold(item, |size, &dimension| size.checked_mul(dimension));
-    if size != Some(part.len()) {
-        return Err(Error::Mlx(format!(
-            "{} bytes are not {shape:?} elements of {item} bytes",
-            part.len()
-        )));
-    }
-    let dimensions: Vec<i32> = shape
-        .iter()
-        .map(|&dimension| i32::try_from(dimension))
-        .collect::<Result<_, _>>()
-        .map_err(|_| Error::Mlx(format!("the shape {shape:?} is out of range")))?;
     let pointer = part.as_ptr().cast_mut().cast::<c_void>();
-    let dtype = dtype.into();
     // MLX cannot make an array without elements over foreign memory, and its CPU backend reads the
     // eight bytes in front of the data. A library from elsewhere always copies on the CPU.
     let inside = pointer.addr() - bytes.as_ptr().addr() >= size_of::<usize>();
     if part.is_empty() || !inside || !mlx_sys::has_native_parts() || pointer.addr() % item != 0 {
-        let rank = dimensions.len() as i32;
-        // SAFETY: the data holds exactly the shape's elements, and is copied here.
-        return Ok(unsafe {
-            Array::from_ptr(mlx_sys::mlx_array_new_data(
-                pointer,
-                dimensions.as_ptr(),
-                rank,
-                dtype,
-            ))
-        });
+        return super::array_of_bytes(part, shape, dtype);
     }
+    let dtype = dtype.into();
     let keep = Box::into_raw(Box::new(bytes.clone())).cast::<c_void>();
     // SAFETY: the data holds exactly the shape's elements, the bytes in front of it belong to the
     // same mapping, and `keep` holds them until `release` drops it.
@@ -157,6 +135,24 @@ pub fn array_over(
         let (shape, rank) = (dimensions.as_ptr(), dimensions.len());
         mlx_sys::mlxr_array_over(out, pointer, shape, rank, dtype, keep, release)
     })
+}
+
+/// The dimensions of an array that has these bytes.
+pub(super) fn dimensions(bytes: &[u8], shape: &[usize], dtype: Dtype) -> Result<Vec<i32>> {
+    let item = item_size(dtype);
+    let size = shape
+        .iter()
+        .try_fold(item, |size, &dimension| size.checked_mul(dimension));
+    if size != Some(bytes.len()) {
+        return Err(Error::Mlx(format!(
+            "{} bytes are not {shape:?} elements of {item} bytes",
+            bytes.len()
+        )));
+    }
+    let dimensions = shape.iter().map(|&dimension| i32::try_from(dimension));
+    dimensions
+        .collect::<Result<_, _>>()
+        .map_err(|_| Error::Mlx(format!("the shape {shape:?} is out of range")))
 }
 
 unsafe extern "C" fn release(keep: *mut c_void) {

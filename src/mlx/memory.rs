@@ -74,3 +74,11 @@ pub fn of_device() -> Result<usize> {
     // SAFETY: writes one integer.
     value(|out| unsafe { mlx_sys::mlx_get_memory_limit(out) })
 }
+
+/// Whether GPUs compute in the host's memory.
+///
+/// # Errors
+/// What MLX says.
+pub fn is_shared() -> Result<bool> {
+    super::kernel::is_metal()
+}

@@ -4,6 +4,7 @@
 
 mod bits;
 mod call;
+mod copied;
 mod device;
 mod gathered;
 mod kernel;
@@ -13,6 +14,7 @@ mod quantized;
 mod slice;
 
 pub use bits::{bitwise_xor, right_shift};
+pub use copied::{array_of_bytes, with_bytes};
 pub use device::{
     Device, DeviceChoice, compute_by_graphs, computes_on_cpu, library_version, open, synchronize,
 };

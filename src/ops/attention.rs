@@ -2,7 +2,7 @@
 
 mod host_cache;
 
-pub use self::host_cache::{BLOCK, HostCache, HostPage, HostSegment, PageBytes};
+pub use self::host_cache::{BLOCK, HostBytes, HostCache, HostPage, HostSegment};
 
 use super::batch::Batch;
 use super::norm::RmsNorm;

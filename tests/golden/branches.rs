@@ -4,36 +4,70 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
+use mlxr::cache::store::Store;
 use mlxr::engine::Engine;
 use mlxr::engine::model_stepper::{self, Budget, ModelStepper};
 use mlxr::engine::request::{Event, Finish, Request, Token, Usage};
 use mlxr::engine::stepper::{Input, Work};
 use mlxr::files::ModelFiles;
 use mlxr::mlx::Device;
-use mlxr::models::Precision;
+use mlxr::models::{LoadedModel, Precision};
+use mlxr::progress::Silent;
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
 
-use super::{for_each, load, on, say};
+use super::{for_each, forward, load, on, say};
 
 /// How far logarithms of probabilities may be from those computed in another order.
 const REORDERED: f32 = 1e-3;
 
 const LONGEST: usize = 400;
 
-/// On the CPU few sequences fit, so that some are always given up. On a GPU the memory is that of the process,
-/// which has other models.
-fn budget(device: Device) -> Budget {
-    Budget {
-        memory: match device {
-            Device::Cpu => 50 << 20,
-            Device::Gpu => 64 << 30,
-        },
+/// Which of what was computed must leave the memory of sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    /// What was used longest ago, on the CPU; nothing on a GPU, whose memory other tests use too.
+    Some,
+    /// Most of it, to the memory of the host.
+    ToTheHost,
+    /// Most of it, and everything is stored.
+    ToTheDisk,
+}
+
+/// For a model that has just been loaded in a process that has all others already.
+fn budget(device: Device, leaves: Leaves, loaded: &LoadedModel) -> Budget {
+    // MLX takes memory for weights when they are first used.
+    let mut cache = loaded.model.new_cache();
+    forward(loaded, &[(0, 0, &[40])], &mut [&mut cache]);
+    let weights = mlxr::mlx::memory::usage().unwrap().active;
+    let sequence = cache.expected_bytes(LONGEST, LONGEST);
+    let whole = Budget {
+        memory: 64 << 30,
         weights: 0,
         rest: 0,
+        offload: 0,
+    };
+    match (device, leaves) {
+        (Device::Cpu, _) => Budget {
+            memory: 50 << 20,
+            ..whole
+        },
+        (Device::Gpu, Leaves::Some) => whole,
+        (Device::Gpu, Leaves::ToTheHost | Leaves::ToTheDisk) => Budget {
+            // The work of a step, and a few sequences.
+            memory: weights + (256 << 20) + 2 * sequence,
+            weights,
+            rest: 0,
+            offload: if leaves == Leaves::ToTheHost {
+                8 * sequence
+            } else {
+                0
+            },
+        },
     }
 }
 
@@ -145,8 +179,8 @@ fn is_same(found: &[Token], right: &[Token]) -> bool {
     true
 }
 
-#[test]
-fn whatever_is_gone_on_from_answers_are_those_of_a_cold_start() {
+/// Answers many prompts in an engine, and holds every answer against that of a sequence that computes all.
+fn check(leaves: Leaves) {
     // Graphs take their time on a CPU.
     let few = if on("graphs") { 12 } else { 60 };
     let count = std::env::var("MLXR_TEST_BRANCHES").map_or(few, |count| count.parse().unwrap());
@@ -158,19 +192,21 @@ fn whatever_is_gone_on_from_answers_are_those_of_a_cold_start() {
         } else {
             Device::Cpu
         };
+        let kept = tempfile::tempdir().unwrap();
+        let store = (leaves == Leaves::ToTheDisk).then(|| {
+            let key = ("key", kept.path());
+            Store::open(kept.path(), key, 1 << 30, Arc::new(Silent)).unwrap()
+        });
+        let loaded = load(&golden.folder, Precision::Float32).unwrap();
+        let whole = budget(device, Leaves::Some, &loaded);
         let folder = golden.folder.clone();
         let engine = Engine::start(Arc::clone(&tokenizer), move || {
             let loaded = load(&folder, Precision::Float32)?;
-            Ok(model_stepper::new(
-                loaded.model,
-                device,
-                None,
-                budget(device),
-            ))
+            let budget = budget(device, leaves, &loaded);
+            Ok(model_stepper::new(loaded.model, device, store, budget))
         });
         let engine = engine.unwrap();
-        let loaded = load(&golden.folder, Precision::Float32).unwrap();
-        let mut cold = model_stepper::new(loaded.model, device, None, budget(device));
+        let mut cold = model_stepper::new(loaded.model, device, None, whole);
         let mut random = Random(7);
         let mut known = vec![vec![40, 41, 42]];
         let (mut cached, mut prompts) = (0, 0);
@@ -198,9 +234,35 @@ fn whatever_is_gone_on_from_answers_are_those_of_a_cold_start() {
         }
         let share = 100 * cached / prompts;
         say(&format!(
-            "{}: {share} % of {count} prompts' tokens were there",
+            "{} {leaves:?}: {share} % of {count} prompts' tokens were there",
             golden.name
         ));
-        assert!(share > 20, "{}: {share} % cached", golden.name);
+        // All of it can be a quarter, of so few prompts.
+        assert!(share > 15, "{}: {share} % cached", golden.name);
     });
+}
+
+#[test]
+fn whatever_is_gone_on_from_answers_are_those_of_a_cold_start() {
+    check(Leaves::Some);
+}
+
+/// In a process of its own, since MLX counts the memory of a process.
+#[test]
+fn what_leaves_the_memory_of_a_device_comes_back_as_it_was() {
+    if !on("gpu") && !on("graphs") {
+        say("skipped: no device has a memory of its own (set MLXR_TEST_DEVICE)");
+        return;
+    }
+    if std::env::var_os("MLXR_TEST_ALONE").is_some() {
+        check(Leaves::ToTheHost);
+        check(Leaves::ToTheDisk);
+        return;
+    }
+    let name = "branches::what_leaves_the_memory_of_a_device_comes_back_as_it_was";
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", name])
+        .env("MLXR_TEST_ALONE", "1")
+        .status();
+    assert!(status.unwrap().success());
 }

@@ -9,7 +9,7 @@ use mlxr::models::{LoadedModel, Precision};
 use mlxr::ops::batch::Batch;
 use mlxr::progress::Silent;
 
-use super::{Golden, REORDERED, distance, for_each, forward, load, on, say};
+use super::{Golden, REORDERED, distance, for_each, forward, load, on};
 
 /// More positions than two steps by which caches grow.
 const LONG: usize = 560;
@@ -151,10 +151,6 @@ fn states_that_are_captured_on_the_way_are_those_after_their_tokens() {
 
 #[test]
 fn a_stored_state_goes_on_as_the_one_that_was_stored() {
-    if on("gpu") || on("graphs") {
-        say("skipped: state is stored where the kernels of the CPU compute");
-        return;
-    }
     for_each_precision(|golden, loaded| {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use super::super::checkpoint::LayerCheckpoint;
 use super::super::rows::LayerRows;
-use super::file::{Prefix, read};
+use super::file::Prefix;
+use super::read::read;
 use super::{ABOUT, FORM, SUFFIX};
 use crate::error::{Error, Result};
 

@@ -16,61 +16,96 @@ enum Droppable {
     Checkpoint,
 }
 
-impl<R: Rows, C> Node<R, C>
-where
-    C: Checkpoint,
-{
+/// Of which memory something is to be given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tier {
+    /// Where sequences have theirs.
+    Resident,
+    /// Where state is offloaded to.
+    Offloaded,
+}
+
+impl<R: Rows, C: Checkpoint> Node<R, C> {
+    /// Memory of what is copied out, where sequences have theirs.
     pub(super) fn bytes(&self) -> usize {
-        self.rows.as_ref().map_or(0, R::bytes) + self.checkpoint_bytes()
+        self.bytes_in(Tier::Resident)
     }
 
-    fn checkpoint_bytes(&self) -> usize {
-        self.checkpoint.as_ref().map_or(0, C::bytes)
+    fn bytes_in(&self, tier: Tier) -> usize {
+        let rows = self.rows.as_ref().map_or(0, |rows| match tier {
+            Tier::Resident => rows.bytes(),
+            Tier::Offloaded => rows.offloaded_bytes(),
+        });
+        rows + self.checkpoint_bytes(tier)
     }
 
-    fn droppable(&self) -> (Droppable, usize) {
+    fn checkpoint_bytes(&self, tier: Tier) -> usize {
+        self.checkpoint.as_ref().map_or(0, |saved| match tier {
+            Tier::Resident => saved.bytes(),
+            Tier::Offloaded => saved.offloaded_bytes(),
+        })
+    }
+
+    fn droppable(&self, tier: Tier) -> (Droppable, usize) {
         if self.children.is_empty() && self.standing == 0 {
-            (Droppable::Node, self.bytes())
+            (Droppable::Node, self.bytes_in(tier))
         } else if self.backing > 0 || self.children.is_empty() {
-            (Droppable::State, self.bytes())
+            (Droppable::State, self.bytes_in(tier))
         } else {
-            (Droppable::Checkpoint, self.checkpoint_bytes())
+            (Droppable::Checkpoint, self.checkpoint_bytes(tier))
         }
+    }
+
+    /// What goes first: what no live sequence backs; of that the least recently used, then the deepest, then
+    /// the largest.
+    fn rank(&self, bytes: usize) -> (bool, Instant, Reverse<usize>, Reverse<usize>) {
+        let is_backed = self.backing > 0;
+        (is_backed, self.last_used, Reverse(self.end), Reverse(bytes))
     }
 }
 
 impl<R: Rows, C: Checkpoint> Trie<R, C> {
-    /// Gives up what is copied out until no more than `limit` bytes are left: first what no live sequence
-    /// backs; of that the least recently used, then the deepest, then the largest.
+    /// Gives up what is copied out until no more than `limit` bytes are left.
     pub fn evict(&mut self, limit: usize) {
         while self.bytes > limit
-            && let Some((id, what)) = self.victim()
+            && let Some((id, what)) = self.victim(Tier::Resident)
         {
             self.drop_part(id, what);
         }
     }
 
-    /// When what [`Self::evict`] gives up next was last used, and whether a live sequence backs it; `None`
-    /// where nothing is copied out.
-    pub fn oldest(&self) -> Option<(bool, Instant)> {
-        let (id, _) = self.victim()?;
-        let node = self.node(id);
-        Some((node.backing > 0, node.last_used))
+    /// Gives up something of what is offloaded; says whether there was anything.
+    pub fn evict_offloaded(&mut self) -> bool {
+        let victim = self.victim(Tier::Offloaded);
+        if let Some((id, what)) = victim {
+            self.drop_part(id, what);
+        }
+        victim.is_some()
     }
 
-    fn victim(&self) -> Option<(NodeId, Droppable)> {
+    /// Which node's copies are to make room next, by being offloaded or [given up](Self::evict); `None` where
+    /// nothing is copied out.
+    pub fn oldest(&self) -> Option<NodeId> {
+        let nodes = self.nodes.iter();
+        let nodes = nodes.map(|(index, node)| (NodeId(index), node, node.bytes()));
+        let resident = nodes.filter(|(.., bytes)| *bytes > 0);
+        let oldest = resident.min_by_key(|(_, node, bytes)| node.rank(*bytes));
+        oldest.map(|(id, ..)| id)
+    }
+
+    fn victim(&self, tier: Tier) -> Option<(NodeId, Droppable)> {
+        if !self.nodes.iter().any(|(_, node)| node.bytes_in(tier) > 0) {
+            return None;
+        }
+        // What frees nothing by itself may be in the way of what does.
         let candidates = self.nodes.iter().filter_map(|(index, node)| {
-            let (what, bytes) = node.droppable();
-            (bytes > 0).then_some((NodeId(index), node, what, bytes))
+            let (what, bytes) = node.droppable(tier);
+            let id = NodeId(index);
+            let is_leaf = what == Droppable::Node && id != Self::ROOT;
+            (bytes > 0 || is_leaf).then_some((id, node, what, bytes))
         });
-        let rank = |(_, node, _, bytes): &(_, &Node<R, C>, _, usize)| {
-            (
-                node.backing > 0,
-                node.last_used,
-                Reverse(node.end),
-                Reverse(*bytes),
-            )
-        };
+        let rank =
+            |(_, node, _, bytes): &(_, &Node<R, C>, _, usize)| (*bytes == 0, node.rank(*bytes));
         let (id, _, what, _) = candidates.min_by_key(rank)?;
         Some((id, what))
     }
@@ -95,7 +130,8 @@ impl<R: Rows, C: Checkpoint> Trie<R, C> {
     pub(super) fn prune(&mut self, mut id: NodeId) {
         while id != Self::ROOT {
             let node = self.node(id);
-            if node.standing > 0 || !node.children.is_empty() || node.bytes() > 0 {
+            let keeps = node.rows.is_some() || node.checkpoint.is_some();
+            if node.standing > 0 || !node.children.is_empty() || keeps {
                 return;
             }
             let (parent, first) = (node.parent, node.tokens.first().copied());

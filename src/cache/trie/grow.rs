@@ -55,6 +55,15 @@ impl<R: Rows, C: Checkpoint> Trie<R, C> {
         }
     }
 
+    /// Puts copies of the same in the place of a node's rows and checkpoint; what is `None` stays.
+    pub fn replace(&mut self, id: NodeId, rows: Option<R>, checkpoint: Option<C>) {
+        let node = &mut self.nodes[id.0];
+        self.bytes -= node.bytes();
+        node.rows = rows.or(node.rows.take());
+        node.checkpoint = checkpoint.or(node.checkpoint.take());
+        self.bytes += node.bytes();
+    }
+
     /// Conversations are known to go on from here.
     pub fn mark_restore_point(&mut self, id: NodeId) {
         if id != Self::ROOT {

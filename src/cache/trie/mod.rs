@@ -17,8 +17,11 @@ use slab::Slab;
 
 /// Keys and values of a run of positions, in all layers that keep every position.
 pub trait Rows: Sized {
-    /// Memory that they take.
+    /// Memory that they take where sequences have theirs.
     fn bytes(&self) -> usize;
+
+    /// Memory that they take elsewhere: they were offloaded.
+    fn offloaded_bytes(&self) -> usize;
 
     /// Those before a position and those from it on; `None` where they are lost over it. The position is
     /// absolute and inside.
@@ -30,8 +33,11 @@ pub trait Rows: Sized {
 
 /// The state after a position of all layers that cannot go back: recurrent ones, and those that keep a window.
 pub trait Checkpoint {
-    /// Memory that it takes.
+    /// Memory that it takes where sequences have theirs.
     fn bytes(&self) -> usize;
+
+    /// Memory that it takes elsewhere: it was offloaded.
+    fn offloaded_bytes(&self) -> usize;
 
     /// Whether the state after so many tokens can be made of it. It is one not after its own position.
     fn restores(&self, position: usize) -> bool;
@@ -155,6 +161,11 @@ impl<R: Rows, C: Checkpoint> Trie<R, C> {
     /// A node, by a name that was given for it.
     pub fn node(&self, id: NodeId) -> &Node<R, C> {
         &self.nodes[id.0]
+    }
+
+    /// A node, if it is still there.
+    pub fn get(&self, id: NodeId) -> Option<&Node<R, C>> {
+        self.nodes.get(id.0)
     }
 
     /// Memory of everything copied out.

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::Budget;
+use super::kept::Kept;
 use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::request::{Logprobs, Token};
 use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Stored, Work};
 use crate::error::{Error, Result};
+use crate::memory::held;
 use crate::mlx::{Array, async_eval, eval, memory, slice, synchronize, to_vec};
 use crate::models::Model;
 use crate::ops::batch::Batch;
@@ -26,6 +28,7 @@ pub(super) struct DeviceStepper {
     /// Tells what sequences will take.
     empty: SequenceCache,
     budget: Budget,
+    kept: Kept,
     live: BTreeMap<Slot, Live>,
     next_slot: usize,
     queued: VecDeque<Queued>,
@@ -53,10 +56,11 @@ struct Queued {
 }
 
 impl DeviceStepper {
-    pub(super) fn new(model: Box<dyn Model>, budget: Budget) -> Self {
+    pub(super) fn new(model: Box<dyn Model>, kept: Kept, budget: Budget) -> Self {
         Self {
             empty: model.new_cache(),
             budget,
+            kept,
             model,
             live: BTreeMap::new(),
             next_slot: 0,
@@ -279,15 +283,42 @@ impl Restorable for DeviceStepper {
         self.budget.room(PREFILL_CHUNK)
     }
 
+    fn offload_room(&self) -> usize {
+        self.budget.offload
+    }
+
+    fn offloaded(&self) -> usize {
+        held()
+    }
+
+    fn offload_rows(&mut self, slot: Slot, range: Range<usize>) -> Result<Rows> {
+        self.live(slot)?.cache.offload_rows(range)
+    }
+
+    fn offload(&mut self, rows: &Rows) -> Result<Rows> {
+        rows.offload()
+    }
+
+    fn offload_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<Checkpoint> {
+        checkpoint.offload()
+    }
+
     fn stored(&mut self) -> Vec<Stored<Rows, Checkpoint>> {
-        Vec::new()
+        self.kept.all()
     }
 
     fn stores(&self) -> bool {
-        false
+        self.kept.0.is_some()
     }
 
-    fn store(&mut self, _: &[u32], _: &Rows, _: Option<&Checkpoint>) {}
+    fn store(
+        &mut self,
+        tokens: &[u32],
+        rows: &Rows,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Option<Stored<Rows, Checkpoint>> {
+        self.kept.keep(tokens, rows, checkpoint)
+    }
 
     fn settle(&mut self, slot: Slot) -> Result<usize> {
         Ok(self.live(slot)?.cache.length())
@@ -319,7 +350,8 @@ impl Restorable for DeviceStepper {
     ) -> Result<()> {
         let live = self.live(slot)?;
         live.captured.clear();
-        live.cache.restore(kept, rows, checkpoint, length)
+        let restored = live.cache.restore(kept, rows, checkpoint, length);
+        self.kept.discard_damaged(restored)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::Budget;
-use crate::cache::store::Store;
+use super::kept::Kept;
 use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::request::{Logprobs, Token};
 use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Stored, Work};
@@ -28,7 +28,7 @@ pub(super) struct HostStepper {
     /// Tells what sequences will take.
     empty: SequenceCache,
     budget: Budget,
-    store: Option<Store>,
+    kept: Kept,
     live: BTreeMap<Slot, Live>,
     next_slot: usize,
     queued: VecDeque<Queued>,
@@ -53,12 +53,12 @@ enum Queued {
 }
 
 impl HostStepper {
-    pub(super) fn new(model: Box<dyn Model>, store: Option<Store>, budget: Budget) -> Self {
+    pub(super) fn new(model: Box<dyn Model>, kept: Kept, budget: Budget) -> Self {
         Self {
             empty: model.new_cache(),
             budget,
             model,
-            store,
+            kept,
             live: BTreeMap::new(),
             next_slot: 0,
             queued: VecDeque::new(),
@@ -310,28 +310,41 @@ impl Restorable for HostStepper {
         self.budget.room(PREFILL_CHUNK)
     }
 
+    fn offload_room(&self) -> usize {
+        0
+    }
+
+    fn offloaded(&self) -> usize {
+        0
+    }
+
+    fn offload_rows(&mut self, slot: Slot, range: Range<usize>) -> Result<Rows> {
+        self.copy_rows(slot, range)
+    }
+
+    fn offload(&mut self, rows: &Rows) -> Result<Rows> {
+        Ok(rows.clone())
+    }
+
+    fn offload_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<Checkpoint> {
+        Ok(checkpoint.clone())
+    }
+
     fn stored(&mut self) -> Vec<Stored<Rows, Checkpoint>> {
-        let prefixes = self.store.iter().flat_map(|store| {
-            // A folder that cannot be listed holds nothing.
-            store.load().unwrap_or_default()
-        });
-        let stored = prefixes.map(|prefix| Stored {
-            start: prefix.rows.start(),
-            tokens: prefix.tokens,
-            rows: prefix.rows,
-            checkpoint: prefix.checkpoint,
-        });
-        stored.collect()
+        self.kept.all()
     }
 
     fn stores(&self) -> bool {
-        self.store.is_some()
+        self.kept.0.is_some()
     }
 
-    fn store(&mut self, tokens: &[u32], rows: &Rows, checkpoint: Option<&Checkpoint>) {
-        if let Some(store) = &self.store {
-            store.keep(tokens, rows, checkpoint);
-        }
+    fn store(
+        &mut self,
+        tokens: &[u32],
+        rows: &Rows,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Option<Stored<Rows, Checkpoint>> {
+        self.kept.keep(tokens, rows, checkpoint)
     }
 
     fn settle(&mut self, slot: Slot) -> Result<usize> {
@@ -366,9 +379,6 @@ impl Restorable for HostStepper {
         let live = self.live(slot)?;
         live.captured.clear();
         let restored = live.cache.restore(kept, rows, checkpoint, length);
-        if let (Err(error), Some(store)) = (&restored, &self.store) {
-            store.discard(error);
-        }
-        restored
+        self.kept.discard_damaged(restored)
     }
 }

@@ -2,6 +2,7 @@
 
 mod device;
 mod host;
+mod kept;
 
 use crate::cache::store::Store;
 use crate::cache::{Checkpoint, Rows, SequenceCache};
@@ -9,6 +10,7 @@ use crate::engine::stepper::{Restorable, Slot};
 use crate::error::{Error, Result};
 use crate::mlx::Device;
 use crate::models::Model;
+use kept::Kept;
 
 /// A stepper that computes with a model.
 pub type ModelStepper = dyn Restorable<Rows = Rows, Checkpoint = Checkpoint>;
@@ -26,6 +28,8 @@ pub struct Budget {
     pub weights: usize,
     /// What everything else took of the same memory before there were sequences: the vocabulary, libraries.
     pub rest: usize,
+    /// Memory of the host for state that leaves the device, beside all that.
+    pub offload: usize,
 }
 
 impl Budget {
@@ -36,16 +40,17 @@ impl Budget {
     }
 }
 
-/// Computes with `model` on `device`. State is stored in `store` where there is one and the CPU computes.
+/// Computes with `model` on `device`. State is stored in `store` where there is one.
 pub fn new(
     model: Box<dyn Model>,
     device: Device,
     store: Option<Store>,
     budget: Budget,
 ) -> Box<ModelStepper> {
+    let kept = Kept(store);
     match device {
-        Device::Cpu => Box::new(host::HostStepper::new(model, store, budget)),
-        Device::Gpu => Box::new(device::DeviceStepper::new(model, budget)),
+        Device::Cpu => Box::new(host::HostStepper::new(model, kept, budget)),
+        Device::Gpu => Box::new(device::DeviceStepper::new(model, kept, budget)),
     }
 }
 

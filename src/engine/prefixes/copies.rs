@@ -1,4 +1,4 @@
-//! State that moves between caches and copies, and what goes where there is no room.
+//! State that moves between caches and copies.
 
 use std::time::Instant;
 
@@ -9,71 +9,6 @@ use crate::engine::stepper::{Restorable, Slot};
 use crate::error::Result;
 
 impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
-    /// Whether so many bytes can be promised beside what is promised already.
-    pub(in crate::engine) fn fits(&self, stepper: &impl Restorable, bytes: usize) -> bool {
-        let promised: usize = self.reserved.values().sum();
-        promised + bytes <= stepper.room()
-    }
-
-    /// Memory that is taken by what is kept of ended sequences, as far as no running one shares it.
-    pub(in crate::engine) fn kept_bytes(&self, stepper: &impl Restorable) -> usize {
-        let running = self.reserved.keys().map(|&slot| stepper.bytes(slot));
-        stepper.used().saturating_sub(running.sum())
-    }
-
-    /// Promises a running sequence that it may grow to so many bytes, if there are.
-    pub(in crate::engine) fn extend(
-        &mut self,
-        stepper: &mut impl Restorable<Rows = R, Checkpoint = C>,
-        slot: Slot,
-        bytes: usize,
-    ) -> bool {
-        let before = self.reserved.get(&slot).copied().unwrap_or(0);
-        if !self.fits(stepper, bytes.saturating_sub(before)) {
-            return false;
-        }
-        self.reserved.insert(slot, bytes.max(before));
-        self.make_room(stepper);
-        true
-    }
-
-    /// Gives up caches of ended sequences and copies, the least recently used first, until everything that is
-    /// promised can be had.
-    pub(super) fn make_room(&mut self, stepper: &mut impl Restorable<Rows = R, Checkpoint = C>) {
-        self.make_room_for(stepper, 0);
-    }
-
-    /// The same, and so many bytes beside. Says whether something was given up.
-    pub(super) fn make_room_for(
-        &mut self,
-        stepper: &mut impl Restorable<Rows = R, Checkpoint = C>,
-        bytes: usize,
-    ) -> bool {
-        let mut is_changed = false;
-        loop {
-            let grown = self.reserved.iter();
-            let grown = grown.map(|(&slot, reserved)| reserved.saturating_sub(stepper.bytes(slot)));
-            if stepper.used() + grown.sum::<usize>() + bytes <= stepper.room() {
-                return is_changed;
-            }
-            let oldest = self.idle.first().copied();
-            let used = oldest.and_then(|slot| self.places.get(&slot));
-            let used = used.map(|place| (false, self.trie.node(place.tip).last_used()));
-            match (oldest, self.trie.oldest()) {
-                (Some(slot), copy) if copy.is_none_or(|copy| used <= Some(copy)) => {
-                    // What cannot be copied is computed again.
-                    if stepper.used() + stepper.copy_bytes(self.beyond(slot, 0)) <= stepper.room() {
-                        drop(self.lend(stepper, slot));
-                    }
-                    self.close(stepper, slot);
-                }
-                (_, Some(_)) => self.trie.evict(self.trie.bytes() - 1),
-                (_, None) => return is_changed,
-            }
-            is_changed = true;
-        }
-    }
-
     /// Copies out what of a slot's cache is needed for branches that others have computed.
     pub(super) fn lend(
         &mut self,
@@ -167,10 +102,10 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         let path = self.trie.find(tokens).path;
         let needed = path.iter().copied().filter(|&id| self.end(id) > kept);
         let needed: Vec<NodeId> = needed.collect();
-        for &id in &needed {
-            self.copy_from_others(stepper, id)?;
-        }
-        let rows = needed.iter().filter_map(|&id| self.trie.node(id).rows());
+        let copied = needed.iter().map(|&id| self.copy_from_others(stepper, id));
+        let copied: Vec<Option<R>> = copied.collect::<Result<_>>()?;
+        let rows = needed.iter().zip(&copied);
+        let rows = rows.filter_map(|(&id, copied)| copied.as_ref().or(self.trie.node(id).rows()));
         let rows: Vec<&R> = rows.collect();
         let checkpoint = base.checkpoint;
         let checkpoint = checkpoint.and_then(|id| self.trie.node(id).checkpoint());
@@ -187,21 +122,19 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         Ok(())
     }
 
-    /// Copies the rows of a node out of a cache that has them, where nobody has done so.
-    pub(super) fn copy_from_others(
-        &mut self,
+    /// A copy of the rows of a node out of a cache that has them, where there is none that is as near.
+    fn copy_from_others(
+        &self,
         stepper: &mut impl Restorable<Rows = R, Checkpoint = C>,
         id: NodeId,
-    ) -> Result<()> {
-        if self.trie.node(id).rows().is_some() {
-            return Ok(());
+    ) -> Result<Option<R>> {
+        let node = self.trie.node(id);
+        if node.rows().is_some_and(|rows| rows.bytes() > 0) {
+            return Ok(None);
         }
         let mut places = self.places.iter();
         let backer = places.find(|(_, place)| self.trie.path(place.tip).contains(&id));
-        if let Some((&backer, _)) = backer {
-            let rows = stepper.copy_rows(backer, self.trie.node(id).range())?;
-            self.trie.attach_rows(id, rows);
-        }
-        Ok(())
+        let copy = backer.map(|(&backer, _)| stepper.copy_rows(backer, node.range()));
+        copy.transpose()
     }
 }

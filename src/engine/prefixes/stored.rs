@@ -77,12 +77,15 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
             };
             let copied = match node.rows() {
                 Some(_) => None,
-                None => stepper.copy_rows(slot, node.range()).ok(),
+                None => stepper.offload_rows(slot, node.range()).ok(),
             };
             let Some(rows) = node.rows().or(copied.as_ref()) else {
                 return;
             };
-            stepper.store(&tokens, rows, node.checkpoint().or(state.as_ref()));
+            let state = node.checkpoint().or(state.as_ref());
+            if let Some(stored) = stepper.store(&tokens, rows, state) {
+                self.trie.replace(id, Some(stored.rows), stored.checkpoint);
+            }
             self.trie.mark_stored(id);
         }
     }

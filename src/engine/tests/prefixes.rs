@@ -187,6 +187,31 @@ fn memory_is_bounded_and_what_was_used_last_stays() {
 }
 
 #[test]
+fn what_leaves_for_want_of_memory_comes_back() {
+    for (offload_room, stores) in [(2000, false), (0, true)] {
+        for rewinds in ALL {
+            let mut bench = Bench::new(Fake {
+                context: 4000,
+                chunk: 16,
+                rewinds,
+                room: 700,
+                offload_room,
+                stores,
+                ..Fake::new(Box::new(any_token))
+            });
+            let prompts = [2, 3, 4, 5].map(|part| [own(1, 150), own(part, 100)].concat());
+            for tokens in prompts.iter().chain(&prompts) {
+                bench.answer(short(tokens));
+            }
+            for tokens in &prompts {
+                let again = bench.answer(short(tokens));
+                assert!(again.usage.evaluated <= 4, "{rewinds:?} {:?}", again.usage);
+            }
+        }
+    }
+}
+
+#[test]
 fn where_one_sequence_fills_the_memory_the_last_one_is_gone_on_from() {
     let mut bench = Bench::new(Fake {
         room: 23,

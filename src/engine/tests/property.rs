@@ -101,8 +101,9 @@ proptest! {
     #[test]
     fn every_request_ends_as_it_would_alone(
         arrivals in arrivals(), chunk in 1..12_usize, rewinds in rewinds(), room in 40..300_usize,
+        offload_room in 0..200_usize, stores in any::<bool>(),
     ) {
-        let fake_ = Fake { room, ..fake(chunk, rewinds) };
+        let fake_ = Fake { room, offload_room, stores, ..fake(chunk, rewinds) };
         let outcomes = serve(&mut Bench::new(fake_), &arrivals);
         for (outcome, arrival) in outcomes.iter().zip(arrivals) {
             let mut bench = Bench::new(fake(100, Rewinds::Nowhere));

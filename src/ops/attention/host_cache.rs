@@ -87,7 +87,7 @@ impl HostSegment {
         let pages = pages.filter_map(|page| {
             let page = Arc::get_mut(page)?;
             match (&mut page.keys, &mut page.values) {
-                (PageBytes::Own(keys, _), PageBytes::Own(values, _)) => {
+                (HostBytes::Own(keys, _), HostBytes::Own(values, _)) => {
                     Some(PageMut { keys, values })
                 }
                 _ => None,
@@ -118,28 +118,32 @@ pub struct HostPage {
     /// Positions: [`PAGE`], or a multiple of [`BLOCK`] where it lies in a file.
     pub count: usize,
     /// `[Hkv, count]` rows.
-    pub keys: PageBytes,
+    pub keys: HostBytes,
     /// Likewise.
-    pub values: PageBytes,
+    pub values: HostBytes,
 }
 
-/// The bytes of a page, wherever they lie.
+/// Bytes of the host, wherever they lie.
 #[derive(Debug)]
-pub enum PageBytes {
+pub enum HostBytes {
     /// In memory.
     Own(SystemMemory, Held),
     /// In a file.
     Mapped(Part),
 }
 
-impl PageBytes {
-    fn new(bytes: usize) -> Result<Self> {
+impl HostBytes {
+    /// So many zeros in memory.
+    ///
+    /// # Errors
+    /// That the system has none.
+    pub fn new(bytes: usize) -> Result<Self> {
         let memory = SystemMemory::new(bytes)?;
         Ok(Self::Own(memory, Held::new(bytes)))
     }
 }
 
-impl Deref for PageBytes {
+impl Deref for HostBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -161,14 +165,14 @@ impl HostPage {
             heads,
             bytes,
             count: PAGE,
-            keys: PageBytes::new(heads * PAGE * key)?,
-            values: PageBytes::new(heads * PAGE * value)?,
+            keys: HostBytes::new(heads * PAGE * key)?,
+            values: HostBytes::new(heads * PAGE * value)?,
         })
     }
 
     /// Whether it is in memory.
     pub fn is_own(&self) -> bool {
-        matches!(self.keys, PageBytes::Own(..))
+        matches!(self.keys, HostBytes::Own(..))
     }
 
     /// A copy in memory.
@@ -186,7 +190,7 @@ impl HostPage {
             (&mut self.values, &from.values),
         ];
         for ((to, from_bytes), bytes) in buffers.into_iter().zip(self.bytes) {
-            let PageBytes::Own(to, _) = to else {
+            let HostBytes::Own(to, _) = to else {
                 return;
             };
             let heads = to.chunks_exact_mut((PAGE * bytes).max(1));
@@ -325,7 +329,7 @@ mod tests {
     #[test]
     fn memory_is_counted_as_long_as_somebody_has_it() {
         let page = HostPage::new(HEADS, BYTES).unwrap();
-        let PageBytes::Own(_, held) = &page.keys else {
+        let HostBytes::Own(_, held) = &page.keys else {
             panic!("it is in memory");
         };
         let copy = held.clone();

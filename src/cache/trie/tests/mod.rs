@@ -7,25 +7,46 @@ use std::time::{Duration, Instant};
 use super::*;
 
 /// Rows that remember whose they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Log {
     start: usize,
     tokens: Vec<u32>,
+    /// How many of them are offloaded.
+    offloaded: usize,
+}
+
+impl PartialEq for Log {
+    fn eq(&self, other: &Self) -> bool {
+        (self.start, &self.tokens) == (other.start, &other.tokens)
+    }
 }
 
 impl Rows for Log {
     fn bytes(&self) -> usize {
-        self.tokens.len()
+        self.tokens.len() - self.offloaded
+    }
+
+    fn offloaded_bytes(&self) -> usize {
+        self.offloaded
     }
 
     fn split(mut self, at: usize) -> Option<(Self, Self)> {
         let tokens = self.tokens.split_off(at - self.start);
-        Some((self, Self { start: at, tokens }))
+        let above = self.offloaded.min(self.tokens.len());
+        let offloaded = self.offloaded - above;
+        self.offloaded = above;
+        let below = Self {
+            start: at,
+            tokens,
+            offloaded,
+        };
+        Some((self, below))
     }
 
     fn join(mut self, next: Self) -> Option<Self> {
         assert_eq!(self.start + self.tokens.len(), next.start, "they touch");
         self.tokens.extend(next.tokens);
+        self.offloaded += next.offloaded;
         Some(self)
     }
 }
@@ -35,11 +56,16 @@ impl Rows for Log {
 struct State {
     before: Vec<u32>,
     bytes: usize,
+    is_offloaded: bool,
 }
 
 impl Checkpoint for State {
     fn bytes(&self) -> usize {
-        self.bytes
+        if self.is_offloaded { 0 } else { self.bytes }
+    }
+
+    fn offloaded_bytes(&self) -> usize {
+        if self.is_offloaded { self.bytes } else { 0 }
     }
 
     fn restores(&self, position: usize) -> bool {
@@ -62,6 +88,7 @@ impl Tree {
         Log {
             start: node.range().start,
             tokens: node.tokens().to_vec(),
+            offloaded: 0,
         }
     }
 
@@ -69,7 +96,31 @@ impl Tree {
         State {
             before: self.tokens_to(id),
             bytes,
+            is_offloaded: false,
         }
+    }
+
+    /// Moves everything that is copied out of a node.
+    fn offload(&mut self, id: NodeId) {
+        let node = self.node(id);
+        let rows = node.rows().map(|rows| Log {
+            offloaded: rows.tokens.len(),
+            ..rows.clone()
+        });
+        let checkpoint = node.checkpoint().map(|state| State {
+            is_offloaded: true,
+            ..state.clone()
+        });
+        self.replace(id, rows, checkpoint);
+    }
+
+    /// Memory of what is offloaded.
+    fn offloaded_bytes(&self) -> usize {
+        let nodes = self.nodes.iter().map(|(_, node)| {
+            let rows = node.rows().map_or(0, Rows::offloaded_bytes);
+            rows + node.checkpoint().map_or(0, Checkpoint::offloaded_bytes)
+        });
+        nodes.sum()
     }
 
     fn ids(&self) -> Vec<NodeId> {
@@ -115,7 +166,8 @@ impl Tree {
                 Some(&id),
                 "a parent knows its child"
             );
-            let is_of_use = node.bytes() > 0 || node.standing > 0 || !node.children.is_empty();
+            let keeps = node.rows().is_some() || node.checkpoint().is_some();
+            let is_of_use = keeps || node.standing > 0 || !node.children.is_empty();
             assert!(is_of_use, "no node is there for nothing");
             if let Some(rows) = node.rows() {
                 assert_eq!(rows, &self.log_of(id), "rows span exactly their node");
@@ -330,5 +382,29 @@ fn what_a_live_sequence_backs_goes_last_and_stays_known() {
     tree.check(&[further]);
     assert_eq!(tree.node(further).range(), 0..4);
     tree.leave(further);
+    assert_eq!(tree.ids(), [Tree::ROOT]);
+}
+
+#[test]
+fn what_is_offloaded_makes_room_apart_from_the_rest() {
+    let (mut tree, _) = tree(&[&[1, 2, 3, 4], &[5, 6, 7]]);
+    let oldest = tree.oldest().unwrap();
+    assert_eq!(tree.tokens_to(oldest), [1, 2, 3, 4]);
+    tree.offload(oldest);
+    assert_eq!((tree.bytes(), tree.offloaded_bytes()), (3, 4));
+    assert_eq!(tree.tokens_to(tree.oldest().unwrap()), [5, 6, 7]);
+    tree.evict(0);
+    assert_eq!((known(&tree, &[1, 2, 3, 4]), known(&tree, &[5])), (4, 0));
+    assert!(tree.evict_offloaded());
+    assert!(!tree.evict_offloaded(), "nothing is left");
+    assert_eq!(tree.ids(), [Tree::ROOT]);
+}
+
+#[test]
+fn what_is_below_and_offloaded_goes_with_what_it_follows() {
+    let (mut tree, _) = tree(&[&[1, 2], &[1, 2, 3, 4]]);
+    let below = *tree.find(&[1, 2, 3]).path.last().unwrap();
+    tree.offload(below);
+    tree.evict(0);
     assert_eq!(tree.ids(), [Tree::ROOT]);
 }

@@ -37,6 +37,14 @@ enum Operation {
     Evict {
         limit: usize,
     },
+    /// What is copied out of a node is moved.
+    Offload {
+        node: usize,
+    },
+    /// Of what is moved, no more than so much stays.
+    EvictOffloaded {
+        limit: usize,
+    },
     Touch {
         node: usize,
     },
@@ -57,6 +65,8 @@ fn operation() -> impl Strategy<Value = Operation> {
             Operation::End { sequence, page_out, compact }
         }),
         1 => (0..80_usize).prop_map(|limit| Operation::Evict { limit }),
+        2 => few.clone().prop_map(|node| Operation::Offload { node }),
+        1 => (0..40_usize).prop_map(|limit| Operation::EvictOffloaded { limit }),
         1 => few.prop_map(|node| Operation::Touch { node }),
     ]
 }
@@ -130,6 +140,15 @@ impl World {
                 self.tree.evict(*limit);
                 assert!(self.tree.bytes() <= *limit, "there is always room to make");
             }
+            Operation::Offload { node } => {
+                let ids = self.tree.ids();
+                self.tree.offload(ids[node % ids.len()]);
+            }
+            Operation::EvictOffloaded { limit } => {
+                while self.tree.offloaded_bytes() > *limit {
+                    assert!(self.tree.evict_offloaded(), "there is always room to make");
+                }
+            }
             Operation::Touch { node } => {
                 let ids = self.tree.ids();
                 self.tree.touch(ids[node % ids.len()], self.now);
@@ -165,6 +184,7 @@ proptest! {
             world.tree.leave(id);
         }
         world.tree.evict(0);
+        while world.tree.evict_offloaded() {}
         prop_assert_eq!(world.tree.ids(), [Tree::ROOT]);
     }
 }
