@@ -1,8 +1,10 @@
 //! The binary: parse the arguments, read the settings, do the command, report how it ended.
 
 mod args;
+mod ask;
 mod bench;
 mod cache;
+mod computed;
 #[cfg(test)]
 mod generated;
 mod interrupt;

@@ -1,5 +1,6 @@
 //! From the name of a model to an engine that answers. Knows no command.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,9 +9,9 @@ use mlxr::engine::Engine;
 use mlxr::files::ModelFiles;
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
-use mlxr::{Kept, LoadOptions, LoadParts, Loaded, Result, hub};
+use mlxr::{Error, Kept, LoadOptions, LoadParts, Loaded, Result, hub};
 
-use crate::args::ModelArgs;
+use crate::args::{KeptArgs, ModelArgs};
 use crate::settings::Settings;
 use crate::ui::Printer;
 use crate::ui::progress::Drawn;
@@ -91,6 +92,35 @@ pub(crate) fn options(args: &ModelArgs, settings: &Settings) -> LoadOptions {
         memory: None,
         kept: None,
     }
+}
+
+/// Where what is computed of prompts is kept, if it is.
+///
+/// # Errors
+/// [`Error::Request`] where no folder is named and there is no home folder.
+pub(crate) fn kept(args: &KeptArgs, settings: &Settings) -> Result<Option<Kept>> {
+    let Some(folder) = &args.cache else {
+        return Ok(None);
+    };
+    let named = Some(Path::new(folder)).filter(|_| !folder.is_empty());
+    Ok(Some(Kept {
+        folder: prompts(named, settings)?,
+        bytes: args.cache_size.as_u64(),
+    }))
+}
+
+/// The folder of kept prompts, if nothing else is said.
+///
+/// # Errors
+/// [`Error::Request`] where there is no home folder.
+pub(crate) fn prompts(named: Option<&Path>, settings: &Settings) -> Result<PathBuf> {
+    let folder = named
+        .map(Path::to_path_buf)
+        .or_else(|| settings.cache.clone());
+    folder.ok_or_else(|| Error::Request {
+        field: "cache",
+        problem: "there is no home folder with kept prompts: name one".to_owned(),
+    })
 }
 
 /// Finds, fetches and loads the model that is asked for, or the built-in one.

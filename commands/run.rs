@@ -1,22 +1,21 @@
 //! `mlxr run`: a prompt in, an answer out. Knows no other command.
 
 mod answer;
-mod ask;
 mod batch;
 mod chat;
 mod output;
-mod prompt;
 mod record;
-mod thinking;
 
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, channel};
 
 use mlxr::progress::{Progress, Unit};
-use mlxr::{Error, Kept, Result};
+use mlxr::{Error, Result};
 
 use crate::args::Run;
+use crate::ask::prompt::{self, Situation, Source};
+use crate::ask::{Ask, Prompt};
 use crate::interrupt::Interrupt;
 use crate::model::{self, Model};
 use crate::settings::Settings;
@@ -24,33 +23,10 @@ use crate::ui::Exit;
 use crate::ui::printer::{self, Printer};
 use crate::ui::progress::Drawn;
 use answer::{Answer, Growing, News, Stage};
-use ask::{Ask, Prompt};
 use output::{Form, Output};
-use prompt::{Situation, Source};
 
 /// The name that the bar has while the prompt is evaluated.
 const PREFILL: &str = "prompt";
-
-/// Where what is computed of prompts is kept, if it is.
-fn kept(flags: &Run, settings: &Settings) -> Result<Option<Kept>> {
-    let Some(folder) = &flags.cache else {
-        return Ok(None);
-    };
-    let folder = if folder.is_empty() {
-        settings.cache.clone()
-    } else {
-        Some(folder.into())
-    };
-    let folder = folder.ok_or_else(|| Error::Request {
-        field: "cache",
-        problem: "there is no home folder to keep prompts in: name one, as in --cache=DIR"
-            .to_owned(),
-    })?;
-    Ok(Some(Kept {
-        folder,
-        bytes: flags.cache_size.as_u64(),
-    }))
-}
 
 /// Answers what the arguments and standard input ask.
 pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<Exit> {
@@ -62,17 +38,18 @@ pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<
     let terminals = settings.terminals;
     let situation = Situation {
         stdin_terminal: terminals.stdin,
-        may_chat: terminals.stdout && form == Form::Text && !flags.raw,
+        may_chat: terminals.stdout && form == Form::Text && !flags.framing.raw,
         lines: form == Form::JsonLines,
     };
-    let ask = Ask::new(flags)?;
+    let ask = Ask::new(&flags.framing, &flags.sampling)?;
+    let ask = ask.ending(flags.stop.clone(), flags.max_tokens, flags.ctx);
     let source = prompt::source(&flags.prompt, situation, io::stdin().lock())?;
     let interrupt = Interrupt::listen().map_err(Error::io("listen to", "signals"))?;
 
     let model = model::open(
         &flags.model,
         flags.budget.bytes(),
-        kept(flags, settings)?,
+        model::kept(&flags.kept, settings)?,
         settings,
         printer,
     )?;

@@ -46,14 +46,29 @@ _mlxr() {
             mlxr__subcmd__bench__subcmd__help,start)
                 cmd="mlxr__subcmd__bench__subcmd__help__subcmd__start"
                 ;;
+            mlxr__subcmd__cache,explain)
+                cmd="mlxr__subcmd__cache__subcmd__explain"
+                ;;
             mlxr__subcmd__cache,help)
                 cmd="mlxr__subcmd__cache__subcmd__help"
                 ;;
             mlxr__subcmd__cache,inspect)
                 cmd="mlxr__subcmd__cache__subcmd__inspect"
                 ;;
+            mlxr__subcmd__cache,ls)
+                cmd="mlxr__subcmd__cache__subcmd__ls"
+                ;;
             mlxr__subcmd__cache,prune)
                 cmd="mlxr__subcmd__cache__subcmd__prune"
+                ;;
+            mlxr__subcmd__cache,rm)
+                cmd="mlxr__subcmd__cache__subcmd__rm"
+                ;;
+            mlxr__subcmd__cache,warm)
+                cmd="mlxr__subcmd__cache__subcmd__warm"
+                ;;
+            mlxr__subcmd__cache__subcmd__help,explain)
+                cmd="mlxr__subcmd__cache__subcmd__help__subcmd__explain"
                 ;;
             mlxr__subcmd__cache__subcmd__help,help)
                 cmd="mlxr__subcmd__cache__subcmd__help__subcmd__help"
@@ -61,8 +76,17 @@ _mlxr() {
             mlxr__subcmd__cache__subcmd__help,inspect)
                 cmd="mlxr__subcmd__cache__subcmd__help__subcmd__inspect"
                 ;;
+            mlxr__subcmd__cache__subcmd__help,ls)
+                cmd="mlxr__subcmd__cache__subcmd__help__subcmd__ls"
+                ;;
             mlxr__subcmd__cache__subcmd__help,prune)
                 cmd="mlxr__subcmd__cache__subcmd__help__subcmd__prune"
+                ;;
+            mlxr__subcmd__cache__subcmd__help,rm)
+                cmd="mlxr__subcmd__cache__subcmd__help__subcmd__rm"
+                ;;
+            mlxr__subcmd__cache__subcmd__help,warm)
+                cmd="mlxr__subcmd__cache__subcmd__help__subcmd__warm"
                 ;;
             mlxr__subcmd__help,bench)
                 cmd="mlxr__subcmd__help__subcmd__bench"
@@ -82,11 +106,23 @@ _mlxr() {
             mlxr__subcmd__help__subcmd__bench,start)
                 cmd="mlxr__subcmd__help__subcmd__bench__subcmd__start"
                 ;;
+            mlxr__subcmd__help__subcmd__cache,explain)
+                cmd="mlxr__subcmd__help__subcmd__cache__subcmd__explain"
+                ;;
             mlxr__subcmd__help__subcmd__cache,inspect)
                 cmd="mlxr__subcmd__help__subcmd__cache__subcmd__inspect"
                 ;;
+            mlxr__subcmd__help__subcmd__cache,ls)
+                cmd="mlxr__subcmd__help__subcmd__cache__subcmd__ls"
+                ;;
             mlxr__subcmd__help__subcmd__cache,prune)
                 cmd="mlxr__subcmd__help__subcmd__cache__subcmd__prune"
+                ;;
+            mlxr__subcmd__help__subcmd__cache,rm)
+                cmd="mlxr__subcmd__help__subcmd__cache__subcmd__rm"
+                ;;
+            mlxr__subcmd__help__subcmd__cache,warm)
+                cmd="mlxr__subcmd__help__subcmd__cache__subcmd__warm"
                 ;;
             *)
                 ;;
@@ -379,7 +415,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__cache)
-            opts="-q -v -h --quiet --verbose --help inspect prune help"
+            opts="-q -v -h --quiet --verbose --help ls inspect warm explain rm prune help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -392,9 +428,77 @@ _mlxr() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        mlxr__subcmd__cache__subcmd__help)
-            opts="inspect prune help"
+        mlxr__subcmd__cache__subcmd__explain)
+            opts="-m -s -q -v -h --model --device --threads --cpu-exact --memory --system --raw --prefill --think --template-arg --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --model)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --device)
+                    COMPREPLY=($(compgen -W "auto cpu gpu" -- "${cur}"))
+                    return 0
+                    ;;
+                --threads)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --system)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -s)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefill)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --think)
+                    COMPREPLY=($(compgen -W "on off low medium high" -- "${cur}"))
+                    return 0
+                    ;;
+                --template-arg)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__cache__subcmd__help)
+            opts="ls inspect warm explain rm prune help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__cache__subcmd__help__subcmd__explain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -434,7 +538,49 @@ _mlxr() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        mlxr__subcmd__cache__subcmd__help__subcmd__ls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         mlxr__subcmd__cache__subcmd__help__subcmd__prune)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__cache__subcmd__help__subcmd__rm)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__cache__subcmd__help__subcmd__warm)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -466,6 +612,20 @@ _mlxr() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        mlxr__subcmd__cache__subcmd__ls)
+            opts="-q -v -h --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         mlxr__subcmd__cache__subcmd__prune)
             opts="-q -v -h --unused --to --dry-run --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -478,6 +638,86 @@ _mlxr() {
                     return 0
                     ;;
                 --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__cache__subcmd__rm)
+            opts="-y -q -v -h --cache --yes --dry-run --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --cache)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__cache__subcmd__warm)
+            opts="-m -s -q -v -h --model --device --threads --cpu-exact --cache --cache-size --memory --system --raw --prefill --think --template-arg --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --model)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --device)
+                    COMPREPLY=($(compgen -W "auto cpu gpu" -- "${cur}"))
+                    return 0
+                    ;;
+                --threads)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --system)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -s)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefill)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --think)
+                    COMPREPLY=($(compgen -W "on off low medium high" -- "${cur}"))
+                    return 0
+                    ;;
+                --template-arg)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -545,8 +785,22 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__help__subcmd__cache)
-            opts="inspect prune"
+            opts="ls inspect warm explain rm prune"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__help__subcmd__cache__subcmd__explain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -572,7 +826,49 @@ _mlxr() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        mlxr__subcmd__help__subcmd__cache__subcmd__ls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         mlxr__subcmd__help__subcmd__cache__subcmd__prune)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__help__subcmd__cache__subcmd__rm)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__help__subcmd__cache__subcmd__warm)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -615,7 +911,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__run)
-            opts="-m -c -s -n -t -q -v -h --model --device --threads --cpu-exact --ctx --cache --memory --cache-size --system --raw --prefill --think --template-arg --max-tokens --stop --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --seed --json --jsonl --stats --quiet --verbose --help"
+            opts="-m -c -s -n -t -q -v -h --model --device --threads --cpu-exact --ctx --cache --cache-size --memory --system --raw --prefill --think --template-arg --max-tokens --stop --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --seed --json --jsonl --stats --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -649,11 +945,11 @@ _mlxr() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --memory)
+                --cache-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --cache-size)
+                --memory)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

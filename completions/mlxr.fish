@@ -30,7 +30,7 @@ complete -c mlxr -n "__fish_mlxr_needs_command" -s h -l help -d 'Print help'
 complete -c mlxr -n "__fish_mlxr_needs_command" -s V -l version -d 'Print version'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "bench" -d 'Measure how fast a model computes'
-complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "cache" -d 'Look into what is kept of prompts, and remove it'
+complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "cache" -d 'Look into what is kept of models and prompts, add to it and remove it'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
@@ -38,9 +38,9 @@ cpu\t''
 gpu\t''"
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s c -l ctx -d 'Tokens of prompt and answer together [default: what the model allows]' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l cache -d 'Keep what the CPU computes of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB` [default: three quarters of what the device has, or what it can give now]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l cache -d 'Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l cache-size -d 'What the folder may hold: the prompts used longest ago go' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB` [default: three quarters of what the device has, or what it can give now]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s s -l system -d 'System message' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l prefill -d 'Begin the answer with TEXT (it is not printed again)' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l think -d 'Let the model think, or not [default: the model\'s]' -r -f -a "on\t''
@@ -156,12 +156,20 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcomm
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from help" -f -a "start" -d 'Measure from the start of the program to its first token'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from help" -f -a "cache" -d 'Measure prompts that begin as earlier ones did'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from inspect prune help" -s q -l quiet -d 'Print nothing on stderr but errors'
-complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from inspect prune help" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
-complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from inspect prune help" -s h -l help -d 'Print help'
-complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from inspect prune help" -f -a "inspect" -d 'Show which prompts are kept'
-complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from inspect prune help" -f -a "prune" -d 'Remove prompts that were not used for long, or until the others fit'
-complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from inspect prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from ls inspect warm explain rm prune help" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from ls inspect warm explain rm prune help" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from ls inspect warm explain rm prune help" -s h -l help -d 'Print help'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from ls inspect warm explain rm prune help" -f -a "ls" -d 'List downloaded models and kept prompts, with their sizes'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from ls inspect warm explain rm prune help" -f -a "inspect" -d 'Show which prompts are kept'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from ls inspect warm explain rm prune help" -f -a "warm" -d 'Compute a prompt and keep it, for later ones that begin alike'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from ls inspect warm explain rm prune help" -f -a "explain" -d 'Compute two prompts, and tell what the second takes over from the first'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from ls inspect warm explain rm prune help" -f -a "rm" -d 'Remove models or prompts by name'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from ls inspect warm explain rm prune help" -f -a "prune" -d 'Remove prompts that were not used for long, or until the others fit'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from ls inspect warm explain rm prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from ls" -l json -d 'Print a JSON array'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from ls" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from inspect" -l find -d 'Show only those with this text, and what they go on from' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from inspect" -l json -d 'Print a JSON array'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from inspect" -l text -d 'Show how the text of each begins'
@@ -169,20 +177,76 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcomm
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from inspect" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from inspect" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
+cpu\t''
+gpu\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l cache -d 'Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l cache-size -d 'What the folder may hold: the prompts used longest ago go' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB` [default: three quarters of what the device has, or what it can give now]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -s s -l system -d 'System message' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l prefill -d 'Begin the answer with TEXT (it is not printed again)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l think -d 'Let the model think, or not [default: the model\'s]' -r -f -a "on\t''
+off\t''
+low\t''
+medium\t''
+high\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l template-arg -d 'Variable for the chat template; VALUE is JSON or else text (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l raw -d 'Send the prompt as it is, without chat template, and print all that the model produces'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l json -d 'Print a JSON array with one object'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
+cpu\t''
+gpu\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB` [default: three quarters of what the device has, or what it can give now]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -s s -l system -d 'System message' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l prefill -d 'Begin the answer with TEXT (it is not printed again)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l think -d 'Let the model think, or not [default: the model\'s]' -r -f -a "on\t''
+off\t''
+low\t''
+medium\t''
+high\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l template-arg -d 'Variable for the chat template; VALUE is JSON or else text (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l raw -d 'Send the prompt as it is, without chat template, and print all that the model produces'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l json -d 'Print a JSON object'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from rm" -l cache -d 'What `mlxr run --cache` keeps prompts in [default: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r -F
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from rm" -s y -l yes -d 'Do not ask'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from rm" -l dry-run -d 'Remove nothing'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from rm" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from rm" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from prune" -l unused -d 'Those that nobody has used for so long: 30days, 12h' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from prune" -l to -d 'Those used longest ago, until the others take no more: 5GiB, 0B' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from prune" -l dry-run -d 'Remove nothing'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from prune" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from prune" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "ls" -d 'List downloaded models and kept prompts, with their sizes'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "inspect" -d 'Show which prompts are kept'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "warm" -d 'Compute a prompt and keep it, for later ones that begin alike'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "explain" -d 'Compute two prompts, and tell what the second takes over from the first'
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "rm" -d 'Remove models or prompts by name'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "prune" -d 'Remove prompts that were not used for long, or until the others fit'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench cache help" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench cache help" -f -a "bench" -d 'Measure how fast a model computes'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench cache help" -f -a "cache" -d 'Look into what is kept of prompts, and remove it'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench cache help" -f -a "cache" -d 'Look into what is kept of models and prompts, add to it and remove it'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench cache help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "start" -d 'Measure from the start of the program to its first token'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "cache" -d 'Measure prompts that begin as earlier ones did'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "ls" -d 'List downloaded models and kept prompts, with their sizes'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "inspect" -d 'Show which prompts are kept'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "warm" -d 'Compute a prompt and keep it, for later ones that begin alike'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "explain" -d 'Compute two prompts, and tell what the second takes over from the first'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "rm" -d 'Remove models or prompts by name'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "prune" -d 'Remove prompts that were not used for long, or until the others fit'

@@ -24,6 +24,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Nothing in a cache goes by this name.
+    #[error("nothing in the caches is called `{0}`")]
+    NotCached(String),
     /// A model argument leads to nothing.
     #[error("no model `{name}`: {reason}")]
     ModelNotFound {

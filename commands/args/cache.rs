@@ -1,14 +1,15 @@
 //! The arguments of `cache`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::after_help;
+use super::{BudgetArgs, FramingArgs, KeptArgs, ModelArgs, after_help};
 
-/// Look into what is kept of prompts, and remove it
+/// Look into what is kept of models and prompts, add to it and remove it
 #[derive(Debug, Args)]
 #[command(after_help = after_help(), arg_required_else_help = true)]
 pub(crate) struct Cache {
@@ -18,8 +19,96 @@ pub(crate) struct Cache {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
+    Ls(CacheLs),
     Inspect(CacheInspect),
+    Warm(Box<CacheWarm>),
+    Explain(Box<CacheExplain>),
+    Rm(CacheRm),
     Prune(CachePrune),
+}
+
+/// List downloaded models and kept prompts, with their sizes
+///
+/// On a terminal, a table. Elsewhere, one line for each with all values, separated by tabs, under a line of
+/// their names. Each has a name that `mlxr cache rm` takes.
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
+pub(crate) struct CacheLs {
+    /// What `mlxr run --cache` keeps prompts in [default: mlxr in `XDG_CACHE_HOME` or ~/.cache]
+    pub(crate) folder: Option<PathBuf>,
+    /// Print a JSON array
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Compute a prompt and keep it, for later ones that begin alike
+///
+/// What is put around a prompt must be the same as later, the system message above all. Prints nothing but
+/// what it took, on standard error.
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
+pub(crate) struct CacheWarm {
+    /// Words of the prompt; `-` as the first reads standard input even from a terminal
+    pub(crate) prompt: Vec<OsString>,
+
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) kept: KeptArgs,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArgs,
+    #[command(flatten)]
+    pub(crate) framing: FramingArgs,
+    /// Print a JSON array with one object
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// Compute two prompts, and tell what the second takes over from the first
+///
+/// Tells how many tokens are the same, the first that is not, with its text and the message that it is in,
+/// and what the second prompt found: tokens that match, that were restored, that had to be evaluated, and why.
+///
+/// A file is the text of a prompt, or a JSON object with `prompt` or `messages`, as a line for `mlxr run --jsonl`.
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
+pub(crate) struct CacheExplain {
+    /// File with the earlier prompt
+    pub(crate) first: PathBuf,
+    /// File with the later one
+    pub(crate) second: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArgs,
+    #[command(flatten)]
+    pub(crate) framing: FramingArgs,
+    /// Print a JSON object
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// Remove models or prompts by name
+///
+/// A name is that of a model (`org/name`) or of all prompts of a model, as `mlxr cache ls` lists them, or that of
+/// one prompt: its file without the ending, as `mlxr cache inspect` lists it. With a prompt go those that go on
+/// from it. Asks before it removes. Prints what it removed.
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
+pub(crate) struct CacheRm {
+    /// What is to go
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// What `mlxr run --cache` keeps prompts in [default: mlxr in `XDG_CACHE_HOME` or ~/.cache]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Show which prompts are kept

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use mlxr::Error;
 use mlxr::engine::request::{Event, Finish, Sink, Timings, Usage};
 
-use super::thinking::{Split, Thinking};
+use crate::ask::thinking::{Split, Thinking};
 use crate::interrupt::Interrupt;
 
 /// An [`Event`] that owns its text and can be sent to another thread.

@@ -10,10 +10,10 @@ use mlxr::{Error, Result};
 use serde_json::{Map, Value, json};
 
 use super::answer::{self, Growing, News, Stage};
-use super::ask::Ask;
 use super::output::Output;
-use super::prompt::utf8;
 use super::record::{self, Record};
+use crate::ask::Ask;
+use crate::ask::prompt::utf8;
 use crate::interrupt::Interrupt;
 use crate::model::Model;
 use crate::ui::report::Report;

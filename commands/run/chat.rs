@@ -12,9 +12,9 @@ use rustyline::error::ReadlineError;
 use rustyline::history::{DefaultHistory, History};
 use rustyline::{Editor, Result as EditorResult};
 
-use super::ask::{Ask, Prompt};
 use super::output::Output;
 use super::stream;
+use crate::ask::{Ask, Prompt};
 use crate::interrupt::Interrupt;
 use crate::model::Model;
 use crate::ui::{Exit, printer};

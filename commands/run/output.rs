@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::answer::Answer;
 use super::record::{self, Record};
-use super::thinking::Split;
 use crate::args::Stats;
+use crate::ask::thinking::Split;
 use crate::model::Description;
 use crate::ui::Exit;
 use crate::ui::printer::{self, Printer};

@@ -27,6 +27,7 @@ impl Report {
             Error::Io { path, source, .. } => return Self::of_io(path, source.kind()),
             Error::MlxLibrary { tried } => return Self::of_library(tried),
             Error::UnknownArchitecture { known, .. } => return Self::of_architecture(known),
+            Error::NotCached(_) => (Exit::Missing, "`mlxr cache ls` lists what there is"),
             Error::ModelNotFound { .. } => (
                 Exit::Missing,
                 "name a folder, a repository of the hub (`org/name`), or nothing for the built-in model",
@@ -59,10 +60,7 @@ impl Report {
                 Exit::Usage,
                 "give the prompt as words or on standard input: mlxr run \"Tell me a story\"",
             ),
-            Error::Request { .. } => (
-                Exit::Usage,
-                "`mlxr run --help` lists the fields of a request",
-            ),
+            Error::Request { .. } => (Exit::Usage, "`--help` lists what is accepted"),
             Error::Benchmark { .. } => (
                 Exit::Usage,
                 "`mlxr bench --help` says what can be measured and compared",

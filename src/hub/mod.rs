@@ -9,6 +9,7 @@
 mod cache;
 mod client;
 mod download;
+mod list;
 mod name;
 mod settings;
 mod snapshot;
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::progress::Progress;
 
+pub use list::{CachedModel, list, remove};
 pub use settings::HubSettings;
 
 use cache::Cache;

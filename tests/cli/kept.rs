@@ -241,3 +241,105 @@ fn what_is_kept_can_be_removed() {
     assert!(wet.stderr.contains("2 prefixes removed"), "{wet:?}");
     assert!(files(&home).is_empty());
 }
+
+#[test]
+fn what_is_kept_is_listed_and_goes_by_name() {
+    let home = two_stories();
+    let model = home.path(".cache/huggingface/hub/models--org--tiny--model");
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    for (name, text) in [
+        ("blobs/one", "12345678"),
+        ("blobs/two.incomplete", "123"),
+        ("refs/main", commit),
+    ] {
+        fs::create_dir_all(model.join(name).parent().unwrap()).unwrap();
+        fs::write(model.join(name), text).unwrap();
+    }
+    let snapshot = model.join("snapshots").join(commit);
+    fs::create_dir_all(&snapshot).unwrap();
+    std::os::unix::fs::symlink("../../blobs/one", snapshot.join("config.json")).unwrap();
+
+    let listed = cache(&home, &["ls", "--json"]);
+    let rows: Vec<Value> = serde_json::from_str(&listed.stdout).unwrap();
+    let field = |name: &str| -> Vec<&Value> { rows.iter().map(|row| &row[name]).collect() };
+    assert_eq!(field("kind"), ["model", "prompts"]);
+    assert_eq!(field("count"), [1, 2]);
+    assert_eq!(
+        (&rows[0]["id"], &rows[0]["bytes"]),
+        (&"org/tiny--model".into(), &11.into())
+    );
+    assert_eq!(rows[0]["of"], "main (3 B unfinished)");
+    assert_eq!(rows[1]["of"], "stories");
+    let lines = cache(&home, &["ls"]).stdout;
+    assert!(lines.starts_with("id\tkind\tbytes\t"), "{lines}");
+
+    cache(&home, &["rm", "org/other"]).fails(6, "nothing in the caches is called `org/other`");
+    cache(&home, &["rm", "org/tiny--model"]).fails(2, "rm: nobody is there to be asked");
+    let dry = cache(&home, &["rm", "--dry-run", "org/tiny--model"]);
+    assert_eq!(dry.stdout, format!("{}\n", model.display()));
+    assert!(model.exists());
+    let mut terminal = Terminal::start(home.command(&["cache", "rm", "org/tiny--model"]), &[0, 2]);
+    terminal.expect("remove 1 model, 11 B? [y/N]");
+    terminal.type_in("y\n");
+    terminal.expect("1 model removed");
+    assert_eq!(terminal.end().0.code(), Some(0));
+    assert!(!model.exists());
+
+    // The beginning goes with what goes on from it.
+    let rows = cache(&home, &["inspect", "--json"]).stdout;
+    let rows: Vec<Value> = serde_json::from_str(&rows).unwrap();
+    let first = rows.iter().find(|row| row["start"] == 0).unwrap();
+    let stem = Path::new(first["file"].as_str().unwrap()).file_stem();
+    let removed = cache(&home, &["rm", "-y", stem.unwrap().to_str().unwrap()]);
+    assert!(removed.stderr.contains("2 prompts removed"), "{removed:?}");
+    assert!(files(&home).is_empty());
+}
+
+#[test]
+fn a_prompt_that_was_warmed_is_not_computed_again() {
+    let home = Sealed::new();
+    let warmed = cache(&home, &["warm", "--raw", "--json", BEGINNING]);
+    let rows: Vec<Value> = serde_json::from_str(&warmed.stdout).unwrap();
+    let tokens = count(&rows[0], "evaluated_tokens");
+    assert_eq!(tokens, count(&rows[0], "prompt_tokens"));
+    let (row, _) = run(&home, "Tom ran after it.", &[]);
+    assert!(count(&row, "cached_tokens") >= tokens - 1, "{row}");
+}
+
+#[test]
+fn two_prompts_are_told_apart() {
+    let home = Sealed::new();
+    let messages = |end: &str| {
+        let content = format!("{BEGINNING} {end}");
+        serde_json::json!({"id": 1, "messages": [{"role": "user", "content": content}]})
+    };
+    fs::write(home.path("a"), messages("He ran.").to_string()).unwrap();
+    fs::write(home.path("b"), messages("She ran away.").to_string()).unwrap();
+    fs::write(home.path("c"), BEGINNING).unwrap();
+    let told = |first: &str, second: &str| {
+        let [first, second] = [first, second].map(|name| home.path(name).display().to_string());
+        let ended = cache(&home, &["explain", "--json", &first, &second]);
+        serde_json::from_str::<Value>(&ended.check(0, "")).unwrap()
+    };
+    let differ = told("a", "b");
+    assert_eq!(differ["difference"]["message"], serde_json::json!([1, 1]));
+    assert_eq!(
+        differ["difference"]["texts"],
+        serde_json::json!([" He", " She"])
+    );
+    assert!(count(&differ, "same") > 40);
+    for field in ["matched", "restored"] {
+        assert_eq!(differ[field], differ["same"], "{differ}");
+    }
+    let restored = count(&differ, "restored");
+    let evaluated = differ["tokens"][1].as_u64().unwrap() - restored;
+    assert_eq!(count(&differ, "evaluated"), evaluated);
+    assert_eq!(differ["reason"], "differs");
+    let same = told("c", "c");
+    assert_eq!(
+        (&same["difference"], &same["reason"]),
+        (&Value::Null, &Value::Null)
+    );
+    let file = home.path("none").display().to_string();
+    cache(&home, &["explain", &file, &file]).fails(6, "could not read");
+}

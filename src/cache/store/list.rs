@@ -134,7 +134,8 @@ fn of_model(folder: &Path) -> Result<ModelPrefixes> {
 
 /// Sorts prefixes so that each comes after its parent, and names that.
 fn in_order(entries: &mut [Entry]) {
-    entries.sort_by(|a, b| a.prefix.tokens.cmp(&b.prefix.tokens));
+    let place = |entry: &Entry| entry.prefix.rows.range.start;
+    entries.sort_by(|a, b| (place(a), &a.prefix.tokens).cmp(&(place(b), &b.prefix.tokens)));
     for index in 0..entries.len() {
         let own = &entries[index].prefix;
         let start = own.rows.range.start;

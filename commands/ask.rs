@@ -1,5 +1,8 @@
 //! What is asked of the model: from flags or from a line of JSON, made into a request of the engine.
 
+pub(crate) mod prompt;
+pub(crate) mod thinking;
+
 use jiff::Zoned;
 use mlxr::engine::request::Request;
 use mlxr::tokenizer::{Bos, Chat, Ending, Message};
@@ -7,9 +10,9 @@ use mlxr::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::thinking::Thinking;
-use crate::args::{Run, SamplingArgs, Think};
+use crate::args::{FramingArgs, SamplingArgs, Think};
 use crate::model::Model;
+use thinking::Thinking;
 
 /// How to answer, whatever the prompt is.
 #[derive(Debug, Clone)]
@@ -38,25 +41,37 @@ impl Ask {
     ///
     /// # Errors
     /// [`Error::Sampling`] where a flag means nothing.
-    pub(crate) fn new(flags: &Run) -> Result<Self> {
-        flags
-            .sampling
-            .over(&mlxr::sample::Sampling::default())
-            .check()?;
-        let think = flags.think.map(Think::template_args).unwrap_or_default();
+    pub(crate) fn new(framing: &FramingArgs, sampling: &SamplingArgs) -> Result<Self> {
+        sampling.over(&mlxr::sample::Sampling::default()).check()?;
+        let think = framing.think.map(Think::template_args).unwrap_or_default();
         let think = think
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value));
         Ok(Self {
-            raw: flags.raw,
-            system: flags.system.clone(),
-            prefill: flags.prefill.clone(),
-            template_args: think.chain(flags.template_arg.iter().cloned()).collect(),
-            sampling: flags.sampling.clone(),
-            stop: flags.stop.clone(),
-            limit: flags.max_tokens,
-            context: flags.ctx,
+            raw: framing.raw,
+            system: framing.system.clone(),
+            prefill: framing.prefill.clone(),
+            template_args: think.chain(framing.template_arg.iter().cloned()).collect(),
+            sampling: sampling.clone(),
+            stop: Vec::new(),
+            limit: None,
+            context: None,
         })
+    }
+
+    /// With these ends of an answer: texts that stop it, tokens of its own, and those of prompt and answer.
+    pub(crate) fn ending(
+        self,
+        stop: Vec<String>,
+        limit: Option<usize>,
+        context: Option<usize>,
+    ) -> Self {
+        Self {
+            stop,
+            limit,
+            context,
+            ..self
+        }
     }
 
     /// The request for the engine, and what tells the thinking in its answer.
@@ -220,7 +235,8 @@ mod tests {
         else {
             panic!("another command")
         };
-        Ask::new(&run).unwrap()
+        let ask = Ask::new(&run.framing, &run.sampling).unwrap();
+        ask.ending(run.stop, run.max_tokens, run.ctx)
     }
 
     fn read(ask: &Ask, row: Value) -> Result<(Prompt, Ask)> {
