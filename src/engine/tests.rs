@@ -5,6 +5,7 @@ mod prefixes;
 mod property;
 mod scheduling;
 mod thread;
+mod traces;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock, Mutex};
