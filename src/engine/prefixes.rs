@@ -136,6 +136,56 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         })
     }
 
+    /// How much of a prompt [`Self::place`] would restore.
+    pub(super) fn restorable(
+        &self,
+        stepper: &impl Restorable<Rows = R, Checkpoint = C>,
+        prompt: &[u32],
+    ) -> usize {
+        let found = self.trie.find(&prompt[..prompt.len().saturating_sub(1)]);
+        self.best(stepper, &found).length
+    }
+
+    /// What a sequence that evaluates its prompt will leave of the first `shared` tokens for others to go on
+    /// from.
+    pub(super) fn will_restore(
+        &self,
+        stepper: &impl Restorable,
+        slot: Slot,
+        shared: usize,
+    ) -> usize {
+        if !stepper.needs_checkpoints() {
+            return shared;
+        }
+        let place = self.places.get(&slot);
+        let captures = place.iter().flat_map(|place| &place.captures);
+        let positions = captures.map(|capture| capture.position);
+        positions.filter(|&at| at <= shared).max().unwrap_or(0)
+    }
+
+    /// Has a sequence capture its state after so many tokens, which it has not evaluated, if memory can be
+    /// promised for it.
+    pub(super) fn capture(
+        &mut self,
+        stepper: &impl Restorable,
+        slot: Slot,
+        position: usize,
+    ) -> bool {
+        let size = stepper.checkpoint_bytes();
+        let fits = self.fits(stepper, size);
+        if let (Some(place), Some(reserved)) = (
+            self.places.get_mut(&slot).filter(|_| fits),
+            self.reserved.get_mut(&slot),
+        ) {
+            *reserved += size;
+            place.captures.push(Capture {
+                position,
+                is_restore_point: true,
+            });
+        }
+        fits
+    }
+
     /// The slot that is gone on from, or a new one.
     fn take(&mut self, stepper: &mut impl Restorable, base: &Base) -> Result<Slot> {
         if let Some(slot) = base.slot {
@@ -147,13 +197,12 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
         Ok(slot)
     }
 
-    /// A sequence has evaluated these tokens of its prompt, which are all of it if it `is_whole`.
+    /// A sequence has evaluated these tokens of its prompt: others can go on from there.
     pub(super) fn advance(
         &mut self,
         stepper: &mut impl Restorable<Rows = R, Checkpoint = C>,
         slot: Slot,
         tokens: &[u32],
-        is_whole: bool,
     ) {
         let now = Instant::now();
         for (position, checkpoint) in stepper.captured(slot, tokens.len()) {
@@ -166,10 +215,8 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
             }
             self.trie.compact(tip);
         }
-        if is_whole {
-            let tip = self.grow(slot, tokens, now);
-            self.trie.compact(tip);
-        }
+        let tip = self.grow(slot, tokens, now);
+        self.trie.compact(tip);
         self.make_room(stepper);
     }
 

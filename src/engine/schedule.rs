@@ -18,6 +18,9 @@ const STEPS_AHEAD: usize = 1;
 /// Tokens of an answer without a limit for which memory is promised ahead.
 const TOKENS_AHEAD: usize = 256;
 
+/// Tokens of a prompt for which it waits for another one that computes them.
+const LEAST_SHARED: usize = 64;
+
 /// Every request that the engine has, from submission to its end.
 pub(super) struct Scheduler<S: Restorable> {
     stepper: S,
@@ -52,6 +55,8 @@ impl<S: Restorable> Scheduler<S> {
     /// Takes a request in; it joins the next step that has room for its prompt.
     pub(super) fn submit(&mut self, submission: Submission) {
         self.waiting.push_back(submission);
+        // What it shares with a live prompt is captured there while that is still to come.
+        self.waits_for_prefix(self.waiting.len() - 1);
     }
 
     /// Whether a turn would do anything.
@@ -96,7 +101,8 @@ impl<S: Restorable> Scheduler<S> {
         let unqueued =
             |live: &[Sequence]| live.iter().map(Sequence::unqueued_prompt).sum::<usize>();
         while unqueued(&self.live) < chunk
-            && let Some(submission) = self.waiting.pop_front()
+            && let Some(index) = self.next_waiting()
+            && let Some(submission) = self.waiting.remove(index)
         {
             let tokens = promised_tokens(&submission.request, self.stepper.context());
             let needs = self.stepper.expected_bytes(tokens);
@@ -109,7 +115,7 @@ impl<S: Restorable> Scheduler<S> {
             }
             if !self.prefixes.fits(&self.stepper, needs) {
                 // Until others have ended.
-                self.waiting.push_front(submission);
+                self.waiting.insert(index, submission);
                 return;
             }
             let seed = submission.request.sampling.seed.unwrap_or_else(fresh_seed);
@@ -125,10 +131,55 @@ impl<S: Restorable> Scheduler<S> {
             let (tokenizer, context) = (Arc::clone(&self.tokenizer), self.stepper.context());
             let mut sequence = Sequence::new(id, place, submission, tokenizer, context, tokens);
             match sequence.start(seed) {
-                ControlFlow::Continue(()) => self.live.push(sequence),
+                ControlFlow::Continue(()) => {
+                    self.live.push(sequence);
+                    for index in 0..self.waiting.len() {
+                        self.waits_for_prefix(index);
+                    }
+                }
                 ControlFlow::Break(finish) => self.retire(sequence, finish),
             }
         }
+    }
+
+    /// The oldest request that need not wait for what a live one is about to compute.
+    fn next_waiting(&mut self) -> Option<usize> {
+        (0..self.waiting.len()).find(|&index| !self.waits_for_prefix(index))
+    }
+
+    /// Whether a live sequence is about to compute much of what a waiting prompt begins with: it is then taken
+    /// over, and not computed twice.
+    fn waits_for_prefix(&mut self, index: usize) -> bool {
+        let prompt = &self.waiting[index].request.tokens;
+        let mut restorable = None;
+        for sequence in &mut self.live {
+            let evaluated = sequence.evaluated_prompt();
+            // One token is always computed.
+            let shared = sequence.shared(prompt).min(prompt.len().saturating_sub(1));
+            if shared <= evaluated {
+                continue;
+            }
+            let (stepper, prefixes) = (&self.stepper, &mut self.prefixes);
+            let known = *restorable.get_or_insert_with(|| prefixes.restorable(stepper, prompt));
+            let worthwhile = known + LEAST_SHARED;
+            let slot = sequence.slot();
+            let will_restore = |prefixes: &Prefixes<_, _>| {
+                let reached = prefixes.will_restore(stepper, slot, shared);
+                reached > evaluated && reached >= worthwhile
+            };
+            if will_restore(prefixes) {
+                return true;
+            }
+            // Layers that cannot go back: their state is captured where the two prompts part.
+            if shared >= worthwhile
+                && sequence.is_before(shared)
+                && prefixes.capture(stepper, slot, shared)
+            {
+                sequence.capture(shared);
+                return true;
+            }
+        }
+        false
     }
 
     /// A slot for a request, which samples as it says.
@@ -194,9 +245,8 @@ impl<S: Restorable> Scheduler<S> {
                 }
             };
             if let Some(done) = part.prefilled {
-                let (tokens, is_whole) = self.live[index].prompt(done);
-                self.prefixes
-                    .advance(&mut self.stepper, part.slot, tokens, is_whole);
+                let tokens = self.live[index].prompt(done);
+                self.prefixes.advance(&mut self.stepper, part.slot, tokens);
             }
             if let ControlFlow::Break(finish) = self.live[index].advance(&part, token) {
                 let sequence = self.live.remove(index);

@@ -114,9 +114,32 @@ impl Sequence {
         self.usage.prompt.saturating_sub(self.queued)
     }
 
-    /// The first `count` tokens of the prompt, and whether that is all of it.
-    pub(super) fn prompt(&self, count: usize) -> (&[u32], bool) {
-        (&self.tokens[..count], count == self.usage.prompt)
+    /// Tokens of the prompt whose state the slot has.
+    pub(super) fn evaluated_prompt(&self) -> usize {
+        self.usage.cached + self.usage.evaluated
+    }
+
+    /// How many tokens of its prompt another one begins with.
+    pub(super) fn shared(&self, other: &[u32]) -> usize {
+        let own = &self.tokens[..self.usage.prompt];
+        own.iter().zip(other).take_while(|(a, b)| a == b).count()
+    }
+
+    /// Whether no step has taken so many tokens of the prompt yet.
+    pub(super) fn is_before(&self, position: usize) -> bool {
+        position > self.queued
+    }
+
+    /// Keeps a checkpoint after so many tokens too, which [it is before](Self::is_before).
+    pub(super) fn capture(&mut self, position: usize) {
+        if let Err(place) = self.captures.binary_search(&position) {
+            self.captures.insert(place, position);
+        }
+    }
+
+    /// The first `count` tokens of the prompt.
+    pub(super) fn prompt(&self, count: usize) -> &[u32] {
+        &self.tokens[..count]
     }
 
     /// Tells that the request has a place.

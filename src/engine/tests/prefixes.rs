@@ -212,6 +212,39 @@ fn what_leaves_for_want_of_memory_comes_back() {
 }
 
 #[test]
+fn what_comes_at_once_and_begins_alike_is_computed_once() {
+    for rewinds in ALL {
+        let mut bench = bench(rewinds);
+        let heard: Vec<Heard> = (2..8)
+            .map(|part| bench.submit(short(&[own(1, 200), own(part, 30)].concat())))
+            .collect();
+        let other = bench.submit(short(&own(9, 40)));
+        bench.turn();
+        assert_eq!(bench.live().len(), 1, "one has the whole step");
+        bench.run();
+        let evaluated: Vec<usize> = heard
+            .iter()
+            .map(|heard| heard.outcome().usage.evaluated)
+            .collect();
+        assert_eq!(evaluated, [230, 30, 30, 30, 30, 30], "{rewinds:?}");
+        assert_eq!(other.outcome().usage.evaluated, 40);
+    }
+}
+
+#[test]
+fn who_waits_for_what_never_comes_computes_it() {
+    let mut bench = bench(Rewinds::Anywhere);
+    let prompts = [2, 3].map(|part| [own(1, 200), own(part, 30)].concat());
+    let first = bench.submit_until(short(&prompts[0]), |events| events.len() > 2);
+    let second = bench.submit(short(&prompts[1]));
+    bench.run();
+    assert_eq!(first.outcome().finish, Some(Finish::Cancelled));
+    let usage = second.outcome().usage;
+    // What the first one computed before that was seen.
+    assert_eq!((usage.cached, usage.evaluated), (48, 182));
+}
+
+#[test]
 fn where_one_sequence_fills_the_memory_the_last_one_is_gone_on_from() {
     let mut bench = Bench::new(Fake {
         room: 23,
