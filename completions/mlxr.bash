@@ -247,7 +247,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__bench__subcmd__cache)
-            opts="-m -p -r -o -q -v -h --model --device --threads --cpu-exact --random --quant --memory --prompt --repetitions --output --quiet --verbose --help"
+            opts="-m -p -r -o -q -v -h --model --device --threads --cpu-exact --random --quant --cache --cache-size --memory --prompt --repetitions --output --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -274,6 +274,14 @@ _mlxr() {
                     return 0
                     ;;
                 --quant)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -141,6 +141,8 @@ gemma-3-4b\t''
 qwen3-next-80b-8l\t''
 glm-4.7-flash-12l\t''"
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l quant -d 'How made-up matrices are packed: affine<BITS>g<GROUP>, mxfp4, mxfp8, nvfp4, or none (bf16)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l cache -d 'Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l cache-size -d 'What the folder may hold: the prompts used longest ago go' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB` [default: three quarters of what the device has, or what it can give now]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s p -l prompt -d 'Tokens of the conversation' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s r -l repetitions -d 'Conversations' -r

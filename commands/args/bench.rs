@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use mlxr::config::PackingConfig;
 use mlxr::models::SHAPES;
 
-use super::{BudgetArgs, ModelArgs, after_help, at_least_one};
+use super::{BudgetArgs, KeptArgs, ModelArgs, after_help, at_least_one};
 
 /// No list of sizes needs to be longer.
 const LONGEST_LIST: usize = 10_000;
@@ -140,7 +140,8 @@ pub(crate) enum BenchCommand {
 ///
 /// A conversation of eight messages is asked again in ways that are common: the very same, with the
 /// answer and a next message, with the answer but without what was thought, with one message in the
-/// middle changed, again after that, and after five other prompts. Told is how many tokens of the prompt
+/// middle changed, again after that, after five other prompts, and after another one that is as long: with a
+/// small --memory, what was computed has to leave it for that. Told is how many tokens of the prompt
 /// were known, how many were taken from what was kept and how many were computed; what making that ready
 /// took, and the time to the first token.
 #[derive(Debug, Args)]
@@ -148,6 +149,8 @@ pub(crate) enum BenchCommand {
 pub(crate) struct BenchCache {
     #[command(flatten)]
     pub(crate) subject: SubjectArgs,
+    #[command(flatten)]
+    pub(crate) kept: KeptArgs,
     #[command(flatten)]
     pub(crate) budget: BudgetArgs,
     /// Tokens of the conversation

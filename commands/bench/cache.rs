@@ -43,7 +43,7 @@ const NEXT: usize = 32;
 const OTHER: usize = 64;
 
 /// How the conversation is asked, in this order.
-const SCENARIOS: [&str; 7] = [
+const SCENARIOS: [&str; 8] = [
     "cold",
     "exact repeat",
     "next turn",
@@ -51,6 +51,7 @@ const SCENARIOS: [&str; 7] = [
     "edit in the middle",
     "back to the first",
     "after five others",
+    "after one as long",
 ];
 
 /// What came of one prompt.
@@ -89,13 +90,14 @@ pub(super) fn run(args: &BenchCache, settings: &Settings, printer: Printer) -> R
     let (name, source) = source(&args.subject, settings, &progress)?;
     let options = LoadOptions {
         memory: args.budget.bytes(),
+        kept: model::kept(&args.kept, settings)?,
         ..model::options(&args.subject.model, settings)
     };
     // The texts are of no interest.
     let tokenizer = Arc::new(Tokenizer::load(&model::BUILT_IN)?);
     let (engine, model) =
         mlxr::open_engine(source.clone(), &tokenizer, &options, progress.clone())?;
-    let longest = args.prompt + 2 * (END + ANSWER) + NEXT;
+    let longest = args.prompt.max(OTHER) + 2 * (END + ANSWER) + NEXT;
     if longest > model.context {
         return Err(Error::Benchmark {
             test: "cache".to_owned(),
@@ -109,7 +111,7 @@ pub(super) fn run(args: &BenchCache, settings: &Settings, printer: Printer) -> R
     let mut asked: [Vec<Asked>; SCENARIOS.len()] = Default::default();
     progress.start("cache", Some(args.repetitions as u64), Unit::Items);
     // What is compiled or mapped on first use is no scenario's.
-    ask(&engine, request(&[tokens.draw(OTHER)], &mut tokens))?;
+    conversation(&engine, &mut tokens, OTHER)?;
     for done in 0..args.repetitions {
         progress.advance("cache", done as u64);
         for (all, one) in asked
@@ -158,8 +160,11 @@ fn conversation(
     for _ in 0..5 {
         ask(engine, request(&[tokens.draw(OTHER)], tokens))?;
     }
-    let after = ask(engine, first)?;
-    Ok([cold, repeat, next, unthought, edited, back, after])
+    let after = ask(engine, first.clone())?;
+    // Where memory is short, the conversation leaves it.
+    ask(engine, request(&[tokens.draw(length)], tokens))?;
+    let left = ask(engine, first)?;
+    Ok([cold, repeat, next, unthought, edited, back, after, left])
 }
 
 /// A prompt of messages, and what a template ends it with.

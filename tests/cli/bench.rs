@@ -354,6 +354,7 @@ fn what_is_kept_of_prompts_is_told_for_each_way_of_asking_again() {
         ("edit in the middle", 152),
         ("back to the first", 1),
         ("after five others", 1),
+        ("after one as long", 1),
     ];
     assert_eq!(told, expected.map(|(name, count)| (name.to_owned(), count)));
 

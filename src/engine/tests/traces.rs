@@ -46,7 +46,7 @@ fn a_follow_up_and_a_divergent_prompt_where_layers_go_back() {
     assert_eq!(usage(&first), (0, 0, 10));
     // The reference computes the third token of the answer too, in flight when the budget ends; here nothing is
     // queued that nobody will read. So 12 of the 13 that match there.
-    let follow_up = [prompt.clone(), first.ids, tokens(U, 1, 6)].concat();
+    let follow_up = [prompt, first.ids, tokens(U, 1, 6)].concat();
     let second = bench.answer(budget_of_three(&follow_up));
     assert_eq!(usage(&second), (12, 12, 7));
     let divergent = [tokens(T, 1, 8), tokens(X, 1, 4)].concat();
