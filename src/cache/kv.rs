@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::offloaded::pieces_of;
 use super::rows::{LayerRows, Piece, page_of, pages_of};
 use crate::error::Result;
-use crate::mlx::{Array, async_eval, ops, slice, slice_update};
+use crate::mlx::{Array, async_eval, eval, ops, slice, slice_update};
 use crate::ops::attention::{self, HostCache, HostSegment};
 
 const STEP: i32 = attention::STEP as i32;
@@ -263,6 +263,8 @@ impl KvCache {
                 all_values.push(slice(&values, 2, held)?);
             }
         }
+        let is_offloaded = |piece: &&Piece| matches!(piece, Piece::Offloaded { .. });
+        let come_back = pieces.iter().any(is_offloaded);
         for piece in pieces {
             let (first, keys, values) = match piece {
                 Piece::Device {
@@ -307,7 +309,13 @@ impl KvCache {
         };
         let values = whole(all_values)?;
         if let Some(keys) = whole(all_keys)? {
-            async_eval([&keys].into_iter().chain(&values))?;
+            let both = [&keys].into_iter().chain(&values);
+            if come_back {
+                // Waited for: the next layer then comes through the same memory, which is ready for use.
+                eval(both)?;
+            } else {
+                async_eval(both)?;
+            }
             self.buffers = Buffers::Device(keys, values);
         }
         Ok(())

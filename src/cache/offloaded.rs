@@ -1,5 +1,6 @@
 //! State of a device that is not used for a while: in the host's memory, or in a file.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, LayerCheckpoint};
@@ -13,6 +14,9 @@ use crate::ops::attention::HostBytes;
 /// of them are needed.
 const TOGETHER: usize = 1024;
 
+/// Threads that copy.
+const THREADS: usize = 8;
+
 /// An array that is not on its device.
 #[derive(Debug)]
 pub(super) struct Offloaded {
@@ -22,17 +26,19 @@ pub(super) struct Offloaded {
 }
 
 impl Offloaded {
-    /// A copy of an array.
-    fn of(array: &Array) -> Result<Self> {
-        let mut copy = HostBytes::new(array.nbytes().max(1))?;
-        if let HostBytes::Own(memory, _) = &mut copy {
-            with_bytes(array, |bytes| memory[..bytes.len()].copy_from_slice(bytes))?;
-        }
-        Ok(Self {
+    /// Copies of arrays.
+    fn of(arrays: &[Array]) -> Result<Vec<Self>> {
+        let memory = arrays
+            .iter()
+            .map(|array| HostBytes::new(array.nbytes().max(1)));
+        let mut memory: Vec<HostBytes> = memory.collect::<Result<_>>()?;
+        with_bytes(arrays, |bytes| copy(&mut memory, bytes))?;
+        let copies = arrays.iter().zip(memory).map(|(array, bytes)| Self {
             dtype: array.dtype(),
             shape: array.shape().iter().map(|&size| size as usize).collect(),
-            bytes: copy,
-        })
+            bytes,
+        });
+        Ok(copies.collect())
     }
 
     /// A copy on the device.
@@ -54,27 +60,52 @@ impl Offloaded {
     }
 }
 
+/// Copies bytes to memory of the same lengths. Most of the time goes into memory that is touched for the first
+/// time, which several threads do faster.
+fn copy(to: &mut [HostBytes], from: &[&[u8]]) {
+    let share = to.len().div_ceil(THREADS).max(1);
+    std::thread::scope(|scope| {
+        for (to, from) in to.chunks_mut(share).zip(from.chunks(share)) {
+            scope.spawn(move || {
+                for (to, from) in to.iter_mut().zip(from) {
+                    if let HostBytes::Own(memory, _) = to {
+                        memory[..from.len()].copy_from_slice(from);
+                    }
+                }
+            });
+        }
+    });
+}
+
 /// Pieces off the device, of keys and values `[1, Hkv, S, D]` of the positions from `first` on.
 pub(super) fn pieces_of(first: usize, keys: &Array, values: Option<&Array>) -> Result<Vec<Piece>> {
     let end = first + keys.shape()[2] as usize;
-    let mut pieces = Vec::new();
-    let mut start = first;
-    while start < end {
-        let next = ((start / TOGETHER + 1) * TOGETHER).min(end);
-        let places = (start - first) as i32..(next - first) as i32;
-        let part = |array: &Array| -> Result<Arc<Offloaded>> {
-            let part = slice(array, 2, places.clone())?;
-            Ok(Arc::new(Offloaded::of(&part)?))
-        };
-        pieces.push(Piece::Offloaded {
-            range: start..next,
-            first: start,
-            keys: part(keys)?,
-            values: values.map(part).transpose()?,
-        });
-        start = next;
+    let starts = (first / TOGETHER..end.div_ceil(TOGETHER)).map(|index| index * TOGETHER);
+    let ranges = starts.map(|start| start.max(first)..end.min(start + TOGETHER));
+    let ranges: Vec<Range<usize>> = ranges.collect();
+    let part = |array: &Array, range: &Range<usize>| {
+        let places = (range.start - first) as i32..(range.end - first) as i32;
+        slice(array, 2, places)
+    };
+    let mut parts = Vec::with_capacity(2 * ranges.len());
+    for array in std::iter::once(keys).chain(values) {
+        for range in &ranges {
+            parts.push(part(array, range)?);
+        }
     }
-    Ok(pieces)
+    let mut copies = Offloaded::of(&parts)?.into_iter().map(Arc::new);
+    let keys: Vec<_> = copies.by_ref().take(ranges.len()).collect();
+    let mut values = copies;
+    let pieces = ranges
+        .into_iter()
+        .zip(keys)
+        .map(|(range, keys)| Piece::Offloaded {
+            first: range.start,
+            range,
+            keys,
+            values: values.next(),
+        });
+    Ok(pieces.collect())
 }
 
 impl LayerRows {
@@ -126,9 +157,11 @@ impl Checkpoint {
                     start: *start,
                     window: *window,
                 },
-                LayerCheckpoint::State(State::Device([first, second])) => {
-                    let parts = [Offloaded::of(first)?, Offloaded::of(second)?];
-                    LayerCheckpoint::State(State::Offloaded(parts.map(Arc::new)))
+                LayerCheckpoint::State(State::Device(arrays)) => {
+                    let copies = Offloaded::of(arrays)?.into_iter().map(Arc::new);
+                    let copies = <[_; 2]>::try_from(copies.collect::<Vec<_>>());
+                    let copies = copies.map_err(|_| super::other_layers())?;
+                    LayerCheckpoint::State(State::Offloaded(copies))
                 }
                 LayerCheckpoint::State(state) => LayerCheckpoint::State(state.clone()),
             })

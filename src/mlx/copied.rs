@@ -5,31 +5,36 @@ use mlx_rs::{Array, Dtype};
 use super::call;
 use crate::error::{Error, Result};
 
-/// Computes an array and hands its numbers to `read` as bytes, in row-major order.
+/// Computes arrays and hands their numbers to `read` as bytes, in row-major order.
 ///
 /// # Errors
-/// What MLX says where it cannot be computed.
-pub fn with_bytes<T>(array: &Array, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
-    if array.size() == 0 {
-        return Ok(read(&[]));
-    }
-    let array = array.contiguous()?;
-    // One dimension, so that it is as long in bytes as it is to be.
-    let array = array.reshape(&[-1])?;
-    // SAFETY: all handles are valid for the call.
-    let bytes = call::array(|out| unsafe {
-        let dtype = Dtype::Uint8.into();
-        mlx_sys::mlx_view(out, array.as_ptr(), dtype, call::stream().as_ptr())
-    })?;
-    bytes.eval()?;
-    // SAFETY: the array is evaluated, of bytes, and alive until `read` is done.
-    let pointer = unsafe { mlx_sys::mlx_array_data_uint8(bytes.as_ptr()) };
-    if pointer.is_null() {
-        return Err(Error::Mlx("an array cannot be read".to_owned()));
-    }
-    // SAFETY: as many bytes as the array has, row-major; nobody writes to it, since `bytes` holds it.
-    let slice = unsafe { std::slice::from_raw_parts(pointer, bytes.size()) };
-    Ok(read(slice))
+/// What MLX says where they cannot be computed.
+pub fn with_bytes<T>(arrays: &[Array], read: impl FnOnce(&[&[u8]]) -> T) -> Result<T> {
+    let as_bytes = |array: &Array| -> Result<Array> {
+        // One dimension, so that it is as long in bytes as it is to be.
+        let row = array.contiguous()?.reshape(&[-1])?;
+        // SAFETY: all handles are valid for the call.
+        call::array(|out| unsafe {
+            let dtype = Dtype::Uint8.into();
+            mlx_sys::mlx_view(out, row.as_ptr(), dtype, call::stream().as_ptr())
+        })
+    };
+    let arrays: Vec<Array> = arrays.iter().map(as_bytes).collect::<Result<_>>()?;
+    super::eval(&arrays)?;
+    let bytes = arrays.iter().map(|array| {
+        if array.size() == 0 {
+            return Ok(&[][..]);
+        }
+        // SAFETY: the array is evaluated, of bytes, and alive until `read` is done.
+        let pointer = unsafe { mlx_sys::mlx_array_data_uint8(array.as_ptr()) };
+        if pointer.is_null() {
+            return Err(Error::Mlx("an array cannot be read".to_owned()));
+        }
+        // SAFETY: as many bytes as the array has, row-major; nobody writes to it, since `arrays` holds it.
+        Ok(unsafe { std::slice::from_raw_parts(pointer, array.size()) })
+    });
+    let bytes: Vec<&[u8]> = bytes.collect::<Result<_>>()?;
+    Ok(read(&bytes))
 }
 
 /// An array of a copy of `bytes`, which are its numbers in row-major order.

@@ -188,3 +188,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn bytes_of_an_array_make_the_same_array() {
+    open(DeviceChoice::Cpu, None).unwrap();
+    let numbers: Vec<f32> = (0..24).map(|number| number as f32 / 3.0).collect();
+    let whole = Array::from_slice(&numbers, &[2, 3, 4]);
+    for dtype in [Dtype::Float32, Dtype::Bfloat16, Dtype::Uint32] {
+        // A part that does not lie in one piece.
+        let part = slice(&whole.as_dtype(dtype).unwrap(), 1, 1..3).unwrap();
+        let bytes = with_bytes(&[part.clone()], |bytes| bytes[0].to_vec()).unwrap();
+        assert_eq!(bytes.len(), 16 * item_size(dtype));
+        let again = array_of_bytes(&bytes, &[2, 2, 4], dtype).unwrap();
+        assert_eq!(to_vec(&again).unwrap(), to_vec(&part).unwrap());
+    }
+    assert!(array_of_bytes(&[0; 7], &[2], Dtype::Float32).is_err());
+}

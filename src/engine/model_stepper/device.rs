@@ -292,11 +292,16 @@ impl Restorable for DeviceStepper {
     }
 
     fn offload_rows(&mut self, slot: Slot, range: Range<usize>) -> Result<Rows> {
-        self.live(slot)?.cache.offload_rows(range)
+        let rows = self.live(slot)?.cache.offload_rows(range)?;
+        // What it went through is memory of the host, of no use to steps.
+        memory::clear_pool()?;
+        Ok(rows)
     }
 
     fn offload(&mut self, rows: &Rows) -> Result<Rows> {
-        rows.offload()
+        let copy = rows.offload()?;
+        memory::clear_pool()?;
+        Ok(copy)
     }
 
     fn offload_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<Checkpoint> {
@@ -351,6 +356,9 @@ impl Restorable for DeviceStepper {
         let live = self.live(slot)?;
         live.captured.clear();
         let restored = live.cache.restore(kept, rows, checkpoint, length);
+        if !rows.is_empty() {
+            memory::clear_pool()?;
+        }
         self.kept.discard_damaged(restored)
     }
 }
