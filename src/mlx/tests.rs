@@ -197,7 +197,7 @@ fn bytes_of_an_array_make_the_same_array() {
     for dtype in [Dtype::Float32, Dtype::Bfloat16, Dtype::Uint32] {
         // A part that does not lie in one piece.
         let part = slice(&whole.as_dtype(dtype).unwrap(), 1, 1..3).unwrap();
-        let bytes = with_bytes(&[part.clone()], |bytes| bytes[0].to_vec()).unwrap();
+        let bytes = with_bytes(std::slice::from_ref(&part), |bytes| bytes[0].to_vec()).unwrap();
         assert_eq!(bytes.len(), 16 * item_size(dtype));
         let again = array_of_bytes(&bytes, &[2, 2, 4], dtype).unwrap();
         assert_eq!(to_vec(&again).unwrap(), to_vec(&part).unwrap());
