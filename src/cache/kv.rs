@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::offloaded::pieces_of;
 use super::rows::{LayerRows, Piece, page_of, pages_of};
 use crate::error::Result;
-use crate::mlx::{Array, async_eval, eval, ops, slice, slice_update};
+use crate::mlx::{Array, Staging, async_eval, eval, ops, slice, slice_update};
 use crate::ops::attention::{self, HostCache, HostSegment};
 
 const STEP: i32 = attention::STEP as i32;
@@ -209,7 +209,13 @@ impl KvCache {
     ///
     /// # Errors
     /// What MLX says.
-    pub(super) fn paste(&mut self, kept: usize, rows: &[&LayerRows], length: usize) -> Result<()> {
+    pub(super) fn paste(
+        &mut self,
+        kept: usize,
+        rows: &[&LayerRows],
+        length: usize,
+        staging: &mut Staging,
+    ) -> Result<()> {
         let pieces = rows.iter().flat_map(|rows| &rows.pieces);
         let pieces = pieces.filter(|piece| {
             let range = piece.range();
@@ -226,7 +232,9 @@ impl KvCache {
         }
         match first {
             Piece::Host { .. } => self.paste_host(&pieces, length)?,
-            Piece::Device { .. } | Piece::Offloaded { .. } => self.paste_device(&pieces, length)?,
+            Piece::Device { .. } | Piece::Offloaded { .. } => {
+                self.paste_device(&pieces, length, staging)?;
+            }
         }
         self.length = length as i32;
         Ok(())
@@ -253,7 +261,12 @@ impl KvCache {
         Ok(())
     }
 
-    fn paste_device(&mut self, pieces: &[&Piece], length: usize) -> Result<()> {
+    fn paste_device(
+        &mut self,
+        pieces: &[&Piece],
+        length: usize,
+        staging: &mut Staging,
+    ) -> Result<()> {
         let mut at = self.length.max(self.start);
         let (mut all_keys, mut all_values) = (Vec::new(), Vec::new());
         if let Buffers::Device(keys, values) = std::mem::take(&mut self.buffers) {
@@ -263,26 +276,27 @@ impl KvCache {
                 all_values.push(slice(&values, 2, held)?);
             }
         }
-        let is_offloaded = |piece: &&Piece| matches!(piece, Piece::Offloaded { .. });
-        let come_back = pieces.iter().any(is_offloaded);
+        let offloaded = pieces.iter().filter_map(|piece| match piece {
+            Piece::Offloaded { keys, values, .. } => Some((keys, values)),
+            Piece::Host { .. } | Piece::Device { .. } => None,
+        });
+        let offloaded = offloaded.flat_map(|(keys, values)| [Some(keys), values.as_ref()]);
+        let offloaded: Vec<_> = offloaded.flatten().map(|array| array.parts()).collect();
+        let mut back = staging.put(&offloaded)?.into_iter();
         for piece in pieces {
             let (first, keys, values) = match piece {
                 Piece::Device {
                     range,
                     keys,
                     values,
-                } => (range.start, keys.clone(), values.clone()),
-                Piece::Offloaded {
-                    first,
-                    keys,
-                    values,
-                    ..
-                } => {
-                    let values = values.as_ref().map(|values| values.array()).transpose()?;
-                    (*first, keys.array()?, values)
+                } => (range.start, Some(keys.clone()), values.clone()),
+                Piece::Offloaded { first, values, .. } => {
+                    let keys = back.next();
+                    (*first, keys, values.as_ref().and_then(|_| back.next()))
                 }
-                Piece::Host { .. } => return Err(super::other_layers()),
+                Piece::Host { .. } => (0, None, None),
             };
+            let keys = keys.ok_or_else(super::other_layers)?;
             let first = first as i32;
             let end = piece.range().end.min(length) as i32;
             let new = at - first..end - first;
@@ -310,11 +324,11 @@ impl KvCache {
         let values = whole(all_values)?;
         if let Some(keys) = whole(all_keys)? {
             let both = [&keys].into_iter().chain(&values);
-            if come_back {
-                // Waited for: the next layer then comes through the same memory, which is ready for use.
-                eval(both)?;
-            } else {
+            if offloaded.is_empty() {
                 async_eval(both)?;
+            } else {
+                // Waited for: the next layer comes through the same memory.
+                eval(both)?;
             }
             self.buffers = Buffers::Device(keys, values);
         }

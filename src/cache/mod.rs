@@ -19,7 +19,7 @@ pub use rows::{LayerRows, Rows};
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::mlx::Array;
+use crate::mlx::{Array, Staging};
 use crate::ops::attention::STEP;
 use checkpoint::LayerCheckpoint;
 
@@ -259,6 +259,7 @@ impl SequenceCache {
         for source in sources.chain(saved) {
             source.verify()?;
         }
+        let mut staging = Staging::default();
         let (mut next_row, mut next_checkpoint) = (0, 0);
         for layer in &mut self.layers {
             if let Layer::Keys(cache) = layer
@@ -266,7 +267,12 @@ impl SequenceCache {
             {
                 let of_layer = rows.iter().map(|rows| rows.layers.get(next_row));
                 let of_layer = of_layer.collect::<Option<Vec<_>>>();
-                cache.paste(kept, &of_layer.ok_or_else(other_layers)?, length)?;
+                cache.paste(
+                    kept,
+                    &of_layer.ok_or_else(other_layers)?,
+                    length,
+                    &mut staging,
+                )?;
                 next_row += 1;
                 continue;
             }
@@ -281,7 +287,7 @@ impl SequenceCache {
             }
             match (layer, saved) {
                 (Layer::Keys(cache), Some(LayerCheckpoint::Window { rows, .. })) => {
-                    cache.paste(0, &[rows], length)?;
+                    cache.paste(0, &[rows], length, &mut staging)?;
                 }
                 (Layer::State(cache), Some(LayerCheckpoint::State(state))) => {
                     cache.restore(length, state.clone())?;

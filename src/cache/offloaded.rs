@@ -7,15 +7,12 @@ use super::checkpoint::{Checkpoint, LayerCheckpoint};
 use super::recurrent::State;
 use super::rows::{LayerRows, Piece, Rows};
 use crate::error::Result;
-use crate::mlx::{Array, Dtype, array_of_bytes, slice, with_bytes};
+use crate::mlx::{Array, Dtype, array_of_bytes, copy, slice, with_bytes};
 use crate::ops::attention::HostBytes;
 
 /// Positions of an array of keys or values that leave the device together: as much is brought back where some
 /// of them are needed.
 const TOGETHER: usize = 1024;
-
-/// Threads that copy.
-const THREADS: usize = 8;
 
 /// An array that is not on its device.
 #[derive(Debug)]
@@ -32,7 +29,12 @@ impl Offloaded {
             .iter()
             .map(|array| HostBytes::new(array.nbytes().max(1)));
         let mut memory: Vec<HostBytes> = memory.collect::<Result<_>>()?;
-        with_bytes(arrays, |bytes| copy(&mut memory, bytes))?;
+        let own = memory.iter_mut().filter_map(|bytes| match bytes {
+            HostBytes::Own(memory, _) => Some(&mut **memory),
+            HostBytes::Mapped(_) => None,
+        });
+        let own = own.collect();
+        with_bytes(arrays, |bytes| copy(own, bytes))?;
         let copies = arrays.iter().zip(memory).map(|(array, bytes)| Self {
             dtype: array.dtype(),
             shape: array.shape().iter().map(|&size| size as usize).collect(),
@@ -44,6 +46,11 @@ impl Offloaded {
     /// A copy on the device.
     pub(super) fn array(&self) -> Result<Array> {
         array_of_bytes(&self.bytes, &self.shape, self.dtype)
+    }
+
+    /// Its bytes, its shape and the type of its numbers.
+    pub(super) fn parts(&self) -> (&[u8], &[usize], Dtype) {
+        (&self.bytes, &self.shape, self.dtype)
     }
 
     /// Positions of keys or values.
@@ -58,23 +65,6 @@ impl Offloaded {
             HostBytes::Mapped(_) => 0,
         }
     }
-}
-
-/// Copies bytes to memory of the same lengths. Most of the time goes into memory that is touched for the first
-/// time, which several threads do faster.
-fn copy(to: &mut [HostBytes], from: &[&[u8]]) {
-    let share = to.len().div_ceil(THREADS).max(1);
-    std::thread::scope(|scope| {
-        for (to, from) in to.chunks_mut(share).zip(from.chunks(share)) {
-            scope.spawn(move || {
-                for (to, from) in to.iter_mut().zip(from) {
-                    if let HostBytes::Own(memory, _) = to {
-                        memory[..from.len()].copy_from_slice(from);
-                    }
-                }
-            });
-        }
-    });
 }
 
 /// Pieces off the device, of keys and values `[1, Hkv, S, D]` of the positions from `first` on.

@@ -11,13 +11,8 @@ use crate::error::{Error, Result};
 /// What MLX says where they cannot be computed.
 pub fn with_bytes<T>(arrays: &[Array], read: impl FnOnce(&[&[u8]]) -> T) -> Result<T> {
     let as_bytes = |array: &Array| -> Result<Array> {
-        // One dimension, so that it is as long in bytes as it is to be.
         let row = array.contiguous()?.reshape(&[-1])?;
-        // SAFETY: all handles are valid for the call.
-        call::array(|out| unsafe {
-            let dtype = Dtype::Uint8.into();
-            mlx_sys::mlx_view(out, row.as_ptr(), dtype, call::stream().as_ptr())
-        })
+        of_type(&row, Dtype::Uint8)
     };
     let arrays: Vec<Array> = arrays.iter().map(as_bytes).collect::<Result<_>>()?;
     super::eval(&arrays)?;
@@ -53,5 +48,95 @@ pub fn array_of_bytes(bytes: &[u8], shape: &[usize], dtype: Dtype) -> Result<Arr
             rank,
             dtype.into(),
         ))
+    })
+}
+
+/// Threads that copy: most of the time goes into memory that is touched for the first time, or into waiting for it.
+const THREADS: usize = 8;
+
+/// Where parts begin in [`Staging`]: any type of numbers may lie there.
+const ALIGNMENT: usize = 64;
+
+/// As much as MLX counts in 32 bits.
+const STAGED: usize = 1 << 30;
+
+/// Copies bytes to as many others of the same lengths, or longer ones.
+pub fn copy(mut to: Vec<&mut [u8]>, from: &[&[u8]]) {
+    let share = to.len().div_ceil(THREADS).max(1);
+    std::thread::scope(|scope| {
+        for (to, from) in to.chunks_mut(share).zip(from.chunks(share)) {
+            scope.spawn(move || {
+                for (to, from) in to.iter_mut().zip(from) {
+                    to[..from.len()].copy_from_slice(from);
+                }
+            });
+        }
+    });
+}
+
+/// Memory of the host through which bytes go to a device. It is ready for use after the first time, which new
+/// arrays never are.
+#[derive(Debug, Default)]
+pub struct Staging(Option<Array>);
+
+impl Staging {
+    /// Arrays of copies of bytes, each with a shape and a type. They lie in this memory: they are to be evaluated
+    /// into others before the next call.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] where bytes are not as many as their shape says, and what MLX says.
+    pub fn put(&mut self, parts: &[(&[u8], &[usize], Dtype)]) -> Result<Vec<Array>> {
+        let ends = parts.iter().scan(0, |end, (bytes, ..)| {
+            *end += bytes.len().next_multiple_of(ALIGNMENT);
+            Some(*end)
+        });
+        let ends: Vec<usize> = ends.collect();
+        let length = ends.last().copied().unwrap_or(0);
+        if length == 0 || length > STAGED {
+            let arrays = parts.iter();
+            let arrays = arrays.map(|(bytes, shape, dtype)| array_of_bytes(bytes, shape, *dtype));
+            return arrays.collect();
+        }
+        let memory = match self.0.take() {
+            Some(memory) if memory.size() >= length => memory,
+            // Made of bytes it lies in the host's memory, as it must.
+            _ => array_of_bytes(&vec![0; length], &[length], Dtype::Uint8)?,
+        };
+        // What reads it may not be done.
+        super::synchronize()?;
+        // SAFETY: the array is evaluated, of bytes, and ours alone.
+        let pointer = unsafe { mlx_sys::mlx_array_data_uint8(memory.as_ptr()) }.cast_mut();
+        if pointer.is_null() {
+            return Err(Error::Mlx("an array cannot be written".to_owned()));
+        }
+        // SAFETY: as many bytes as the array has; nobody reads them now, and no other array has them but those
+        // of the call before.
+        let mut rest = unsafe { std::slice::from_raw_parts_mut(pointer, memory.size()) };
+        let mut places = Vec::with_capacity(parts.len());
+        for (bytes, ..) in parts {
+            let (place, left) = rest.split_at_mut(bytes.len().next_multiple_of(ALIGNMENT));
+            places.push(place);
+            rest = left;
+        }
+        let bytes: Vec<&[u8]> = parts.iter().map(|(bytes, ..)| *bytes).collect();
+        copy(places, &bytes);
+        let arrays = parts.iter().zip(&ends).map(|((bytes, shape, dtype), end)| {
+            let dimensions = super::mapped::dimensions(bytes, shape, *dtype)?;
+            let start = end - bytes.len().next_multiple_of(ALIGNMENT);
+            let range = start as i32..(start + bytes.len()) as i32;
+            let part = super::slice(&memory, 0, range)?;
+            Ok(of_type(&part, *dtype)?.reshape(&dimensions)?)
+        });
+        let arrays = arrays.collect();
+        self.0 = Some(memory);
+        arrays
+    }
+}
+
+/// The same bytes as numbers of another type; `array` has one dimension.
+fn of_type(array: &Array, dtype: Dtype) -> Result<Array> {
+    // SAFETY: all handles are valid for the call.
+    call::array(|out| unsafe {
+        mlx_sys::mlx_view(out, array.as_ptr(), dtype.into(), call::stream().as_ptr())
     })
 }

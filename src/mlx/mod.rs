@@ -14,7 +14,7 @@ mod quantized;
 mod slice;
 
 pub use bits::{bitwise_xor, right_shift};
-pub use copied::{array_of_bytes, with_bytes};
+pub use copied::{Staging, array_of_bytes, copy, with_bytes};
 pub use device::{
     Device, DeviceChoice, compute_by_graphs, computes_on_cpu, library_version, open, synchronize,
 };

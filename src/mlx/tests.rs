@@ -204,3 +204,31 @@ fn bytes_of_an_array_make_the_same_array() {
     }
     assert!(array_of_bytes(&[0; 7], &[2], Dtype::Float32).is_err());
 }
+
+#[test]
+fn staged_bytes_make_arrays_of_several_types() {
+    open(DeviceChoice::Cpu, None).unwrap();
+    let mut staging = Staging::default();
+    for round in 0..3_u8 {
+        let bytes: Vec<u8> = (0..9 * (round + 1)).collect();
+        let floats: Vec<u8> = (0..50)
+            .flat_map(|number| (number as f32 + f32::from(round)).to_le_bytes())
+            .collect();
+        let count = bytes.len();
+        let parts = [
+            (&bytes[..], &[3, count / 3][..], Dtype::Uint8),
+            (&[], &[0, 2], Dtype::Float32),
+            (&floats, &[5, 10], Dtype::Float32),
+        ];
+        let arrays = staging.put(&parts).unwrap();
+        let right: Vec<f32> = bytes.iter().map(|&byte| f32::from(byte)).collect();
+        assert_eq!(to_vec(&arrays[0]).unwrap(), right);
+        assert_eq!((arrays[1].size(), arrays[2].shape()), (0, &[5, 10][..]));
+        let right: Vec<f32> = (0..50)
+            .map(|number| number as f32 + f32::from(round))
+            .collect();
+        assert_eq!(to_vec(&arrays[2]).unwrap(), right);
+    }
+    assert!(staging.put(&[(&[0; 7], &[2], Dtype::Float32)]).is_err());
+    assert!(staging.put(&[]).unwrap().is_empty());
+}

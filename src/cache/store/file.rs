@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use safetensors::tensor::{Dtype, Metadata};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::super::checkpoint::Checkpoint;
 use super::super::rows::Rows;
@@ -13,8 +13,11 @@ use crate::error::{Error, Result};
 use crate::kernels::matrix::Part;
 use crate::mlx::{self, Bytes};
 
+/// Threads that compute a digest.
+const THREADS: usize = 8;
+
 /// What the metadata calls the format.
-pub(super) const FORMAT: &str = "mlxr prefix 1";
+pub(super) const FORMAT: &str = "mlxr prefix 2";
 
 /// Types of numbers that are stored, by the names of both libraries.
 pub(super) const TYPES: [(Dtype, mlx::Dtype); 5] = [
@@ -97,22 +100,33 @@ impl StoredFile {
     }
 }
 
-/// Of everything that is stored: names, types, shapes and bytes.
+/// Of everything that is stored: names, types, shapes and bytes. Several threads read: a file that was not
+/// read before comes sooner so.
 pub(super) fn digest(
     mut tensors: Vec<(String, Dtype, &[usize], &[u8])>,
     layout: Option<&String>,
 ) -> u128 {
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut digests = vec![0; tensors.len()];
+    let share = tensors.len().div_ceil(THREADS).max(1);
+    std::thread::scope(|scope| {
+        for (digests, tensors) in digests.chunks_mut(share).zip(tensors.chunks(share)) {
+            scope.spawn(move || {
+                for (digest, (.., bytes)) in digests.iter_mut().zip(tensors) {
+                    *digest = xxh3_128(bytes);
+                }
+            });
+        }
+    });
     let mut hasher = Xxh3::new();
     let text = |hasher: &mut Xxh3, text: &str| {
         hasher.update(&(text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());
     };
     text(&mut hasher, layout.map_or("", String::as_str));
-    for (name, dtype, shape, bytes) in tensors {
-        text(&mut hasher, &name);
-        text(&mut hasher, &format!("{dtype:?} {shape:?}"));
-        hasher.update(bytes);
+    for ((name, dtype, shape, _), digest) in tensors.iter().zip(digests) {
+        text(&mut hasher, name);
+        text(&mut hasher, &format!("{dtype:?} {shape:?} {digest:032x}"));
     }
     hasher.digest128()
 }
