@@ -246,6 +246,7 @@ fn stepper(
             Device::Cpu => memory::resident(),
             Device::Gpu => 0,
         },
+        work: loaded.work_bytes,
         offload: match device {
             Device::Cpu => 0,
             Device::Gpu => offload_room(memory)?,

@@ -107,6 +107,8 @@ pub struct LoadedModel {
     /// Of the weights, the bytes that are read to compute one token: of an embedding that is not
     /// the head as well, one row is read, which is not worth counting.
     pub read_bytes: usize,
+    /// Memory for one token of a step, beside weights and states.
+    pub work_bytes: usize,
     /// Numbers in the weights, however they are packed.
     pub parameters: usize,
     /// How matrices are packed, `affine4g64`, `mxfp4` …, or the type of dense ones, `bf16` ….
@@ -147,6 +149,7 @@ pub fn load(source: &Source, precision: Precision, progress: &dyn Progress) -> R
         architecture,
         weights_bytes: weights.bytes(),
         read_bytes: loader.read_bytes(),
+        work_bytes: loader.work_bytes(),
         parameters: loader.parameters(),
         quantization: loader.quantization(),
     })

@@ -49,6 +49,7 @@ fn budget(device: Device, leaves: Leaves, loaded: &LoadedModel) -> Budget {
         memory: 64 << 30,
         weights: 0,
         rest: 0,
+        work: loaded.work_bytes,
         offload: 0,
     };
     match (device, leaves) {
@@ -58,15 +59,15 @@ fn budget(device: Device, leaves: Leaves, loaded: &LoadedModel) -> Budget {
         },
         (Device::Gpu, Leaves::Some) => whole,
         (Device::Gpu, Leaves::ToTheHost | Leaves::ToTheDisk) => Budget {
-            // The work of a step, and a few sequences.
-            memory: weights + (256 << 20) + 2 * sequence,
+            memory: weights + 2 * sequence,
             weights,
-            rest: 0,
+            work: 0,
             offload: if leaves == Leaves::ToTheHost {
                 8 * sequence
             } else {
                 0
             },
+            ..whole
         },
     }
 }

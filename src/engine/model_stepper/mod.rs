@@ -15,10 +15,6 @@ use kept::Kept;
 /// A stepper that computes with a model.
 pub type ModelStepper = dyn Restorable<Rows = Rows, Checkpoint = Checkpoint>;
 
-/// Memory that a step needs beside weights and states, for each token of a prompt's chunk: activations of the
-/// widest layers, a few of them at a time.
-const WORK_BYTES_PER_TOKEN: usize = 128 << 10;
-
 /// The memory of a model and of all its sequences, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
@@ -28,6 +24,8 @@ pub struct Budget {
     pub weights: usize,
     /// What everything else took of the same memory before there were sequences: the vocabulary, libraries.
     pub rest: usize,
+    /// What a step takes for each token of a prompt's chunk.
+    pub work: usize,
     /// Memory of the host for state that leaves the device, beside all that.
     pub offload: usize,
 }
@@ -35,8 +33,8 @@ pub struct Budget {
 impl Budget {
     /// What is left for states, where steps take so many tokens of prompts.
     fn room(self, chunk: usize) -> usize {
-        let work = chunk * WORK_BYTES_PER_TOKEN;
-        self.memory.saturating_sub(self.weights + self.rest + work)
+        let taken = self.weights + self.rest + chunk * self.work;
+        self.memory.saturating_sub(taken)
     }
 }
 

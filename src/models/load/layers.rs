@@ -126,7 +126,10 @@ impl Loader<'_> {
     /// As [`Self::linear`].
     pub fn head(&self, prefix: &str, hidden: usize, vocabulary: usize) -> Result<Linear> {
         self.has_head.set(true);
-        self.linear(prefix, hidden, vocabulary, false)
+        Ok(Linear {
+            matrix: self.matrix(prefix, hidden, vocabulary)?,
+            bias: None,
+        })
     }
 
     /// A linear layer `prefix.weight` `[outputs, inputs]`, with `prefix.bias` if `bias`.
@@ -141,6 +144,7 @@ impl Loader<'_> {
         bias: bool,
     ) -> Result<Linear> {
         let matrix = self.matrix(prefix, inputs, outputs)?;
+        self.widen(inputs.max(outputs));
         let bias = bias
             .then(|| self.vector(&format!("{prefix}.bias"), outputs))
             .transpose()?;

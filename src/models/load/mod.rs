@@ -48,9 +48,16 @@ pub struct Loader<'a> {
     /// Bytes of experts that a token does not take.
     spared: Cell<usize>,
     parameters: Cell<usize>,
+    /// Numbers of the widest row that a token has on its way, but for logits.
+    widest: Cell<usize>,
+    /// Of the experts last asked for.
+    expert_width: Cell<usize>,
     /// Whether the GPU's kernels of some layers work.
     kernels: RefCell<BTreeMap<&'static str, bool>>,
 }
+
+/// Rows that a token has at a time: what comes in, is normed, gates, is gated, goes out, and what is rounded.
+const ROWS_AT_A_TIME: usize = 6;
 
 /// The types that a checkpoint may hold numbers in.
 const FLOATS: &[Dtype] = &[Dtype::Float32, Dtype::Float16, Dtype::Bfloat16];
@@ -96,6 +103,8 @@ impl<'a> Loader<'a> {
             has_head: Cell::default(),
             spared: Cell::default(),
             parameters: Cell::default(),
+            widest: Cell::default(),
+            expert_width: Cell::default(),
             kernels: RefCell::default(),
         }
     }
@@ -192,6 +201,21 @@ impl<'a> Loader<'a> {
         let bytes = self.weights.taken_bytes(|name| name.starts_with(prefix));
         let spared = bytes / count * count.saturating_sub(taken);
         self.spared.set(self.spared.get() + spared);
+        self.widen(taken * self.expert_width.get());
+    }
+
+    /// Notes that a token has a row of so many numbers on its way.
+    fn widen(&self, width: usize) {
+        self.widest.set(self.widest.get().max(width));
+    }
+
+    /// Memory for one token of a step, beside weights and states: a few of the widest rows at a time.
+    pub fn work_bytes(&self) -> usize {
+        let number = match (self.host, self.precision) {
+            (true, _) | (_, Precision::Float32) => size_of::<f32>(),
+            (false, Precision::Int8 | Precision::Stored) => size_of::<u16>(),
+        };
+        ROWS_AT_A_TIME * self.widest.get() * number
     }
 
     /// How matrices are packed, or the type of dense ones.
