@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Instant;
 
-use crate::engine::fake::{Fake, Rule, any_token};
+use crate::engine::fake::{Fake, Rewinds, Rule, any_token};
 use crate::engine::outlet::Outlet;
 use crate::engine::request::{Event, Finish, Request, Sink, Timings, Usage};
 use crate::engine::schedule::Scheduler;
@@ -230,6 +230,16 @@ impl Bench {
 
     fn live(&self) -> &[Sequence] {
         self.0.parts().1
+    }
+
+    /// On caches that go back so far, for long prompts.
+    fn that_rewinds(rewinds: Rewinds) -> Self {
+        Self::new(Fake {
+            context: 4000,
+            chunk: 16,
+            rewinds,
+            ..Fake::new(Box::new(any_token))
+        })
     }
 
     /// One turn, after which every cache must hold what the engine has recorded, and no more.

@@ -1,19 +1,9 @@
 //! What is gone on from, over caches that go back anywhere, within a window, and nowhere.
 
 use super::*;
-use crate::engine::fake::Rewinds;
 use crate::error::Error;
 
 const ALL: [Rewinds; 3] = [Rewinds::Anywhere, Rewinds::Window(6), Rewinds::Nowhere];
-
-fn bench(rewinds: Rewinds) -> Bench {
-    Bench::new(Fake {
-        context: 4000,
-        chunk: 16,
-        rewinds,
-        ..Fake::new(Box::new(any_token))
-    })
-}
 
 /// So many tokens that do not come again.
 fn own(first: u32, count: u32) -> Vec<u32> {
@@ -39,7 +29,7 @@ fn turn(bench: &mut Bench, request: Request) -> (Outcome, Vec<u32>) {
 #[test]
 fn a_conversation_evaluates_what_is_new() {
     for rewinds in ALL {
-        let mut bench = bench(rewinds);
+        let mut bench = Bench::that_rewinds(rewinds);
         let mut tokens = own(1, 50);
         for message in 2..12 {
             let (outcome, with_answer) = turn(&mut bench, short(&tokens));
@@ -59,7 +49,7 @@ fn the_same_prompt_again_evaluates_its_end() {
         (Rewinds::Window(6), 4),
         (Rewinds::Nowhere, 4),
     ] {
-        let mut bench = bench(rewinds);
+        let mut bench = Bench::that_rewinds(rewinds);
         bench.answer(short(&own(1, 500)));
         let again = bench.answer(short(&own(1, 500)));
         assert_eq!(again.usage.evaluated, evaluated, "{rewinds:?}");
@@ -73,7 +63,7 @@ fn a_turn_without_what_was_thought_goes_on_from_the_last_message() {
         (Rewinds::Window(6), 290),
         (Rewinds::Nowhere, 290),
     ] {
-        let mut bench = bench(rewinds);
+        let mut bench = Bench::that_rewinds(rewinds);
         let prompt = [own(1, 290), own(2, 5)].concat();
         let joints = vec![100, 200, 290];
         bench.answer(Request {
@@ -96,7 +86,7 @@ fn a_fork_that_was_seen_is_gone_on_from_the_next_time() {
         (Rewinds::Window(6), 0),
         (Rewinds::Nowhere, 0),
     ] {
-        let mut bench = bench(rewinds);
+        let mut bench = Bench::that_rewinds(rewinds);
         let branch = |own_part: u32| short(&[own(1, 150), own(own_part, 100)].concat());
         let cached = [2, 3, 4].map(|part| bench.answer(branch(part)).usage.cached);
         assert_eq!(cached, [0, second, 150], "{rewinds:?}");
@@ -106,7 +96,7 @@ fn a_fork_that_was_seen_is_gone_on_from_the_next_time() {
 #[test]
 fn branches_are_left_and_come_back_to() {
     for rewinds in ALL {
-        let mut bench = bench(rewinds);
+        let mut bench = Bench::that_rewinds(rewinds);
         let branches = [2, 3, 4, 5, 6, 7].map(|part| [own(1, 150), own(part, 100)].concat());
         for tokens in &branches {
             bench.answer(short(tokens));
@@ -125,7 +115,7 @@ fn branches_are_left_and_come_back_to() {
 #[test]
 fn a_prompt_that_was_cut_off_goes_on_where_it_was() {
     for rewinds in ALL {
-        let mut bench = bench(rewinds);
+        let mut bench = Bench::that_rewinds(rewinds);
         let prompt = own(1, 470);
         let mut before = 0;
         for chunks in [3, 5] {
@@ -149,7 +139,7 @@ fn a_prompt_that_was_cut_off_goes_on_where_it_was() {
 #[test]
 fn a_running_sequence_lends_what_it_has_computed() {
     for rewinds in ALL {
-        let mut bench = bench(rewinds);
+        let mut bench = Bench::that_rewinds(rewinds);
         let branch = |own_part: u32| Request {
             joints: vec![160],
             limit: Some(50),
@@ -214,7 +204,7 @@ fn what_leaves_for_want_of_memory_comes_back() {
 #[test]
 fn what_comes_at_once_and_begins_alike_is_computed_once() {
     for rewinds in ALL {
-        let mut bench = bench(rewinds);
+        let mut bench = Bench::that_rewinds(rewinds);
         let heard: Vec<Heard> = (2..8)
             .map(|part| bench.submit(short(&[own(1, 200), own(part, 30)].concat())))
             .collect();
@@ -233,7 +223,7 @@ fn what_comes_at_once_and_begins_alike_is_computed_once() {
 
 #[test]
 fn who_waits_for_what_never_comes_computes_it() {
-    let mut bench = bench(Rewinds::Anywhere);
+    let mut bench = Bench::that_rewinds(Rewinds::Anywhere);
     let prompts = [2, 3].map(|part| [own(1, 200), own(part, 30)].concat());
     let first = bench.submit_until(short(&prompts[0]), |events| events.len() > 2);
     let second = bench.submit(short(&prompts[1]));
@@ -360,7 +350,7 @@ fn what_is_stored_is_gone_on_from_by_the_next_engine() {
 
 #[test]
 fn where_nothing_can_be_copied_everything_is_computed() {
-    let mut bench = bench(Rewinds::Anywhere);
+    let mut bench = Bench::that_rewinds(Rewinds::Anywhere);
     let branch = |part: u32| Request {
         limit: Some(50),
         ..short(&[own(1, 160), own(part, 40)].concat())

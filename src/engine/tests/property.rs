@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::fake::Rewinds;
 
 /// When a sink says `Break`.
 #[derive(Debug, Clone, Copy)]

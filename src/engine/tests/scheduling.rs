@@ -1,7 +1,6 @@
 //! Several requests: batches, cancels, errors, and what ended sequences leave behind.
 
 use super::*;
-use crate::engine::fake::Rewinds;
 use crate::engine::stepper::{Input, Slot};
 
 /// What comes of `request` with an engine to itself.

@@ -2,16 +2,6 @@
 //! said why.
 
 use super::*;
-use crate::engine::fake::Rewinds;
-
-fn bench(rewinds: Rewinds) -> Bench {
-    Bench::new(Fake {
-        context: 4000,
-        chunk: 16,
-        rewinds,
-        ..Fake::new(Box::new(any_token))
-    })
-}
 
 /// Tokens `from..=to` of a name.
 fn tokens(name: u32, from: u32, to: u32) -> Vec<u32> {
@@ -40,7 +30,7 @@ fn usage(outcome: &Outcome) -> (usize, usize, usize) {
 /// C1: every layer can go back.
 #[test]
 fn a_follow_up_and_a_divergent_prompt_where_layers_go_back() {
-    let mut bench = bench(Rewinds::Anywhere);
+    let mut bench = Bench::that_rewinds(Rewinds::Anywhere);
     let prompt = tokens(T, 1, 10);
     let first = bench.answer(budget_of_three(&prompt));
     assert_eq!(usage(&first), (0, 0, 10));
@@ -66,7 +56,7 @@ fn a_follow_up_and_a_divergent_prompt_where_layers_go_back() {
 /// C2: the same prompts where layers keep a state.
 #[test]
 fn a_divergent_prompt_where_layers_keep_a_state() {
-    let mut bench = bench(Rewinds::Nowhere);
+    let mut bench = Bench::that_rewinds(Rewinds::Nowhere);
     let prompt = tokens(T, 1, 10);
     bench.answer(budget_of_three(&prompt));
     // The state is known after 6 tokens, 4 before the end; on the way to 12 another is made after the 8 that
@@ -81,7 +71,7 @@ fn a_divergent_prompt_where_layers_keep_a_state() {
 /// gone on from.
 #[test]
 fn a_sequence_does_not_go_back_behind_its_window() {
-    let mut bench = bench(Rewinds::Window(4));
+    let mut bench = Bench::that_rewinds(Rewinds::Window(4));
     let prompt = tokens(T, 1, 9);
     let first = bench.answer(budget_of_three(&prompt));
     let again = [prompt.clone(), first.ids[..1].to_vec(), tokens(U, 1, 3)].concat();
