@@ -40,7 +40,7 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l threads -d 'Threads th
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s c -l ctx -d 'Tokens of prompt and answer together [default: what the model allows]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l cache -d 'Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l cache-size -d 'What the folder may hold: the prompts used longest ago go' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB` [default: three quarters of what the device has, or what it can give now]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB`; what a GPU has no room for goes to the host\'s memory, as much again at most [default: three quarters of what the device has, or what it can give now]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s s -l system -d 'System message' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l prefill -d 'Begin the answer with TEXT (it is not printed again)' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l think -d 'Let the model think, or not [default: the model\'s]' -r -f -a "on\t''
@@ -143,7 +143,7 @@ glm-4.7-flash-12l\t''"
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l quant -d 'How made-up matrices are packed: affine<BITS>g<GROUP>, mxfp4, mxfp8, nvfp4, or none (bf16)' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l cache -d 'Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l cache-size -d 'What the folder may hold: the prompts used longest ago go' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB` [default: three quarters of what the device has, or what it can give now]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB`; what a GPU has no room for goes to the host\'s memory, as much again at most [default: three quarters of what the device has, or what it can give now]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s p -l prompt -d 'Tokens of the conversation' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s r -l repetitions -d 'Conversations' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s o -l output -d 'Form of the results [default: a table on a terminal, else md]' -r -f -a "md\t''
@@ -186,7 +186,7 @@ gpu\t''"
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l cache -d 'Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l cache-size -d 'What the folder may hold: the prompts used longest ago go' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB` [default: three quarters of what the device has, or what it can give now]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB`; what a GPU has no room for goes to the host\'s memory, as much again at most [default: three quarters of what the device has, or what it can give now]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -s s -l system -d 'System message' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l prefill -d 'Begin the answer with TEXT (it is not printed again)' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from warm" -l think -d 'Let the model think, or not [default: the model\'s]' -r -f -a "on\t''
@@ -206,7 +206,7 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcomm
 cpu\t''
 gpu\t''"
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB` [default: three quarters of what the device has, or what it can give now]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB`; what a GPU has no room for goes to the host\'s memory, as much again at most [default: three quarters of what the device has, or what it can give now]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -s s -l system -d 'System message' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l prefill -d 'Begin the answer with TEXT (it is not printed again)' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from explain" -l think -d 'Let the model think, or not [default: the model\'s]' -r -f -a "on\t''

@@ -30,8 +30,9 @@ pub(crate) struct ModelArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct BudgetArgs {
-    /// Memory for everything, weights, sequences and kept prompts, as `12GiB` [default: three quarters of what
-    /// the device has, or what it can give now]
+    /// Memory for everything, weights, sequences and kept prompts, as `12GiB`; what a GPU has no room for goes to
+    /// the host's memory, as much again at most [default: three quarters of what the device has, or what it can
+    /// give now]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<ByteSize>,
 }

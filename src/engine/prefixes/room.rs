@@ -67,7 +67,8 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
                 }
                 (_, Some((_, id))) => {
                     if !self.offload(stepper, id) {
-                        self.trie.evict(self.trie.bytes() - 1);
+                        // Trying may have left nothing.
+                        self.trie.evict(self.trie.bytes().saturating_sub(1));
                     }
                 }
                 (_, None) => return is_changed,
@@ -78,22 +79,23 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
 
     /// Gives up the cache of an ended sequence, and saves of it what can be saved. The rest is computed again.
     fn give_up(&mut self, stepper: &mut impl Restorable<Rows = R, Checkpoint = C>, slot: Slot) {
-        if stepper.offload_room() > 0 {
-            drop(self.offload_slot(stepper, slot));
-        } else if stepper.used() + stepper.copy_bytes(self.beyond(slot, 0)) <= stepper.room() {
+        let is_saved =
+            stepper.offload_room() > 0 && self.offload_slot(stepper, slot).unwrap_or(false);
+        let copy = stepper.copy_bytes(self.beyond(slot, 0));
+        if !is_saved && stepper.used() + copy <= stepper.room() {
             drop(self.lend(stepper, slot));
         }
         self.close(stepper, slot);
     }
 
-    /// Copies what only this slot's cache has to where it takes no memory of sequences.
+    /// Copies what only this slot's cache has to where it takes no memory of sequences; says whether there is room.
     fn offload_slot(
         &mut self,
         stepper: &mut impl Restorable<Rows = R, Checkpoint = C>,
         slot: Slot,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let Some(tip) = self.places.get(&slot).map(|place| place.tip) else {
-            return Ok(());
+            return Ok(false);
         };
         loop {
             // Making room may have joined nodes.
@@ -105,7 +107,7 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
                 break;
             }
             if bytes > stepper.offload_room() || !self.trie.evict_offloaded() {
-                return Ok(());
+                return Ok(false);
             }
         }
         for id in self.trie.path(tip) {
@@ -119,7 +121,7 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
             let checkpoint = stepper.offload_checkpoint(&checkpoint)?;
             self.trie.attach_checkpoint(tip, checkpoint);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Moves a node's copies to where they take no memory of sequences, if no cache has the same and there is
