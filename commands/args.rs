@@ -5,6 +5,7 @@ mod cache;
 mod framing;
 mod model;
 mod sampling;
+mod serve;
 
 use std::ffi::OsString;
 
@@ -21,6 +22,7 @@ pub(crate) use cache::{
 pub(crate) use framing::{FramingArgs, Think};
 pub(crate) use model::{BudgetArgs, Device, KeptArgs, ModelArgs};
 pub(crate) use sampling::SamplingArgs;
+pub(crate) use serve::{KeepAlive, Runner, Serve};
 
 /// Run language models on Apple's MLX: Metal, CUDA and plain CPUs
 #[derive(Debug, Parser)]
@@ -62,6 +64,8 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<Run>),
+    Serve(Box<Serve>),
+    Runner(Box<Runner>),
     Bench(Box<Bench>),
     Cache(Cache),
 }

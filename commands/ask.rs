@@ -1,18 +1,17 @@
 //! What is asked of the model: from flags or from a line of JSON, made into a request of the engine.
 
 pub(crate) mod prompt;
-pub(crate) mod thinking;
 
 use jiff::Zoned;
 use mlxr::engine::request::Request;
-use mlxr::tokenizer::{Bos, Chat, Ending, Message};
+use mlxr::tokenizer::{Bos, Chat, Ending, Message, Special};
 use mlxr::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::args::{FramingArgs, SamplingArgs, Think};
 use crate::model::Model;
-use thinking::Thinking;
+use crate::parse::{Family, Parser};
 
 /// How to answer, whatever the prompt is.
 #[derive(Debug, Clone)]
@@ -78,7 +77,7 @@ impl Ask {
     ///
     /// # Errors
     /// Where the prompt cannot be rendered or encoded.
-    pub(crate) fn request(&self, prompt: Prompt, model: &Model) -> Result<(Request, Thinking)> {
+    pub(crate) fn request(&self, prompt: Prompt, model: &Model) -> Result<(Request, Parser)> {
         let mut request = Request {
             sampling: self.sampling.over(&model.sampling),
             stop: self.stop.clone(),
@@ -94,7 +93,7 @@ impl Ask {
                 );
             };
             request.tokens = model.tokenizer.encode(&text, Bos::Auto)?;
-            return Ok((request, Thinking::off()));
+            return Ok((request, Parser::new(Family::Plain, "", Vec::new())));
         }
         let mut chat = Chat::new(self.messages(prompt)?, Zoned::now().datetime());
         if role(chat.messages.last()) == Some("assistant") {
@@ -104,7 +103,11 @@ impl Ask {
         let prompt = model.tokenizer.encode_chat(&chat)?;
         request.tokens = prompt.tokens;
         request.joints = prompt.joints;
-        Ok((request, Thinking::after(&prompt.text)))
+        let family = Family::of_template(model.tokenizer.chat_template()?.source());
+        if family.has_special_tags() {
+            request.special = Special::Show;
+        }
+        Ok((request, Parser::new(family, &prompt.text, Vec::new())))
     }
 
     /// The message that an answer of this text is.

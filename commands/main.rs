@@ -9,9 +9,13 @@ mod computed;
 mod generated;
 mod interrupt;
 mod model;
+mod parse;
 mod run;
+mod runner;
+mod serve;
 mod settings;
 mod ui;
+mod wire;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
     printer.tell_panics();
     let outcome = catch_unwind(|| match cli.command {
         Command::Run(flags) => run::run(&flags, &settings, printer),
+        Command::Serve(flags) => serve::run(&flags, &settings, printer),
+        Command::Runner(flags) => runner::run(&flags, &settings, printer),
         Command::Cache(args) => cache::run(&args, &settings, printer),
         Command::Bench(args) => bench::run(&args, &settings, printer),
     });

@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) started_at: SystemTime,
     /// `MLXR_MODEL`: the model where no `-m` is given.
     pub(crate) model: Option<String>,
+    /// `MLXR_API_KEY`: the key that clients must know.
+    pub(crate) api_key: Option<String>,
     /// `MLXR_MLX_DIR`: MLX's library, or a folder with it.
     pub(crate) library: Option<PathBuf>,
     /// Whether `NO_COLOR` and `TERM` allow colours.
@@ -41,10 +43,14 @@ pub(crate) struct Terminals {
 }
 
 impl Settings {
+    /// The variable with the name of the model.
+    pub(crate) const MODEL: &str = "MLXR_MODEL";
+
     /// What is read, as a section of the help.
     pub(crate) const HELP: &str = "Environment (flags beat it):
   MLXR_MODEL                  the model where no -m is given
   MLXR_MLX_DIR                a folder with MLX's library
+  MLXR_API_KEY                the key that clients of mlxr serve must know
   HF_HOME, HF_HUB_CACHE       where downloaded models are kept
   HF_TOKEN                    for private and gated repositories
   HF_ENDPOINT                 another hub
@@ -91,6 +97,7 @@ impl Settings {
     fn from_variables(get: impl Fn(&str) -> Option<OsString>, terminals: Terminals) -> Self {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
         let folder = |name: &str| get(name).map(PathBuf::from);
+        let text = |name: &str| get(name).map(|value| value.to_string_lossy().into_owned());
         let terminal_is_capable = get("TERM").is_none_or(|term| term != "dumb");
         let data = folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share")));
         let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
@@ -98,7 +105,8 @@ impl Settings {
             started: Instant::now(),
             started_at: SystemTime::now(),
             library: folder("MLXR_MLX_DIR"),
-            model: get("MLXR_MODEL").map(|name| name.to_string_lossy().into_owned()),
+            model: text(Self::MODEL),
+            api_key: text("MLXR_API_KEY"),
             colour: get("NO_COLOR").is_none() && terminal_is_capable,
             terminal_is_capable,
             data: data.map(|folder| folder.join("mlxr")),

@@ -29,6 +29,8 @@ complete -c mlxr -n "__fish_mlxr_needs_command" -s v -l verbose -d 'Say which mo
 complete -c mlxr -n "__fish_mlxr_needs_command" -s h -l help -d 'Print help'
 complete -c mlxr -n "__fish_mlxr_needs_command" -s V -l version -d 'Print version'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
+complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "serve" -d 'Serve models over HTTP: OpenAI\'s, Anthropic\'s and Ollama\'s interfaces'
+complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "runner" -d 'Answer requests on standard input: what `serve` starts for each model'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "bench" -d 'Measure how fast a model computes'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "cache" -d 'Look into what is kept of models and prompts, add to it and remove it'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -69,6 +71,39 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l jsonl -d 'Print one JS
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -s m -l model -d 'Folder or `org/name[@revision]` of the hub (repeatable) [env: `MLXR_MODEL`] [default: all in the cache]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
+cpu\t''
+gpu\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l cache -d 'Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l cache-size -d 'What the folder may hold: the prompts used longest ago go' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB`; what a GPU has no room for goes to the host\'s memory, as much again at most [default: three quarters of what the device has, or what it can give now]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l loaded -d 'Models that may be loaded at a time; each gets an equal part of --memory [default: as many as are named]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l keep-alive -d 'How long a model stays loaded that nobody uses, as `30m`; `0` or `forever`' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l host -d 'Address to listen on' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -s p -l port -d 'Port to listen on; 0 takes a free one' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l api-key -d 'Answer only those who know this key (repeatable) [env: `MLXR_API_KEY`]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l cors -d 'Let pages of this origin ask, as `https://example.com`; `*` is all (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l queue -d 'Requests that are answered or wait at a time; further ones are sent away' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l max-body -d 'How large the body of a request may be' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l lenient -d 'Leave out what a request asks and is not supported, and say so in a header, instead of refusing it'
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
+cpu\t''
+gpu\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l cache -d 'Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l cache-size -d 'What the folder may hold: the prompts used longest ago go' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB`; what a GPU has no room for goes to the host\'s memory, as much again at most [default: three quarters of what the device has, or what it can give now]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
+complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s h -l help -d 'Print help'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
 cpu\t''
@@ -240,10 +275,12 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcomm
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "rm" -d 'Remove models or prompts by name'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "prune" -d 'Remove prompts that were not used for long, or until the others fit'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench cache help" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench cache help" -f -a "bench" -d 'Measure how fast a model computes'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench cache help" -f -a "cache" -d 'Look into what is kept of models and prompts, add to it and remove it'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run bench cache help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner bench cache help" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner bench cache help" -f -a "serve" -d 'Serve models over HTTP: OpenAI\'s, Anthropic\'s and Ollama\'s interfaces'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner bench cache help" -f -a "runner" -d 'Answer requests on standard input: what `serve` starts for each model'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner bench cache help" -f -a "bench" -d 'Measure how fast a model computes'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner bench cache help" -f -a "cache" -d 'Look into what is kept of models and prompts, add to it and remove it'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner bench cache help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "start" -d 'Measure from the start of the program to its first token'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "cache" -d 'Measure prompts that begin as earlier ones did'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "ls" -d 'List downloaded models and kept prompts, with their sizes'

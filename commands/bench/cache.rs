@@ -201,7 +201,7 @@ fn ask(engine: &Engine, request: Request) -> Result<Asked> {
                 }))
             }
             Event::Failed(error) => sender.send(Err(error)),
-            Event::Started { .. } | Event::Prefill { .. } => Ok(()),
+            Event::Waiting | Event::Started { .. } | Event::Prefill { .. } => Ok(()),
         };
         told.map_or(ControlFlow::Break(()), ControlFlow::Continue)
     });

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use mlxr::Error;
 use mlxr::engine::request::{Event, Finish, Sink, Timings, Usage};
 
-use crate::ask::thinking::{Split, Thinking};
 use crate::interrupt::Interrupt;
+use crate::parse::{Parser, Part};
 
 /// An [`Event`] that owns its text and can be sent to another thread.
 #[derive(Debug)]
@@ -34,27 +34,38 @@ pub(crate) fn sink(
     mut send: impl FnMut(News) -> ControlFlow<()> + Send + 'static,
 ) -> Sink {
     Box::new(move |event| {
-        send(match event {
-            Event::Started { seed, .. } => News::Started { seed },
-            Event::Prefill { done, total } => News::Prefill { done, total },
-            Event::Text { text, .. } => News::Text(text.to_owned()),
+        let news = match event {
+            Event::Waiting => None,
+            Event::Started { seed, .. } => Some(News::Started { seed }),
+            Event::Prefill { done, total } => Some(News::Prefill { done, total }),
+            Event::Text { text, .. } => Some(News::Text(text.to_owned())),
             Event::Done {
                 finish,
                 usage,
                 timings,
-            } => News::Done {
+            } => Some(News::Done {
                 finish,
                 usage,
                 timings,
-            },
-            Event::Failed(error) => News::Failed(error),
-        })?;
+            }),
+            Event::Failed(error) => Some(News::Failed(error)),
+        };
+        if let Some(news) = news {
+            send(news)?;
+        }
         if interrupt.pressed() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         }
     })
+}
+
+/// A piece of text, told apart.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Split {
+    pub(crate) thinking: String,
+    pub(crate) answer: String,
 }
 
 /// A complete answer.
@@ -74,7 +85,7 @@ pub(crate) struct Answer {
 /// An answer that is not complete.
 #[derive(Debug)]
 pub(crate) struct Growing {
-    splitter: Thinking,
+    parser: Parser,
     text: String,
     thinking: String,
     seed: u64,
@@ -95,9 +106,9 @@ pub(crate) enum Stage {
 }
 
 impl Growing {
-    pub(crate) fn new(splitter: Thinking, limit: Option<usize>) -> Self {
+    pub(crate) fn new(parser: Parser, limit: Option<usize>) -> Self {
         Self {
-            splitter,
+            parser,
             text: String::new(),
             thinking: String::new(),
             seed: 0,
@@ -117,16 +128,17 @@ impl Growing {
             }
             News::Prefill { done, total } => Ok(Stage::Prefill { done, total }),
             News::Text(text) => {
-                let split = self.splitter.push(&text);
-                Ok(Stage::Grown(self.add(split)))
+                let parts = self.parser.push(&text);
+                Ok(Stage::Grown(self.add(parts)))
             }
             News::Done {
                 finish,
                 usage,
                 timings,
             } => {
-                let split = self.splitter.finish();
-                let split = self.add(split);
+                let is_whole = matches!(finish, Finish::Eos(_) | Finish::Stop(_));
+                let parts = self.parser.finish(is_whole);
+                let split = self.add(parts);
                 let (text, thinking) = (
                     std::mem::take(&mut self.text),
                     std::mem::take(&mut self.thinking),
@@ -152,7 +164,16 @@ impl Growing {
         &self.text
     }
 
-    fn add(&mut self, split: Split) -> Split {
+    fn add(&mut self, parts: Vec<Part>) -> Split {
+        let mut split = Split::default();
+        for part in parts {
+            match part {
+                Part::Thinking(text) => split.thinking.push_str(&text),
+                Part::Content(text) => split.answer.push_str(&text),
+                // No tool was offered, so that nothing is taken for a call.
+                Part::Call(_) => {}
+            }
+        }
         self.text.push_str(&split.answer);
         self.thinking.push_str(&split.thinking);
         split

@@ -4,10 +4,9 @@ use mlxr::Result;
 use mlxr::engine::request::Finish;
 use serde_json::json;
 
-use super::answer::Answer;
+use super::answer::{Answer, Split};
 use super::record::{self, Record};
 use crate::args::Stats;
-use crate::ask::thinking::Split;
 use crate::model::Description;
 use crate::ui::Exit;
 use crate::ui::printer::{self, Printer};

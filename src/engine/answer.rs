@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::request::Token;
 use crate::engine::stop::Stops;
-use crate::tokenizer::{StreamDecoder, Tokenizer};
+use crate::tokenizer::{Special, StreamDecoder, Tokenizer};
 
 /// Text that may be shown.
 #[derive(Debug, Default, PartialEq)]
@@ -31,9 +31,9 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(tokenizer: Arc<Tokenizer>, stops: Vec<String>) -> Self {
+    pub(super) fn new(tokenizer: Arc<Tokenizer>, stops: Vec<String>, special: Special) -> Self {
         Self {
-            decoder: StreamDecoder::new(tokenizer),
+            decoder: StreamDecoder::with_special(tokenizer, special),
             stops: Stops::new(stops),
             waiting: VecDeque::new(),
             decoded: 0,

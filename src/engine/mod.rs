@@ -2,6 +2,7 @@
 
 mod answer;
 mod captures;
+pub mod figures;
 pub mod model_stepper;
 mod outlet;
 mod prefixes;
@@ -22,6 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use crate::engine::figures::Figures;
 use crate::engine::outlet::Outlet;
 use crate::engine::request::{Event, Request, Sink};
 use crate::engine::schedule::Scheduler;
@@ -39,13 +41,24 @@ pub struct Engine {
 
 struct Thread {
     /// `None` only while this is dropped.
-    sender: Option<Sender<Submission>>,
+    sender: Option<Sender<Message>>,
     /// `None` only while this is dropped.
     handle: Option<JoinHandle<()>>,
     context: usize,
     /// Why the thread ended, set before it takes no more requests.
     ended: Arc<OnceLock<String>>,
 }
+
+/// What the thread is told.
+enum Message {
+    /// A request.
+    Submitted(Box<Submission>),
+    /// Somebody wants to know what there is.
+    Asked(Teller),
+}
+
+/// Is given what there is, on the engine's thread.
+type Teller = Box<dyn FnOnce(Figures) + Send>;
 
 impl Engine {
     /// Starts the thread, makes the stepper on it with `make`, and waits until that is done.
@@ -94,13 +107,24 @@ impl Engine {
             outlet,
             submitted: Instant::now(),
         };
-        let sender = self
-            .thread
-            .sender
-            .as_ref()
-            .ok_or_else(|| stopped(&self.thread.ended))?;
-        sender.send(submission).map_err(|SendError(submission)| {
-            submission.outlet.disarm();
+        self.send(Message::Submitted(Box::new(submission)))
+    }
+
+    /// Has `tell` called on the engine's thread with what it holds, once its present step is done.
+    ///
+    /// # Errors
+    /// [`Error::EngineStopped`]; `tell` is then never called.
+    pub fn inspect(&self, tell: impl FnOnce(Figures) + Send + 'static) -> Result<()> {
+        self.send(Message::Asked(Box::new(tell)))
+    }
+
+    fn send(&self, message: Message) -> Result<()> {
+        let sender = self.thread.sender.as_ref();
+        let sender = sender.ok_or_else(|| stopped(&self.thread.ended))?;
+        sender.send(message).map_err(|SendError(message)| {
+            if let Message::Submitted(submission) = message {
+                submission.outlet.disarm();
+            }
             stopped(&self.thread.ended)
         })
     }
@@ -133,7 +157,7 @@ fn live<S: Restorable>(
     tokenizer: Arc<Tokenizer>,
     make: impl FnOnce() -> Result<S>,
     made: &Sender<Result<usize>>,
-    receiver: &Receiver<Submission>,
+    receiver: &Receiver<Message>,
     ended: &OnceLock<String>,
 ) {
     let mut scheduler = None;
@@ -155,29 +179,37 @@ fn live<S: Restorable>(
     if let Some(scheduler) = scheduler {
         scheduler.stop(why);
     }
-    for submission in receiver.try_iter() {
-        submission
-            .outlet
-            .end(Event::Failed(Error::EngineStopped(why.clone())));
+    for message in receiver.try_iter() {
+        if let Message::Submitted(submission) = message {
+            let stopped = Error::EngineStopped(why.clone());
+            submission.outlet.end(Event::Failed(stopped));
+        }
     }
 }
 
 /// Serves until the last handle is gone. Sleeps when there is nothing to do.
-fn run<S: Restorable>(scheduler: &mut Scheduler<S>, receiver: &Receiver<Submission>) {
+fn run<S: Restorable>(scheduler: &mut Scheduler<S>, receiver: &Receiver<Message>) {
     loop {
         if !scheduler.has_work() {
             match receiver.recv() {
-                Ok(submission) => scheduler.submit(submission),
+                Ok(message) => hear(scheduler, message),
                 Err(_) => return,
             }
         }
         loop {
             match receiver.try_recv() {
-                Ok(submission) => scheduler.submit(submission),
+                Ok(message) => hear(scheduler, message),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return,
             }
         }
         scheduler.turn();
+    }
+}
+
+fn hear<S: Restorable>(scheduler: &mut Scheduler<S>, message: Message) {
+    match message {
+        Message::Submitted(submission) => scheduler.submit(*submission),
+        Message::Asked(tell) => tell(scheduler.figures()),
     }
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::cache::trie::{Checkpoint, NodeId, Rows, Trie};
 use crate::engine::captures::{Capture, captures};
+use crate::engine::figures::{self, KnownPrefix};
 use crate::engine::request::Request;
 use crate::engine::stepper::{Restorable, Slot};
 use crate::error::Result;
@@ -262,6 +263,11 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
     /// Whether a slot is that of an ended sequence.
     pub(super) fn is_idle(&self, slot: Slot) -> bool {
         self.idle.contains(&slot)
+    }
+
+    /// What there is.
+    pub(super) fn figures(&self) -> Vec<KnownPrefix> {
+        figures::prefixes(&self.trie)
     }
 
     fn root() -> NodeId {

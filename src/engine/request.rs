@@ -3,11 +3,14 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::sample::Sampling;
+use crate::tokenizer::Special;
 
 /// One generation asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Request {
     /// The prompt, already encoded.
     pub tokens: Vec<u32>,
@@ -23,6 +26,9 @@ pub struct Request {
     pub context: Option<usize>,
     /// Go on after end-of-sequence tokens (they are then part of the answer).
     pub ignore_eos: bool,
+    /// Whether special tokens are written in the answer's text, for those who read thinking and calls of tools
+    /// out of it.
+    pub special: Special,
 }
 
 impl Request {
@@ -64,7 +70,7 @@ impl Request {
 }
 
 /// One produced token.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Token {
     /// Its id.
     pub id: u32,
@@ -73,7 +79,7 @@ pub struct Token {
 }
 
 /// Natural-log probabilities from the raw logits, before penalties, temperature and filters.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Logprobs {
     /// Of the token that was chosen.
     pub chosen: f32,
@@ -81,10 +87,13 @@ pub struct Logprobs {
     pub top: Vec<(u32, f32)>,
 }
 
-/// What the engine tells about one request, in this order: `Started`, `Prefill`…, `Text`…, then
+/// What the engine tells about one request, in this order: `Waiting`…, `Started`, `Prefill`…, `Text`…, then
 /// exactly one `Done` or `Failed`.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The request waits for a place. Told with every step meanwhile, so that one that nobody wants any more
+    /// can say so.
+    Waiting,
     /// The request has a place.
     Started {
         /// Tokens of the prompt.
@@ -129,7 +138,7 @@ pub enum Event<'a> {
 pub type Sink = Box<dyn FnMut(Event<'_>) -> ControlFlow<()> + Send>;
 
 /// Why a generation ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Finish {
     /// The model ended it with this token, which is not part of the answer.
     Eos(u32),
@@ -144,7 +153,7 @@ pub enum Finish {
 }
 
 /// Token counts of one request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt: usize,
@@ -196,7 +205,7 @@ impl Usage {
 }
 
 /// Times of one request, taken on the engine's thread.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
     /// From submission to the first step that works on it.
     pub queued: Duration,

@@ -5,8 +5,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::engine::figures::Figures;
 use crate::engine::prefixes::{Placed, Prefixes};
-use crate::engine::request::{Event, Finish, Request};
+use crate::engine::request::{Event, Finish, Request, Timings, Usage};
 use crate::engine::sequence::{Part, Sequence, Submission};
 use crate::engine::stepper::{Restorable, Slot, Work};
 use crate::error::{Error, Result};
@@ -68,6 +69,7 @@ impl<S: Restorable> Scheduler<S> {
     /// nothing to queue, collects what is left.
     pub(super) fn turn(&mut self) {
         let chunk = self.stepper.prefill_chunk().max(1);
+        self.dismiss();
         self.admit(chunk);
         let (work, parts) = self.plan(chunk);
         let ahead = if work.is_empty() { 0 } else { STEPS_AHEAD };
@@ -84,6 +86,19 @@ impl<S: Restorable> Scheduler<S> {
         }
     }
 
+    /// What there is.
+    pub(super) fn figures(&self) -> Figures {
+        Figures {
+            live: self.live.iter().map(Sequence::figures).collect(),
+            waiting: self.waiting.len(),
+            used: self.stepper.used(),
+            room: self.stepper.room(),
+            offloaded: self.stepper.offloaded(),
+            offload_room: self.stepper.offload_room(),
+            prefixes: self.prefixes.figures(),
+        }
+    }
+
     /// Ends everything with an error.
     pub(super) fn stop(self, why: &str) {
         let stopped = || Error::EngineStopped(why.to_owned());
@@ -92,6 +107,21 @@ impl<S: Restorable> Scheduler<S> {
         }
         for submission in self.waiting {
             submission.outlet.end(Event::Failed(stopped()));
+        }
+    }
+
+    /// Lets waiting requests go that nobody wants any more.
+    fn dismiss(&mut self) {
+        for index in (0..self.waiting.len()).rev() {
+            if self.waiting[index].outlet.tell(Event::Waiting).is_break()
+                && let Some(submission) = self.waiting.remove(index)
+            {
+                submission.outlet.end(Event::Done {
+                    finish: Finish::Cancelled,
+                    usage: Usage::default(),
+                    timings: Timings::default(),
+                });
+            }
         }
     }
 

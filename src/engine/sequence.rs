@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::answer::{Answer, Piece};
+use crate::engine::figures::LiveRequest;
 use crate::engine::outlet::Outlet;
 use crate::engine::prefixes::Placed;
 use crate::engine::request::{Event, Finish, Request, Timings, Token, Usage};
@@ -81,7 +82,7 @@ impl Sequence {
             slot: placed.slot,
             captures: placed.captures,
             outlet,
-            answer: Answer::new(Arc::clone(&tokenizer), request.stop),
+            answer: Answer::new(Arc::clone(&tokenizer), request.stop, request.special),
             tokenizer,
             usage: Usage {
                 prompt,
@@ -150,6 +151,18 @@ impl Sequence {
             cached,
             seed,
         })
+    }
+
+    /// How far it is.
+    pub(super) fn figures(&self) -> LiveRequest {
+        LiveRequest {
+            prompt: self.usage.prompt,
+            cached: self.usage.cached,
+            evaluated: self.evaluated_prompt(),
+            produced: self.usage.completion,
+            limit: self.limit,
+            age: self.submitted.elapsed(),
+        }
     }
 
     /// For how many tokens it wants memory to be promised, `ahead` more than it has, before its next step

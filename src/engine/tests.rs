@@ -82,9 +82,11 @@ enum Kept {
     Failed(String),
 }
 
-impl From<Event<'_>> for Kept {
-    fn from(event: Event<'_>) -> Self {
-        match event {
+impl Kept {
+    /// `None` while it waits, however long that is.
+    fn of(event: Event<'_>) -> Option<Self> {
+        Some(match event {
+            Event::Waiting => return None,
             Event::Started {
                 prompt,
                 cached,
@@ -109,7 +111,7 @@ impl From<Event<'_>> for Kept {
                 timings,
             },
             Event::Failed(error) => Self::Failed(error.to_string()),
-        }
+        })
     }
 }
 
@@ -123,7 +125,10 @@ impl Heard {
         let kept = Arc::clone(&self.0);
         Box::new(move |event| {
             let mut kept = kept.lock().unwrap();
-            kept.push(event.into());
+            let Some(event) = Kept::of(event) else {
+                return ControlFlow::Continue(());
+            };
+            kept.push(event);
             if ends(&kept) {
                 ControlFlow::Break(())
             } else {

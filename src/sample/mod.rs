@@ -1,12 +1,14 @@
 //! How the next token is chosen, as plain data; knows nothing of MLX. The choosing is `ops::sampling`.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// How the next token is chosen from the logits.
 ///
 /// Order of application: penalties and logit bias on the raw logits; temperature 0 then takes the
 /// largest; otherwise top-k, temperature, top-p (on what top-k left, renormalized), min-p, draw.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
     /// 0 is greedy; otherwise logits are divided by it.
     pub temperature: f32,

@@ -97,6 +97,8 @@ pub struct ChatTemplate {
     /// Used when there are tools.
     tool_use: Option<Program>,
     special_tokens: Map<String, Value>,
+    /// All that is compiled above.
+    source: String,
 }
 
 impl ChatTemplate {
@@ -109,7 +111,13 @@ impl ChatTemplate {
             default: Program::compile(source)?,
             tool_use: None,
             special_tokens,
+            source: source.to_owned(),
         })
+    }
+
+    /// The text of the template; of one for tools too, where there are two.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// Finds the template among a model's files. What is inside and no template is the inner
@@ -159,6 +167,7 @@ impl ChatTemplate {
             default: Program::compile(default)?,
             tool_use: named("tool_use").map(Program::compile).transpose()?,
             special_tokens,
+            source: [default, named("tool_use").unwrap_or_default()].concat(),
         })
     }
 

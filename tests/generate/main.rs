@@ -89,7 +89,7 @@ impl Model {
                         .unwrap();
                 }
                 Event::Failed(error) => sender.send(Err(error)).unwrap(),
-                Event::Started { .. } | Event::Prefill { .. } => {}
+                Event::Waiting | Event::Started { .. } | Event::Prefill { .. } => {}
             }
             ControlFlow::Continue(())
         });

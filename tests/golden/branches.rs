@@ -126,7 +126,7 @@ fn ask(engine: &Engine, request: Request, patience: usize) -> (Vec<Token>, Usage
                     .unwrap();
             }
             Event::Failed(error) => panic!("{error}"),
-            Event::Started { .. } | Event::Prefill { .. } => {}
+            Event::Waiting | Event::Started { .. } | Event::Prefill { .. } => {}
         }
         if events >= patience {
             ControlFlow::Break(())

@@ -349,3 +349,53 @@ fn a_request_waits_for_its_slot_until_there_is_room_in_a_step() {
     bench.run();
     assert_eq!(second.outcome().finish, Some(Finish::Length));
 }
+
+#[test]
+fn a_request_that_nobody_wants_any_more_does_not_wait() {
+    let mut bench = Bench::that_rewinds(Rewinds::Anywhere);
+    let limited = |prompt: &str| Request {
+        limit: Some(3),
+        ignore_eos: true,
+        ..request(&bytes(prompt).repeat(100))
+    };
+    let first = bench.submit(limited("abc"));
+    let unwanted = Heard::default();
+    let kept = Arc::clone(&unwanted.0);
+    let sink: Sink = Box::new(move |event| {
+        let is_waiting = matches!(event, Event::Waiting);
+        kept.lock().unwrap().extend(Kept::of(event));
+        if is_waiting {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    bench.0.submit(Submission {
+        request: limited("xyz"),
+        outlet: Outlet::new(sink),
+        submitted: Instant::now(),
+    });
+    let figures = bench.0.figures();
+    assert_eq!((figures.live.len(), figures.waiting), (0, 2));
+    bench.0.turn();
+    let figures = bench.0.figures();
+    assert_eq!((figures.live.len(), figures.waiting), (1, 0));
+    assert_eq!(figures.live[0].prompt, 300);
+    let cancelled = Kept::Done {
+        finish: Finish::Cancelled,
+        usage: Usage::default(),
+        timings: Timings::default(),
+    };
+    assert_eq!(unwanted.events(), [cancelled]);
+    bench.run();
+    assert_eq!(first.outcome().finish, Some(Finish::Length));
+    let known = bench.0.figures().prefixes;
+    assert_eq!((known[0].parent, known[0].start), (None, 0));
+    assert!(
+        known
+            .iter()
+            .map(|prefix| prefix.tokens.len())
+            .sum::<usize>()
+            >= 300
+    );
+}

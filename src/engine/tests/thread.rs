@@ -19,9 +19,13 @@ fn engine(fake: impl FnOnce(&mut Fake) + Send + 'static) -> Engine {
 /// A sink whose events can be waited for. Dropping the receiver makes it say `Break`.
 fn channelled() -> (Sink, Receiver<Kept>) {
     let (sender, receiver) = channel();
-    let sink: Sink = Box::new(move |event| match sender.send(event.into()) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(_) => ControlFlow::Break(()),
+    let sink: Sink = Box::new(move |event| {
+        let is_gone = Kept::of(event).is_some_and(|event| sender.send(event).is_err());
+        if is_gone {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     (sink, receiver)
 }

@@ -1,0 +1,89 @@
+//! Which models are served, which of them are loaded, and for how long. Knows no HTTP.
+
+mod names;
+mod slots;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mlxr::files::ModelFiles;
+use mlxr::sample::Sampling;
+use mlxr::tokenizer::Tokenizer;
+use tokio::process::Command;
+use tokio::task::spawn_blocking;
+
+use super::child::Child;
+use crate::ui::Printer;
+use crate::wire::{Failure, Fault};
+
+pub(super) use names::{Known, Names};
+pub(super) use slots::{Lease, Residence, Slots};
+
+/// A model that is loaded.
+pub(super) struct Served {
+    pub(super) name: String,
+    pub(super) child: Arc<Child>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    /// How the model's makers sample.
+    pub(super) sampling: Sampling,
+}
+
+/// Gives a command that runs the model in these files.
+pub(super) type RunnerCommand = Box<dyn Fn(&ModelFiles) -> Command + Send + Sync>;
+
+/// How runners are started.
+pub(super) struct Launcher {
+    pub(super) names: Names,
+    pub(super) command: RunnerCommand,
+    pub(super) printer: Printer,
+}
+
+impl Launcher {
+    /// Loads a model: its tokenizer here, its weights in a process of its own.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it.
+    async fn load(&self, known: Known) -> Result<Served, Failure> {
+        let name = known.name.clone();
+        self.printer.detail(format_args!("{name}: loading"));
+        let files = blocking(move || known.files()).await??;
+        let child = Child::start(&name, (self.command)(&files), self.printer);
+        let read = blocking(move || {
+            let tokenizer = Tokenizer::load(&files)?;
+            Ok((tokenizer, mlxr::config::default_sampling(&files)?))
+        });
+        let (child, read) = tokio::join!(child, read);
+        let (tokenizer, sampling) =
+            read?.map_err(|error: mlxr::Error| Failure::of_server(&error))?;
+        let child = Arc::new(child?);
+        let facts = child.facts();
+        self.printer.detail(format_args!(
+            "{name}: loaded in {:.2} s, {} on {}",
+            facts.load.as_secs_f64(),
+            facts.architecture,
+            facts.device
+        ));
+        Ok(Served {
+            name,
+            child,
+            tokenizer: Arc::new(tokenizer),
+            sampling,
+        })
+    }
+}
+
+/// How long a runner may take for its present step when it is to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Does what may take long without keeping others waiting.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let done = spawn_blocking(work).await;
+    done.map_err(|_| {
+        Failure::new(
+            Fault::Internal,
+            "this is a fault of mlxr: a thread panicked",
+        )
+    })
+}

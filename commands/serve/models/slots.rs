@@ -1,0 +1,446 @@
+//! Who may be loaded, when, and who has to go for it. Knows no process and no file of a model.
+//!
+//! Requests for a model that is loaded take it at once, unless an earlier one waits for another model: then they
+//! wait behind it, so that nobody waits for ever.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, sleep_until};
+
+use super::{Known, Launcher, PATIENCE, Served};
+use crate::wire::{Failure, Fault};
+
+/// The models that are loaded, `most` at a time.
+pub(crate) struct Slots {
+    launcher: Launcher,
+    most: usize,
+    /// Places for requests; who finds none is sent away.
+    places: Arc<Semaphore>,
+    /// How long a model stays that nobody uses.
+    keep_alive: Duration,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    loaded: HashMap<String, Loaded>,
+    loading: HashMap<String, Loading>,
+    /// Those that have to end before others may begin.
+    ending: usize,
+    /// Those who wait for a model that is not loaded, oldest first.
+    waiting: BTreeSet<u64>,
+    next_ticket: u64,
+    is_closed: bool,
+}
+
+struct Loaded {
+    served: Arc<Served>,
+    leases: usize,
+    /// Those for whom it was loaded and who have not taken it yet.
+    claims: usize,
+    last_used: Instant,
+    keep_alive: Duration,
+}
+
+struct Loading {
+    claims: usize,
+    done: watch::Receiver<Option<Result<(), Failure>>>,
+    since: Instant,
+}
+
+/// What is told of a model.
+pub(crate) enum Residence {
+    /// It answers.
+    Loaded {
+        served: Arc<Served>,
+        leases: usize,
+        /// When it goes if nobody uses it; `None` while somebody does.
+        expires: Option<Duration>,
+    },
+    /// It will answer.
+    Loading {
+        /// Its name.
+        name: String,
+        /// For how long it has been loading.
+        time: Duration,
+    },
+}
+
+impl State {
+    fn is_full(&self, most: usize) -> bool {
+        self.loaded.len() + self.loading.len() + self.ending >= most
+    }
+
+    /// The idle model that was used longest ago.
+    fn idle(&self) -> Option<String> {
+        let idle = self.loaded.iter().filter(|(_, loaded)| loaded.is_idle());
+        let oldest = idle.min_by_key(|(_, loaded)| loaded.last_used);
+        oldest.map(|(name, _)| name.clone())
+    }
+}
+
+impl Loaded {
+    fn is_idle(&self) -> bool {
+        self.leases == 0 && self.claims == 0
+    }
+
+    /// When it goes if nobody uses it; `None` for never, or while somebody does.
+    fn expires(&self) -> Option<Instant> {
+        self.last_used
+            .checked_add(self.keep_alive)
+            .filter(|_| self.is_idle())
+    }
+}
+
+impl Slots {
+    /// At most `most` models at a time are loaded, and `requests` answered or waiting.
+    pub(crate) fn new(
+        launcher: Launcher,
+        most: usize,
+        requests: usize,
+        keep_alive: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            launcher,
+            most,
+            places: Arc::new(Semaphore::new(requests)),
+            keep_alive,
+            state: Mutex::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Which models there are.
+    pub(crate) fn names(&self) -> &super::Names {
+        &self.launcher.names
+    }
+
+    /// The model of that name, loaded if need be; it stays while the lease is held.
+    ///
+    /// # Errors
+    /// Where there is no such model, it cannot be loaded, or too many wait already.
+    pub(crate) async fn lease(self: &Arc<Self>, name: Option<&str>) -> Result<Lease, Failure> {
+        let known = self.launcher.names.find(name)?;
+        let place_taken = Arc::clone(&self.places).try_acquire_owned();
+        let busy = |_| {
+            Failure::new(
+                Fault::Busy,
+                "too many requests wait already: try again later",
+            )
+        };
+        let permit = place_taken.map_err(busy)?;
+        let mut place = Place::new(self);
+        loop {
+            // Before looking, so that no change is missed.
+            let changed = self.changed.notified();
+            let found = place.look(&known);
+            match found {
+                Found::Loaded(served) => {
+                    return Ok(Lease {
+                        served,
+                        slots: Arc::clone(self),
+                        _permit: permit,
+                    });
+                }
+                Found::Loading(mut done) => {
+                    let done = done.wait_for(Option::is_some).await;
+                    let failed = done.ok().and_then(|done| done.clone()?.err());
+                    if let Some(failure) = failed {
+                        return Err(failure);
+                    }
+                }
+                Found::Full => changed.await,
+                Found::Closed => return Err(closed()),
+            }
+        }
+    }
+
+    /// Changes how long a model stays when nobody uses it.
+    pub(crate) fn keep(&self, name: &str, keep_alive: Duration) {
+        if let Some(loaded) = self.state().loaded.get_mut(name) {
+            loaded.keep_alive = keep_alive;
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// What is loaded or about to be.
+    pub(crate) fn residents(&self) -> Vec<Residence> {
+        let state = self.state();
+        let loading = state
+            .loading
+            .iter()
+            .map(|(name, loading)| Residence::Loading {
+                name: name.clone(),
+                time: loading.since.elapsed(),
+            });
+        let loaded = state.loaded.values().map(|loaded| Residence::Loaded {
+            served: Arc::clone(&loaded.served),
+            leases: loaded.leases,
+            expires: loaded
+                .expires()
+                .map(|at| at.saturating_duration_since(Instant::now())),
+        });
+        loaded.chain(loading).collect()
+    }
+
+    /// Lets models go that nobody has used for long enough. Never ends.
+    pub(crate) async fn expire(self: Arc<Self>) {
+        loop {
+            let changed = self.changed.notified();
+            let next = {
+                let mut state = self.state();
+                let now = Instant::now();
+                let expired = |loaded: &Loaded| loaded.expires().is_some_and(|at| at <= now);
+                let names = state.loaded.iter().filter(|(_, loaded)| expired(loaded));
+                let names: Vec<String> = names.map(|(name, _)| name.clone()).collect();
+                for name in names {
+                    self.end(&mut state, &name);
+                }
+                state.loaded.values().filter_map(Loaded::expires).min()
+            };
+            match next {
+                Some(at) => tokio::select! {
+                    () = sleep_until(at.into()) => {}
+                    () = changed => {}
+                },
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Lets all models go, and waits until they have; those in use may end what they do for `patience`.
+    pub(crate) async fn close(self: &Arc<Self>, patience: Duration) {
+        self.state().is_closed = true;
+        self.changed.notify_waiters();
+        let deadline = sleep(patience);
+        tokio::pin!(deadline);
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut state = self.state();
+                let is_late = deadline.is_elapsed();
+                let names = state
+                    .loaded
+                    .iter()
+                    .filter(|(_, loaded)| is_late || loaded.leases == 0);
+                let names: Vec<String> = names.map(|(name, _)| name.clone()).collect();
+                for name in names {
+                    self.end(&mut state, &name);
+                }
+                if state.loaded.is_empty() && state.loading.is_empty() && state.ending == 0 {
+                    return;
+                }
+            }
+            tokio::select! {
+                () = changed => {}
+                () = &mut deadline, if !deadline.is_elapsed() => {}
+            }
+        }
+    }
+
+    /// Begins to load a model.
+    fn begin(self: &Arc<Self>, state: &mut State, known: &Known) {
+        let (done, is_done) = watch::channel(None);
+        let loading = Loading {
+            claims: 0,
+            done: is_done,
+            since: Instant::now(),
+        };
+        let name = known.name.clone();
+        state.loading.insert(name.clone(), loading);
+        let (slots, known) = (Arc::clone(self), known.clone());
+        // A task of its own: who asked for it may leave, and others wait for it too.
+        tokio::spawn(async move {
+            let loaded = slots.launcher.load(known).await;
+            let mut state = slots.state();
+            let claims = state
+                .loading
+                .remove(&name)
+                .map_or(0, |loading| loading.claims);
+            let told = match loaded {
+                Ok(served) => {
+                    let loaded = Loaded {
+                        served: Arc::new(served),
+                        leases: 0,
+                        claims,
+                        last_used: Instant::now(),
+                        keep_alive: slots.keep_alive,
+                    };
+                    state.loaded.insert(name, loaded);
+                    Ok(())
+                }
+                Err(failure) => Err(failure),
+            };
+            drop(state);
+            // Nobody need be there any more.
+            drop(done.send(Some(told)));
+            slots.changed.notify_waiters();
+        });
+    }
+
+    /// Lets a model go.
+    fn end(self: &Arc<Self>, state: &mut State, name: &str) {
+        let Some(loaded) = state.loaded.remove(name) else {
+            return;
+        };
+        state.ending += 1;
+        let slots = Arc::clone(self);
+        tokio::spawn(async move {
+            loaded.served.child.stop(PATIENCE).await;
+            slots
+                .launcher
+                .printer
+                .detail(format_args!("{}: ended", loaded.served.name));
+            slots.state().ending -= 1;
+            slots.changed.notify_waiters();
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What somebody who asks for a model finds.
+enum Found {
+    /// It is leased now.
+    Loaded(Arc<Served>),
+    Loading(watch::Receiver<Option<Result<(), Failure>>>),
+    /// Others are loaded and in use.
+    Full,
+    Closed,
+}
+
+/// Somebody who asks for a model, until it is there or no longer wanted.
+struct Place<'a> {
+    slots: &'a Arc<Slots>,
+    ticket: u64,
+    /// The name of the model that is loaded for it.
+    claim: Option<String>,
+}
+
+impl<'a> Place<'a> {
+    fn new(slots: &'a Arc<Slots>) -> Self {
+        let mut state = slots.state();
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        drop(state);
+        Self {
+            slots,
+            ticket,
+            claim: None,
+        }
+    }
+
+    /// Takes the model if it is loaded, and has it loaded if it can be.
+    fn look(&mut self, known: &Known) -> Found {
+        let slots = self.slots;
+        let mut state = slots.state();
+        if state.is_closed {
+            return Found::Closed;
+        }
+        self.give_up(&mut state);
+        let name = &known.name;
+        if state
+            .loaded
+            .get(name)
+            .is_some_and(|loaded| !loaded.served.child.is_alive())
+        {
+            // It will be started again.
+            slots.end(&mut state, name);
+        }
+        let is_first = state
+            .waiting
+            .first()
+            .is_none_or(|first| *first >= self.ticket);
+        if let Some(loaded) = state.loaded.get_mut(name)
+            && is_first
+        {
+            loaded.leases += 1;
+            let served = Arc::clone(&loaded.served);
+            state.waiting.remove(&self.ticket);
+            return Found::Loaded(served);
+        }
+        if !state.loading.contains_key(name) {
+            if state.loaded.contains_key(name) {
+                return Found::Full;
+            }
+            state.waiting.insert(self.ticket);
+            if !is_first {
+                return Found::Full;
+            }
+            if state.is_full(slots.most) {
+                if let Some(idle) = state.idle() {
+                    slots.end(&mut state, &idle);
+                }
+                return Found::Full;
+            }
+            slots.begin(&mut state, known);
+        }
+        state.waiting.remove(&self.ticket);
+        let Some(loading) = state.loading.get_mut(name) else {
+            return Found::Full;
+        };
+        loading.claims += 1;
+        self.claim = Some(name.clone());
+        Found::Loading(loading.done.clone())
+    }
+
+    fn give_up(&mut self, state: &mut State) {
+        let Some(name) = self.claim.take() else {
+            return;
+        };
+        if let Some(loading) = state.loading.get_mut(&name) {
+            loading.claims -= 1;
+        }
+        if let Some(loaded) = state.loaded.get_mut(&name) {
+            loaded.claims = loaded.claims.saturating_sub(1);
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.slots.state();
+        state.waiting.remove(&self.ticket);
+        self.give_up(&mut state);
+        drop(state);
+        self.slots.changed.notify_waiters();
+    }
+}
+
+/// A model that stays loaded while this is held.
+pub(crate) struct Lease {
+    served: Arc<Served>,
+    slots: Arc<Slots>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    pub(crate) fn served(&self) -> &Arc<Served> {
+        &self.served
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut state = self.slots.state();
+        // One that has ended meanwhile may have a successor.
+        if let Some(loaded) = state.loaded.get_mut(&self.served.name)
+            && Arc::ptr_eq(&loaded.served, &self.served)
+        {
+            loaded.leases -= 1;
+            loaded.last_used = Instant::now();
+        }
+        drop(state);
+        self.slots.changed.notify_waiters();
+    }
+}
+
+fn closed() -> Failure {
+    Failure::new(Fault::Gone, "the server is ending")
+}

@@ -1,0 +1,318 @@
+//! `/v1/completions`: a text that is gone on with.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use mlxr::engine::request::Token;
+use mlxr::tokenizer::Tokenizer;
+use serde_json::{Map, Value, json};
+
+use super::{DONE, EVENTS, PING, Streaming, Totals};
+use super::{finish_reason, now, prefill, read_limit, read_sampling};
+use crate::parse::Part;
+use crate::serve::answering::{Answering, Grown, Step};
+use crate::serve::asking::Asking;
+use crate::serve::dialect::{Dialect, json_response};
+use crate::serve::fields::Fields;
+use crate::serve::ids;
+use crate::serve::models::{Lease, Served};
+use crate::serve::question::{Prompt, Question};
+use crate::serve::stream::{self, Writer, data};
+use crate::wire::Failure;
+
+/// The most tokens that are told of beside each one.
+const MOST_LOGPROBS: usize = 20;
+
+/// The most prompts of one request.
+const MOST_PROMPTS: usize = 256;
+
+/// Goes on with texts.
+///
+/// # Errors
+/// Where there are none, or they cannot be gone on with.
+pub(in crate::serve) async fn answer(
+    asking: Asking,
+    mut fields: Fields,
+) -> Result<Response, Failure> {
+    let model: Option<String> = fields.take("model")?;
+    let streaming = Streaming::read(&mut fields)?;
+    let echo = fields.take("echo")?.unwrap_or(false);
+    let question = read(&mut fields, echo)?;
+    asking.leave_out(fields)?;
+    let lease = asking.lease(model.as_deref()).await?;
+    let mut shape = Shape::new(&lease, &question);
+    let answering = asking.begin(lease, question).await?;
+    if echo {
+        shape.echoed.clone_from(&answering.prompts);
+    }
+    if streaming.is_wanted {
+        let writer = Stream {
+            answers: Answers::new(&shape),
+            shape,
+            with_usage: streaming.with_usage,
+        };
+        stream::respond(answering, writer).await
+    } else {
+        whole(answering, &shape).await
+    }
+}
+
+/// Reads the question out of a request.
+fn read(fields: &mut Fields, echo: bool) -> Result<Question, Failure> {
+    let question = read_sampling(fields)?;
+    let prompt = match fields.require("prompt")? {
+        Value::String(text) => Prompt::Texts(vec![text]),
+        Value::Array(list) if list.is_empty() => Prompt::Texts(Vec::new()),
+        Value::Array(list) if list.iter().all(Value::is_string) => {
+            let texts = list
+                .into_iter()
+                .filter_map(|text| Some(text.as_str()?.to_owned()));
+            Prompt::Texts(texts.collect())
+        }
+        Value::Array(list) if list.iter().all(Value::is_array) => Prompt::Tokens(
+            serde_json::from_value(list.into()).map_err(|error| Failure::field("prompt", error))?,
+        ),
+        other => Prompt::Tokens(vec![
+            serde_json::from_value(other).map_err(|error| Failure::field("prompt", error))?,
+        ]),
+    };
+    let prompts = match &prompt {
+        Prompt::Texts(texts) => texts.len(),
+        Prompt::Tokens(lists) => lists.len(),
+        Prompt::Chat(_) => 1,
+    };
+    if prompts > MOST_PROMPTS {
+        let problem = format!("{prompts} prompts are more than {MOST_PROMPTS}");
+        return Err(Failure::field("prompt", problem));
+    }
+    let logprobs: Option<usize> = fields.take("logprobs")?;
+    if logprobs.is_some_and(|logprobs| logprobs > MOST_LOGPROBS) {
+        let problem = format!("it is {MOST_LOGPROBS} at most");
+        return Err(Failure::field("logprobs", problem));
+    }
+    if echo && logprobs.is_some() {
+        let problem = "those of the prompt cannot be told yet: not together with `echo`";
+        return Err(Failure::field("logprobs", problem));
+    }
+    fields.expect("best_of", &[json!(1), json!(question.choices)])?;
+    fields.expect("suffix", &[json!("")])?;
+    Ok(Question {
+        prompt,
+        logprobs,
+        limit: read_limit(fields, "max_tokens")?,
+        ..question
+    })
+}
+
+/// What every piece of an answer bears.
+struct Shape {
+    id: String,
+    created: i64,
+    served: Arc<Served>,
+    with_logprobs: bool,
+    /// Answers to each prompt.
+    choices: usize,
+    /// Prompts that come before their answers, where that is asked.
+    echoed: Vec<String>,
+}
+
+impl Shape {
+    fn new(lease: &Lease, question: &Question) -> Self {
+        Self {
+            id: ids::fresh("cmpl-"),
+            created: now(),
+            served: Arc::clone(lease.served()),
+            with_logprobs: question.logprobs.is_some(),
+            choices: question.choices,
+            echoed: Vec::new(),
+        }
+    }
+
+    fn object(&self, choices: &Value) -> Value {
+        json!({
+            "id": self.id,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.served.name,
+            "system_fingerprint": concat!("mlxr-", env!("CARGO_PKG_VERSION")),
+            "choices": choices,
+        })
+    }
+
+    fn echoed(&self, index: usize) -> &str {
+        self.echoed
+            .get(index / self.choices)
+            .map_or("", String::as_str)
+    }
+}
+
+/// Where the answers are.
+struct Answers {
+    totals: Totals,
+    /// Bytes of the text of each answer that were sent.
+    lengths: Vec<usize>,
+}
+
+impl Answers {
+    fn new(shape: &Shape) -> Self {
+        let echoed = shape.echoed.iter().map(String::len);
+        let lengths = echoed.flat_map(|length| std::iter::repeat_n(length, shape.choices));
+        Self {
+            totals: Totals::default(),
+            lengths: lengths.collect(),
+        }
+    }
+
+    /// One answer has grown: its choice in the answer's form.
+    fn choice(&mut self, shape: &Shape, index: usize, grown: Grown, reason: Option<&str>) -> Value {
+        if self.lengths.len() <= index {
+            self.lengths.resize(index + 1, 0);
+        }
+        let text = text(grown.parts);
+        let logprobs = if shape.with_logprobs {
+            logprobs(&shape.served.tokenizer, &grown.tokens, self.lengths[index])
+        } else {
+            Value::Null
+        };
+        self.lengths[index] += text.len();
+        json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason})
+    }
+}
+
+fn text(parts: Vec<Part>) -> String {
+    let texts = parts.into_iter().map(|part| match part {
+        Part::Thinking(text) | Part::Content(text) => text,
+        Part::Call(_) => String::new(),
+    });
+    texts.collect()
+}
+
+/// Log-probabilities in the form that completions have; the first token's text begins at `offset`.
+fn logprobs(tokenizer: &Tokenizer, tokens: &[Token], mut offset: usize) -> Value {
+    let piece = |id| {
+        let bytes = tokenizer.piece(id).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let (mut names, mut chosen, mut top, mut offsets) = (vec![], vec![], vec![], vec![]);
+    for token in tokens {
+        let name = piece(token.id);
+        offsets.push(offset);
+        offset += name.len();
+        names.push(name);
+        if let Some(logprobs) = &token.logprobs {
+            chosen.push(logprobs.chosen);
+            let likeliest = logprobs
+                .top
+                .iter()
+                .map(|&(id, logprob)| (piece(id), logprob.into()));
+            top.push(likeliest.collect::<Map<String, Value>>());
+        }
+    }
+    json!({"tokens": names, "token_logprobs": chosen, "top_logprobs": top, "text_offset": offsets})
+}
+
+/// Sends the answers when they are complete.
+async fn whole(mut answering: Answering, shape: &Shape) -> Result<Response, Failure> {
+    let mut totals = Totals::default();
+    let mut choices: Vec<(Grown, Option<&str>)> = Vec::new();
+    while let Some((index, step)) = answering.next().await? {
+        if choices.len() <= index {
+            choices.resize_with(index + 1, Default::default);
+        }
+        let (grown, reason) = &mut choices[index];
+        let added = match step {
+            Step::Started { .. } | Step::Prefill { .. } => continue,
+            Step::Grown(added) => added,
+            Step::Done(added, ended) => {
+                totals.add(&ended, index.is_multiple_of(shape.choices), 0);
+                *reason = Some(finish_reason(&ended.finish));
+                added
+            }
+        };
+        grown.parts.extend(added.parts);
+        grown.tokens.extend(added.tokens);
+    }
+    let mut answers = Answers::new(shape);
+    let choices = choices
+        .into_iter()
+        .enumerate()
+        .map(|(index, (grown, reason))| {
+            let mut choice = answers.choice(shape, index, grown, reason);
+            let text = choice["text"].as_str().unwrap_or_default();
+            choice["text"] = format!("{}{text}", shape.echoed(index)).into();
+            choice
+        });
+    let mut object = shape.object(&choices.collect());
+    object["usage"] = totals.usage();
+    Ok(json_response(&object))
+}
+
+/// Answers as a stream of events.
+struct Stream {
+    shape: Shape,
+    answers: Answers,
+    with_usage: bool,
+}
+
+impl Stream {
+    fn chunk(&self, choices: &Value, usage: Value) -> String {
+        let mut object = self.shape.object(choices);
+        if self.with_usage {
+            object["usage"] = usage;
+        }
+        data(&object)
+    }
+}
+
+impl Writer for Stream {
+    const MEDIA: &'static str = EVENTS;
+
+    fn begin(&mut self) -> String {
+        let indices = 0..self.shape.echoed.len() * self.shape.choices;
+        let echoes = indices.map(|index| {
+            let choice = json!({
+                "index": index,
+                "text": self.shape.echoed(index),
+                "logprobs": null,
+                "finish_reason": null,
+            });
+            self.chunk(&json!([choice]), Value::Null)
+        });
+        echoes.collect()
+    }
+
+    fn step(&mut self, index: usize, step: Step) -> String {
+        let (grown, reason) = match step {
+            Step::Started { .. } => return String::new(),
+            Step::Prefill { done, total } => return prefill(done, total),
+            Step::Grown(grown) if grown.parts.is_empty() && grown.tokens.is_empty() => {
+                return String::new();
+            }
+            Step::Grown(grown) => (grown, None),
+            Step::Done(grown, ended) => {
+                let is_first = index.is_multiple_of(self.shape.choices);
+                self.answers.totals.add(&ended, is_first, 0);
+                (grown, Some(finish_reason(&ended.finish)))
+            }
+        };
+        let choice = self.answers.choice(&self.shape, index, grown, reason);
+        self.chunk(&json!([choice]), Value::Null)
+    }
+
+    fn end(&mut self) -> String {
+        let usage = if self.with_usage {
+            self.chunk(&json!([]), self.answers.totals.usage())
+        } else {
+            String::new()
+        };
+        usage + DONE
+    }
+
+    fn fail(&mut self, failure: &Failure) -> String {
+        data(&Dialect::OpenAi.failure(failure))
+    }
+
+    fn ping(&mut self) -> String {
+        PING.to_owned()
+    }
+}

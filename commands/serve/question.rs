@@ -1,0 +1,192 @@
+//! What a client asks, whichever dialect it speaks, and what the engine is asked for it.
+
+use std::sync::Arc;
+
+use jiff::Zoned;
+use mlxr::engine::request::Request;
+use mlxr::sample::Sampling;
+use mlxr::tokenizer::{Bos, Chat, Ending, Message, Special};
+use serde_json::{Map, Value};
+
+use super::models::Served;
+use crate::args::SamplingArgs;
+use crate::parse::{Family, Parser, Tool};
+use crate::wire::{Failure, Fault};
+
+/// What a client asks.
+#[derive(Debug, Default)]
+pub(super) struct Question {
+    pub(super) prompt: Prompt,
+    pub(super) sampling: SamplingArgs,
+    /// Added to the logits of these tokens.
+    pub(super) logit_bias: Vec<(u32, f32)>,
+    /// How many of the likeliest tokens are told of beside each one, where that is asked.
+    pub(super) logprobs: Option<usize>,
+    /// Texts that end the answer.
+    pub(super) stop: Vec<String>,
+    /// Tokens to produce at most.
+    pub(super) limit: Option<usize>,
+    /// Tokens of prompt and answer together; no more than the model allows.
+    pub(super) context: Option<usize>,
+    /// Answers to each prompt.
+    pub(super) choices: usize,
+}
+
+/// What is to be answered or gone on with.
+#[derive(Debug)]
+pub(super) enum Prompt {
+    /// A conversation.
+    Chat(Conversation),
+    /// Texts, each with answers of its own.
+    Texts(Vec<String>),
+    /// Tokens, each list with answers of its own.
+    Tokens(Vec<Vec<u32>>),
+}
+
+impl Default for Prompt {
+    fn default() -> Self {
+        Self::Texts(Vec::new())
+    }
+}
+
+/// Messages, and what belongs to them.
+#[derive(Debug, Default)]
+pub(super) struct Conversation {
+    pub(super) messages: Vec<Message>,
+    /// The tools that may be called, in OpenAI's form.
+    pub(super) tools: Vec<Value>,
+    /// Variables of the chat template.
+    pub(super) arguments: Map<String, Value>,
+}
+
+/// What the engine is asked, and what reads its answers.
+pub(super) struct Prepared {
+    /// One for each answer: those to the first prompt, then those to the second …
+    pub(super) requests: Vec<Request>,
+    pub(super) parsers: Vec<Parser>,
+    /// The text of each prompt.
+    pub(super) prompts: Vec<String>,
+}
+
+impl Question {
+    /// Renders and encodes it. Takes a while where it is long.
+    ///
+    /// # Errors
+    /// Where the prompt cannot be rendered, is empty, or does not fit.
+    pub(super) fn prepare(self, served: &Arc<Served>) -> Result<Prepared, Failure> {
+        let invalid = |error: mlxr::Error| Failure::of(&error);
+        let tokenizer = &served.tokenizer;
+        let base = Request {
+            sampling: Sampling {
+                logit_bias: self.logit_bias,
+                logprobs: self.logprobs,
+                ..self.sampling.over(&served.sampling)
+            },
+            stop: self.stop,
+            limit: self.limit,
+            context: self
+                .context
+                .map(|context| context.min(served.child.facts().context)),
+            ..Request::default()
+        };
+        let mut prompts = Vec::new();
+        match self.prompt {
+            Prompt::Chat(conversation) => {
+                let chat = conversation.chat();
+                let template = tokenizer.chat_template().map_err(invalid)?;
+                let family = Family::of_template(template.source());
+                let prompt = tokenizer.encode_chat(&chat).map_err(invalid)?;
+                let request = Request {
+                    tokens: prompt.tokens,
+                    joints: prompt.joints,
+                    special: if family.has_special_tags() {
+                        Special::Show
+                    } else {
+                        Special::Hide
+                    },
+                    ..base
+                };
+                let tools: Vec<Tool> = chat.tools.iter().filter_map(Tool::of).collect();
+                prompts.push((request, family, tools, prompt.text));
+            }
+            Prompt::Texts(texts) => {
+                for text in texts {
+                    let tokens = tokenizer.encode(&text, Bos::Auto).map_err(invalid)?;
+                    let request = Request {
+                        tokens,
+                        ..base.clone()
+                    };
+                    prompts.push((request, Family::Plain, Vec::new(), text));
+                }
+            }
+            Prompt::Tokens(lists) => {
+                for tokens in lists {
+                    if let Some(id) = tokens.iter().find(|id| tokenizer.piece(**id).is_none()) {
+                        return Err(Failure::field("prompt", format!("there is no token {id}")));
+                    }
+                    let text = tokenizer.decode(&tokens, Special::Show);
+                    let request = Request {
+                        tokens,
+                        ..base.clone()
+                    };
+                    prompts.push((request, Family::Plain, Vec::new(), text));
+                }
+            }
+        }
+        let context = served.child.facts().context;
+        let mut prepared = Prepared {
+            requests: Vec::new(),
+            parsers: Vec::new(),
+            prompts: Vec::new(),
+        };
+        for (request, family, tools, text) in prompts {
+            request.check(context).map_err(invalid)?;
+            for choice in 0..self.choices.max(1) {
+                let mut request = request.clone();
+                // Each draws for itself.
+                let seed = request.sampling.seed;
+                request.sampling.seed = seed.map(|seed| seed.wrapping_add(choice as u64));
+                prepared.requests.push(request);
+                prepared
+                    .parsers
+                    .push(Parser::new(family, &text, tools.clone()));
+            }
+            prepared.prompts.push(text);
+        }
+        if prepared.requests.is_empty() {
+            return Err(Failure::new(Fault::Invalid, "the prompt is empty"));
+        }
+        Ok(prepared)
+    }
+}
+
+impl Question {
+    /// How many tokens its prompts have.
+    ///
+    /// # Errors
+    /// Where they cannot be rendered.
+    pub(super) fn count(self, served: &Arc<Served>) -> Result<usize, Failure> {
+        let prepared = Self { choices: 1, ..self }.prepare(served)?;
+        let tokens = prepared.requests.iter().map(|request| request.tokens.len());
+        Ok(tokens.sum())
+    }
+}
+
+impl Conversation {
+    /// As the template takes it: a conversation that ends with the assistant is gone on with.
+    pub(super) fn chat(self) -> Chat {
+        let last = self.messages.last();
+        let goes_on = last
+            .is_some_and(|last| last.0.get("role").and_then(Value::as_str) == Some("assistant"));
+        Chat {
+            tools: self.tools,
+            arguments: self.arguments,
+            ending: if goes_on {
+                Ending::Continue
+            } else {
+                Ending::Answer
+            },
+            ..Chat::new(self.messages, Zoned::now().datetime())
+        }
+    }
+}

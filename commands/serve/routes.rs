@@ -1,0 +1,268 @@
+//! Which address leads where, and what holds for all of them: keys, limits, forms of failure.
+
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post};
+use futures_util::FutureExt;
+use http_body_util::LengthLimitError;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::anthropic;
+use super::asking::{Asking, Server};
+use super::dialect::{Dialect, json_response};
+use super::fields::Fields;
+use super::models::Residence;
+use super::{ids, ollama, openai, state, tokens};
+use crate::wire::{Failure, Fault};
+
+/// How long a client may take for the body of a request.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// Where the name of a request stands in a response.
+const REQUEST_ID: &str = "x-request-id";
+
+/// Where the fields stand that were left out of a request.
+const LEFT_OUT: &str = "x-mlxr-left-out";
+
+type State_ = State<Arc<Server>>;
+
+/// All addresses.
+pub(super) fn all(server: &Arc<Server>) -> Router {
+    let mut router = Router::new();
+    for start in ["", "/v1"] {
+        router = router
+            .route(
+                &format!("{start}/chat/completions"),
+                asked(openai::chat::answer),
+            )
+            .route(
+                &format!("{start}/completions"),
+                asked(openai::completions::answer),
+            )
+            .route(&format!("{start}/messages"), asked(anthropic::answer))
+            .route(
+                &format!("{start}/messages/count_tokens"),
+                asked(anthropic::count),
+            )
+            .route(&format!("{start}/tokenize"), asked(tokens::tokenize))
+            .route(&format!("{start}/detokenize"), asked(tokens::detokenize))
+            .route(&format!("{start}/models"), get(models))
+            .route(&format!("{start}/models/{{*name}}"), get(model))
+            .route(&format!("{start}/health"), get(health));
+    }
+    router
+        .route("/cache", get(cache))
+        .route("/metrics", get(metrics))
+        .route("/apply-template", asked(tokens::apply_template))
+        .route("/api/chat", asked(ollama::chat))
+        .route("/api/generate", asked(ollama::generate))
+        .route("/api/show", asked(ollama::show))
+        .route("/api/tags", get(tags))
+        .route("/api/ps", get(processes))
+        .route("/api/version", get(async || ollama::version()))
+        .fallback(nothing)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(Arc::clone(server), guard))
+        .with_state(Arc::clone(server))
+}
+
+/// An address to which a JSON object is posted.
+fn asked<Answer, Answered>(answer: Answer) -> MethodRouter<Arc<Server>>
+where
+    Answer: Fn(Asking, Fields) -> Answered + Clone + Send + Sync + 'static,
+    Answered: Future<Output = Result<Response, Failure>> + Send + 'static,
+{
+    post(|State(server): State_, request: Request| async move {
+        let dialect = Dialect::of(request.uri().path());
+        let asking = Asking::new(server);
+        let answered = async {
+            let body = body(request, asking.server.body_bytes).await?;
+            answer(asking.clone(), Fields::parse(&body)?).await
+        };
+        let mut response = match answered.await {
+            Ok(response) => response,
+            Err(failure) => {
+                asking.server.meters.failed();
+                asking
+                    .server
+                    .printer
+                    .detail(format_args!("refused: {}", failure.message));
+                dialect.refuse(&failure)
+            }
+        };
+        let left_out = asking.left_out().join(", ");
+        if !left_out.is_empty()
+            && let Ok(left_out) = HeaderValue::from_str(&left_out)
+        {
+            response.headers_mut().insert(LEFT_OUT, left_out);
+        }
+        response
+    })
+}
+
+/// The body of a request, within its bounds.
+async fn body(request: Request, bytes: usize) -> Result<Bytes, Failure> {
+    let too_large = || {
+        Failure::new(
+            Fault::TooLarge,
+            format!("the body has more than {bytes} bytes"),
+        )
+    };
+    let length = request.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > bytes) {
+        return Err(too_large());
+    }
+    match timeout(BODY_TIME, to_bytes(request.into_body(), bytes)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error))
+            if error
+                .source()
+                .is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) =>
+        {
+            Err(too_large())
+        }
+        Ok(Err(error)) => Err(Failure::new(
+            Fault::Invalid,
+            format!("the body broke off: {error}"),
+        )),
+        Err(_) => Err(Failure::new(
+            Fault::TooSlow,
+            "the body did not come in time",
+        )),
+    }
+}
+
+/// Lets in who may ask, and sees to it that every request is answered.
+async fn guard(
+    State(server): State_,
+    request: Request,
+    next: Next,
+) -> Result<Response, Infallible> {
+    let begin = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let dialect = Dialect::of(&path);
+    let mut response = match admit(&server, request.headers(), request.uri()) {
+        Ok(()) => {
+            let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+            answered.unwrap_or_else(|_| {
+                let fault = "this is a fault of mlxr: please report what was asked";
+                dialect.refuse(&Failure::new(Fault::Internal, fault))
+            })
+        }
+        Err(failure) => dialect.refuse(&failure),
+    };
+    let id = ids::fresh("req_");
+    server.printer.detail(format_args!(
+        "{method} {path}: {} after {} ms ({id})",
+        response.status().as_u16(),
+        begin.elapsed().as_millis()
+    ));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    Ok(response)
+}
+
+/// Whether a request may be answered: who asks knows a key if there are keys, and no page of another origin asks
+/// through somebody's browser.
+fn admit(server: &Server, headers: &HeaderMap, uri: &Uri) -> Result<(), Failure> {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    if let Some(origin) = text(ORIGIN.as_str()) {
+        let own = text(HOST.as_str()).is_some_and(|host| {
+            origin
+                .strip_prefix("http://")
+                .or(origin.strip_prefix("https://"))
+                == Some(host)
+        });
+        let is_allowed = server
+            .origins
+            .iter()
+            .any(|allowed| allowed == "*" || allowed == origin);
+        if !own && !is_allowed {
+            let problem = format!("pages of {origin} may not ask (--cors would allow it)");
+            return Err(Failure::new(Fault::Forbidden, problem));
+        }
+    }
+    let is_open = server.keys.is_empty() || uri.path().ends_with("/health");
+    let bearer = text(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
+    let given = bearer.or(text("x-api-key")).unwrap_or_default();
+    if is_open || server.keys.iter().any(|key| is_same(key, given)) {
+        return Ok(());
+    }
+    Err(Failure::new(Fault::Key, "the key is missing or wrong"))
+}
+
+/// Compares without telling by its time where two differ.
+fn is_same(key: &str, given: &str) -> bool {
+    let differences = key.bytes().zip(given.bytes()).map(|(a, b)| a ^ b);
+    key.len() == given.len() && differences.fold(0, |all, one| all | one) == 0
+}
+
+async fn models(State(server): State_) -> Response {
+    let listed = openai::models::list(server.slots.names());
+    listed.unwrap_or_else(|failure| Dialect::OpenAi.refuse(&failure))
+}
+
+async fn model(State(server): State_, Path(name): Path<String>) -> Response {
+    let found = openai::models::one(server.slots.names(), &name);
+    found.unwrap_or_else(|failure| Dialect::OpenAi.refuse(&failure))
+}
+
+/// Whether requests would be answered at once: not while the only model is being loaded.
+async fn health(State(server): State_) -> Response {
+    let residents = server.slots.residents();
+    let is_loading = |residence: &Residence| matches!(residence, Residence::Loading { .. });
+    if !residents.is_empty() && residents.iter().all(is_loading) {
+        let failure = Failure::new(Fault::Gone, "the model is being loaded");
+        return Dialect::OpenAi.refuse(&failure);
+    }
+    json_response(&json!({"status": "ok"}))
+}
+
+async fn tags(State(server): State_) -> Response {
+    ollama::tags(&server).unwrap_or_else(|failure| Dialect::Ollama.refuse(&failure))
+}
+
+async fn processes(State(server): State_) -> Response {
+    ollama::processes(&server)
+}
+
+async fn cache(State(server): State_, uri: Uri) -> Response {
+    let with_text = uri
+        .query()
+        .is_some_and(|query| query.split('&').any(|part| part == "text=true"));
+    state::cache(&server, with_text).await
+}
+
+async fn metrics(State(server): State_) -> Response {
+    state::metrics(&server).await
+}
+
+async fn nothing(request: Request<Body>) -> Response {
+    let path = request.uri().path();
+    let failure = Failure::new(Fault::NotFound, format!("there is nothing at {path}"));
+    Dialect::of(path).refuse(&failure)
+}
+
+async fn no_method(request: Request<Body>) -> Response {
+    let path = request.uri().path();
+    let problem = format!("{path} does not know the method {}", request.method());
+    Dialect::of(path).refuse(&Failure::new(Fault::Method, problem))
+}
