@@ -4,6 +4,7 @@ pub(super) mod chat;
 pub(super) mod completions;
 mod messages;
 pub(super) mod models;
+pub(super) mod responses;
 
 use jiff::Timestamp;
 use mlxr::engine::request::{Finish, Token};

@@ -51,6 +51,10 @@ pub(super) fn all(server: &Arc<Server>) -> Router {
                 &format!("{start}/completions"),
                 asked(openai::completions::answer),
             )
+            .route(
+                &format!("{start}/responses"),
+                asked(openai::responses::answer),
+            )
             .route(&format!("{start}/messages"), asked(anthropic::answer))
             .route(
                 &format!("{start}/messages/count_tokens"),

@@ -1,0 +1,153 @@
+//! `/v1/responses`, without memory of earlier ones: a client sends all of a conversation.
+
+mod items;
+mod output;
+
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+
+use super::{LABELS, now, read_limit};
+use crate::args::SamplingArgs;
+use crate::serve::asking::Asking;
+use crate::serve::dialect::json_response;
+use crate::serve::fields::Fields;
+use crate::serve::ids;
+use crate::serve::question::{Conversation, Prompt, Question};
+use crate::serve::stream::{self, Writer};
+use crate::wire::Failure;
+use output::Output;
+
+/// Answers a conversation.
+///
+/// # Errors
+/// Where it is not one, or cannot be answered.
+pub(in crate::serve) async fn answer(
+    asking: Asking,
+    mut fields: Fields,
+) -> Result<Response, Failure> {
+    let model: Option<String> = fields.take("model")?;
+    let is_streamed = fields.take("stream")?.unwrap_or(false);
+    let (question, echoed) = read(&mut fields)?;
+    asking.leave_out(fields)?;
+    let lease = asking.lease(model.as_deref()).await?;
+    let mut response = json!({
+        "id": ids::fresh("resp_"),
+        "object": "response",
+        "created_at": now(),
+        "status": "in_progress",
+        "error": null,
+        "incomplete_details": null,
+        "model": lease.served().name,
+        "output": [],
+        "parallel_tool_calls": true,
+        "previous_response_id": null,
+        "store": false,
+        "text": {"format": {"type": "text"}},
+        "truncation": "disabled",
+        "usage": null,
+        "metadata": {},
+    });
+    if let Some(response) = response.as_object_mut() {
+        response.extend(echoed);
+    }
+    let mut answering = asking.begin(lease, question).await?;
+    let mut output = Output::new(response);
+    if is_streamed {
+        return stream::respond(answering, output).await;
+    }
+    // Nobody reads the events, but they add the response up.
+    output.begin();
+    while let Some((index, step)) = answering.next().await? {
+        output.step(index, step);
+    }
+    Ok(json_response(&output.response()))
+}
+
+/// Reads the question out of a request, and what the response says again of it.
+fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> {
+    fields.pass_over(&LABELS);
+    fields.pass_over(&["include", "max_tool_calls"]);
+    fields.expect("previous_response_id", &[])?;
+    fields.expect("conversation", &[])?;
+    fields.expect("prompt", &[])?;
+    fields.expect("background", &[false.into()])?;
+    fields.expect("truncation", &["disabled".into()])?;
+    fields.expect("parallel_tool_calls", &[true.into()])?;
+    fields.expect("top_logprobs", &[0.into()])?;
+    read_text(fields)?;
+
+    let instructions: Option<String> = fields.take("instructions")?;
+    let limit = read_limit(fields, "max_output_tokens")?;
+    let sampling = SamplingArgs {
+        temperature: fields.take("temperature")?,
+        top_p: fields.take("top_p")?,
+        ..SamplingArgs::default()
+    };
+    let reasoning: Option<Map<String, Value>> = fields.take("reasoning")?;
+    let choice: Option<Value> = fields.take("tool_choice")?;
+    let tools: Vec<Value> = fields.take("tools")?.unwrap_or_default();
+    let mut echoed = Map::new();
+    for (name, value) in [
+        ("instructions", json!(instructions)),
+        ("max_output_tokens", json!(limit)),
+        ("temperature", json!(sampling.temperature)),
+        ("top_p", json!(sampling.top_p)),
+        ("reasoning", json!(reasoning)),
+        (
+            "tool_choice",
+            choice.clone().unwrap_or_else(|| "auto".into()),
+        ),
+        ("tools", json!(tools)),
+    ] {
+        echoed.insert(name.to_owned(), value);
+    }
+    let conversation = Conversation {
+        messages: items::read(instructions, fields.require("input")?)?,
+        tools: items::tools(tools, choice.as_ref())?,
+        arguments: read_reasoning(reasoning.unwrap_or_default())?,
+    };
+    let question = Question {
+        prompt: Prompt::Chat(conversation),
+        sampling,
+        limit,
+        ..Question::default()
+    };
+    Ok((question, echoed))
+}
+
+/// What the text of an answer is to be like.
+fn read_text(fields: &mut Fields) -> Result<(), Failure> {
+    let text: Option<Map<String, Value>> = fields.take("text")?;
+    let mut text = Fields::of(text.unwrap_or_default());
+    text.pass_over(&["verbosity"]);
+    text.expect("format", &[json!({"type": "text"})])?;
+    match text.rest().first() {
+        Some(name) => Err(Failure::field(
+            format!("text.{name}"),
+            "it is not supported",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether and how much the model is to think, as variables of its template.
+fn read_reasoning(reasoning: Map<String, Value>) -> Result<Map<String, Value>, Failure> {
+    let mut reasoning = Fields::of(reasoning);
+    let mut arguments = Map::new();
+    if let Some(effort) = reasoning.take::<String>("effort")? {
+        let is_on = effort != "none";
+        arguments.insert("enable_thinking".to_owned(), is_on.into());
+        if is_on {
+            arguments.insert("reasoning_effort".to_owned(), effort.into());
+        }
+    }
+    // Thinking is given as it is.
+    reasoning.pass_over(&["summary", "generate_summary"]);
+    match reasoning.rest().first() {
+        Some(name) => Err(Failure::field(
+            format!("reasoning.{name}"),
+            "it is not supported",
+        )),
+        None => Ok(arguments),
+    }
+}
