@@ -75,15 +75,8 @@ async fn pump<W: Writer>(
     sender: mpsc::Sender<Result<Bytes, Infallible>>,
 ) {
     let mut text = writer.begin();
-    let mut is_over = false;
-    loop {
-        if !text.is_empty() {
-            let sent = timeout(SLOWNESS, sender.send(Ok(text.into()))).await;
-            if !matches!(sent, Ok(Ok(()))) {
-                return;
-            }
-        }
-        if is_over {
+    let last = loop {
+        if !send(&sender, text).await {
             return;
         }
         text = tokio::select! {
@@ -91,17 +84,23 @@ async fn pump<W: Writer>(
             () = sleep(SILENCE) => writer.ping(),
             next = answering.next() => match next {
                 Ok(Some((index, step))) => writer.step(index, step),
-                Ok(None) => {
-                    is_over = true;
-                    writer.end()
-                }
-                Err(failure) => {
-                    is_over = true;
-                    writer.fail(&failure)
-                }
+                Ok(None) => break writer.end(),
+                Err(failure) => break writer.fail(&failure),
             },
         };
+    };
+    // Whoever has read the last word finds the place free.
+    drop(answering);
+    send(&sender, last).await;
+}
+
+/// Sends a piece, if it is one; says whether the client takes it.
+async fn send(sender: &mpsc::Sender<Result<Bytes, Infallible>>, text: String) -> bool {
+    if text.is_empty() {
+        return true;
     }
+    let sent = timeout(SLOWNESS, sender.send(Ok(text.into()))).await;
+    matches!(sent, Ok(Ok(())))
 }
 
 /// An event of a stream of server-sent events that has no name.

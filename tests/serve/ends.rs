@@ -32,7 +32,7 @@ fn long(dialect: &str) -> Value {
 }
 
 /// Reads until a line contains `text`.
-fn read_until(stream: TcpStream, text: &str) -> BufReader<TcpStream> {
+pub(crate) fn read_until(stream: TcpStream, text: &str) -> BufReader<TcpStream> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     while !line.contains(text) {
@@ -51,7 +51,7 @@ fn kill_runner(server: &Server) {
 #[test]
 fn a_runner_that_dies_ends_its_answers_and_the_next_is_answered() {
     let server = Server::new(&[]);
-    let kills = option_env!("MLXR_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let kills = std::env::var("MLXR_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     for _ in 0..kills {
         let stream = server.begin(
             "POST",

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -21,7 +22,7 @@ pub(crate) struct Server {
     child: Child,
     /// Host and port.
     pub(crate) address: String,
-    said: Receiver<String>,
+    said: Mutex<Receiver<String>>,
     _home: TempDir,
 }
 
@@ -62,7 +63,7 @@ impl Server {
         let mut server = Self {
             child,
             address: String::new(),
-            said,
+            said: Mutex::new(said),
             _home: home,
         };
         let line = server.says("listening on http://");
@@ -73,7 +74,7 @@ impl Server {
     /// Waits for a line on standard error that contains `text`.
     pub(crate) fn says(&self, text: &str) -> String {
         loop {
-            let line = self.said.recv_timeout(PATIENCE).unwrap();
+            let line = self.said.lock().unwrap().recv_timeout(PATIENCE).unwrap();
             if line.contains(text) {
                 return line;
             }

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Pieces of what the families write.
 const FRAGMENTS: [(Family, &[&str]); 12] = [
     (Family::Plain, &["<think>"]),
-    (Family::Think, &["<think>", "</think>", "</thi"]),
+    (Family::Think, &["<think>", "</think>", "</th"]),
     (
         Family::Hermes,
         &[

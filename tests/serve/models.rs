@@ -1,0 +1,169 @@
+//! Several models: who is loaded, who has to go, who waits.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::ends::read_until;
+use crate::support::Server;
+
+/// Two models of different names.
+struct Two {
+    _folder: TempDir,
+    paths: [PathBuf; 2],
+}
+
+impl Two {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["one", "two"].map(|name| folder.path().join(name));
+        let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/stories");
+        for path in &paths {
+            fs::create_dir(path).unwrap();
+            for file in fs::read_dir(&stories).unwrap().map(Result::unwrap) {
+                fs::copy(file.path(), path.join(file.file_name())).unwrap();
+            }
+        }
+        Self {
+            _folder: folder,
+            paths,
+        }
+    }
+
+    fn serve(&self, arguments: &[&str]) -> Server {
+        let [one, two] = self.paths.each_ref().map(|path| path.to_str().unwrap());
+        Server::new(&[&["-m", one, "-m", two], arguments].concat())
+    }
+}
+
+fn question(model: &str, tokens: usize) -> Value {
+    json!({
+        "model": model,
+        "prompt": "Once upon a time",
+        "max_tokens": tokens,
+        "stream": tokens > 1,
+        "logit_bias": {"0": -100, "2": -100},
+    })
+}
+
+fn ask(server: &Server, model: &str) -> u16 {
+    server.post("/v1/completions", &question(model, 1)).status
+}
+
+#[test]
+fn a_model_that_dies_takes_no_other_with_it() {
+    let two = Two::new();
+    let server = two.serve(&[]);
+    assert_eq!((ask(&server, "one"), ask(&server, "two")), (200, 200));
+    let runners = server.runners();
+    assert_eq!(runners.len(), 2);
+    let stream = |model| {
+        let stream = server.begin(
+            "POST",
+            "/v1/completions",
+            &[],
+            &question(model, 500).to_string(),
+        );
+        read_until(stream, "\"text\":\"")
+    };
+    let mut streams = ["one", "two"].map(stream);
+    kill(runners[0], Signal::SIGKILL).unwrap();
+    let ends = streams.each_mut().map(|stream| {
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        (rest.contains("[DONE]"), rest.contains("\"error\""))
+    });
+    assert!(
+        ends == [(true, false), (false, true)] || ends == [(false, true), (true, false)],
+        "{ends:?}"
+    );
+    assert_eq!((ask(&server, "one"), ask(&server, "two")), (200, 200));
+}
+
+#[test]
+fn a_model_waits_until_another_that_is_in_use_is_not() {
+    let two = Two::new();
+    let server = two.serve(&["--loaded", "1"]);
+    let stream = server.begin(
+        "POST",
+        "/v1/completions",
+        &[],
+        &question("one", 300).to_string(),
+    );
+    let mut reader = read_until(stream, "\"text\":\"");
+    thread::scope(|scope| {
+        let other = scope.spawn(|| ask(&server, "two"));
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert!(rest.contains("[DONE]"));
+        assert_eq!(other.join().unwrap(), 200);
+    });
+    assert_eq!(server.runners().len(), 1);
+    // And back, by clients that come at once.
+    thread::scope(|scope| {
+        let models = ["one", "two", "one", "two", "two", "one"];
+        let asked = models.map(|model| {
+            let server = &server;
+            scope.spawn(move || ask(server, model))
+        });
+        for asked in asked {
+            assert_eq!(asked.join().unwrap(), 200);
+        }
+    });
+    assert_eq!(server.runners().len(), 1);
+}
+
+#[test]
+fn a_model_is_loaded_once_for_all_who_ask() {
+    let server = Server::new(&["--keep-alive", "1s"]);
+    thread::scope(|scope| {
+        let asked = [(); 8].map(|()| scope.spawn(|| ask(&server, "stories")));
+        for asked in asked {
+            assert_eq!(asked.join().unwrap(), 200);
+        }
+    });
+    assert_eq!(server.runners().len(), 1);
+    server.says("stories: ended");
+    assert_eq!(server.runners().len(), 0);
+    assert_eq!(ask(&server, "stories"), 200);
+}
+
+#[test]
+fn who_finds_no_place_is_sent_away() {
+    let server = Server::new(&["--queue", "1"]);
+    let stream = server.begin(
+        "POST",
+        "/v1/completions",
+        &[],
+        &question("stories", 1000).to_string(),
+    );
+    let mut reader = read_until(stream, "\"text\":\"");
+    let refused = server.post("/v1/completions", &question("stories", 1));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.refused(503)["error"]["type"], "overloaded_error");
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert_eq!(ask(&server, "stories"), 200);
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_says_why() {
+    let two = Two::new();
+    fs::write(two.paths[1].join("model.safetensors"), "broken").unwrap();
+    let server = two.serve(&[]);
+    let refused = server
+        .post("/v1/completions", &question("two", 1))
+        .refused(500);
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("two could not be loaded: "),
+        "{message}"
+    );
+    assert!(message.contains("model.safetensors"), "{message}");
+    assert_eq!(ask(&server, "one"), 200);
+}
