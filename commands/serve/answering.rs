@@ -1,5 +1,6 @@
 //! Answers as they come from a runner, told apart into thinking, text and calls. Knows no dialect.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use mlxr::engine::request::{Finish, Timings, Token, Usage};
@@ -15,6 +16,8 @@ use crate::wire::{Failure, Fault, Happened};
 pub(super) struct Answering {
     generation: Generation,
     parsers: Vec<Parser>,
+    /// Answers that may not call any more: they have called the one tool that they may.
+    one_call: Option<HashSet<usize>>,
     /// The text of each prompt.
     pub(super) prompts: Vec<String>,
     /// What was heard before anybody asked.
@@ -88,6 +91,7 @@ impl Answering {
             open: prepared.requests.len(),
             generation: lease.served().child.generate(prepared.requests),
             parsers: prepared.parsers,
+            one_call: prepared.one_call.then(HashSet::new),
             prompts: prepared.prompts,
             first: None,
             meters,
@@ -127,7 +131,7 @@ impl Answering {
                 Happened::Started { prompt, cached, .. } => Step::Started { prompt, cached },
                 Happened::Prefill { done, total } => Step::Prefill { done, total },
                 Happened::Text { text, tokens } => Step::Grown(Grown {
-                    parts: parser.push(&text),
+                    parts: allowed(&mut self.one_call, index, parser.push(&text)),
                     tokens,
                 }),
                 Happened::Done {
@@ -143,7 +147,7 @@ impl Answering {
                     };
                     self.meters.answered(&ended);
                     let grown = Grown {
-                        parts: parser.finish(ended.is_whole()),
+                        parts: allowed(&mut self.one_call, index, parser.finish(ended.is_whole())),
                         tokens: Vec::new(),
                     };
                     Step::Done(grown, ended)
@@ -157,4 +161,12 @@ impl Answering {
         }
         Ok(None)
     }
+}
+
+/// The parts of an answer without the calls that it may not make.
+fn allowed(one_call: &mut Option<HashSet<usize>>, index: usize, mut parts: Vec<Part>) -> Vec<Part> {
+    if let Some(called) = one_call {
+        parts.retain(|part| !matches!(part, Part::Call(_)) || called.insert(index));
+    }
+    parts
 }

@@ -80,9 +80,11 @@ fn read(fields: &mut Fields) -> Result<Question, Failure> {
     fields.pass_over(&LABELS);
     let system: Option<Value> = fields.take("system")?;
     let messages: Vec<Map<String, Value>> = fields.require("messages")?;
+    let choice: Option<Value> = fields.take("tool_choice")?;
+    let choice = choice.unwrap_or_else(|| json!({"type": "auto"}));
     let conversation = Conversation {
         messages: messages::read(system, &messages)?,
-        tools: read_tools(fields)?,
+        tools: read_tools(fields, &choice)?,
         arguments: read_thinking(fields)?,
     };
     Ok(Question {
@@ -94,19 +96,14 @@ fn read(fields: &mut Fields) -> Result<Question, Failure> {
             ..SamplingArgs::default()
         },
         stop: fields.texts("stop_sequences")?,
+        one_call: choice["disable_parallel_tool_use"] == true,
         ..Question::default()
     })
 }
 
 /// The tools that the model is told of, in OpenAI's form.
-fn read_tools(fields: &mut Fields) -> Result<Vec<Value>, Failure> {
+fn read_tools(fields: &mut Fields, choice: &Value) -> Result<Vec<Value>, Failure> {
     let tools: Vec<Value> = fields.take("tools")?.unwrap_or_default();
-    let choice: Option<Value> = fields.take("tool_choice")?;
-    let choice = choice.unwrap_or_else(|| json!({"type": "auto"}));
-    if choice["disable_parallel_tool_use"] == true {
-        let field = "tool_choice.disable_parallel_tool_use";
-        return Err(Failure::field(field, "it is not supported"));
-    }
     match choice["type"].as_str() {
         Some("none") => return Ok(Vec::new()),
         Some("auto") => {}

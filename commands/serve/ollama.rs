@@ -54,7 +54,8 @@ pub(super) async fn generate(asking: Asking, mut fields: Fields) -> Result<Respo
     let text: String = fields.take("prompt")?.unwrap_or_default();
     let system: Option<String> = fields.take("system")?;
     let is_raw = fields.take("raw")?.unwrap_or(false);
-    fields.expect("suffix", &[json!("")])?;
+    let suffix: Option<String> = fields.take("suffix")?;
+    let suffix = suffix.filter(|suffix| !suffix.is_empty());
     fields.expect("template", &[json!("")])?;
     fields.expect("context", &[json!([])])?;
     fields.expect("images", &[json!([])])?;
@@ -64,7 +65,12 @@ pub(super) async fn generate(asking: Asking, mut fields: Fields) -> Result<Respo
     if text.is_empty() {
         return head.load(&asking, Form::Generate).await;
     }
-    let prompt = if is_raw {
+    let prompt = if let Some(after) = suffix {
+        Prompt::Infill {
+            before: text,
+            after,
+        }
+    } else if is_raw {
         Prompt::Texts(vec![text])
     } else {
         Prompt::Chat(Conversation {

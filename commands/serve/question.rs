@@ -8,6 +8,7 @@ use mlxr::sample::Sampling;
 use mlxr::tokenizer::{Bos, Chat, Ending, Message, Special};
 use serde_json::{Map, Value};
 
+use super::infill;
 use super::models::Served;
 use crate::args::SamplingArgs;
 use crate::parse::{Family, Parser, Tool};
@@ -30,6 +31,8 @@ pub(super) struct Question {
     pub(super) context: Option<usize>,
     /// Answers to each prompt.
     pub(super) choices: usize,
+    /// No more than one tool may be called.
+    pub(super) one_call: bool,
 }
 
 /// What is to be answered or gone on with.
@@ -41,6 +44,8 @@ pub(super) enum Prompt {
     Texts(Vec<String>),
     /// Tokens, each list with answers of its own.
     Tokens(Vec<Vec<u32>>),
+    /// What is between two texts.
+    Infill { before: String, after: String },
 }
 
 impl Default for Prompt {
@@ -66,6 +71,8 @@ pub(super) struct Prepared {
     pub(super) parsers: Vec<Parser>,
     /// The text of each prompt.
     pub(super) prompts: Vec<String>,
+    /// No more than one tool may be called.
+    pub(super) one_call: bool,
 }
 
 impl Question {
@@ -119,6 +126,12 @@ impl Question {
                     prompts.push((request, Family::Plain, Vec::new(), text));
                 }
             }
+            Prompt::Infill { before, after } => {
+                let text = infill::prompt(tokenizer, &before, &after)?;
+                let tokens = tokenizer.encode(&text, Bos::Auto).map_err(invalid)?;
+                let request = Request { tokens, ..base };
+                prompts.push((request, Family::Plain, Vec::new(), before));
+            }
             Prompt::Tokens(lists) => {
                 for tokens in lists {
                     if let Some(id) = tokens.iter().find(|id| tokenizer.piece(**id).is_none()) {
@@ -138,6 +151,7 @@ impl Question {
             requests: Vec::new(),
             parsers: Vec::new(),
             prompts: Vec::new(),
+            one_call: self.one_call,
         };
         for (request, family, tools, text) in prompts {
             request.check(context).map_err(invalid)?;

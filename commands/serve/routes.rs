@@ -24,7 +24,7 @@ use super::asking::{Asking, Server};
 use super::dialect::{Dialect, json_response};
 use super::fields::Fields;
 use super::models::Residence;
-use super::{ids, ollama, openai, state, tokens};
+use super::{ids, ollama, openai, page, state, tokens};
 use crate::wire::{Failure, Fault};
 
 /// How long a client may take for the body of a request.
@@ -62,17 +62,20 @@ pub(super) fn all(server: &Arc<Server>) -> Router {
             )
             .route(&format!("{start}/tokenize"), asked(tokens::tokenize))
             .route(&format!("{start}/detokenize"), asked(tokens::detokenize))
+            .route(&format!("{start}/embeddings"), asked(no_embeddings))
             .route(&format!("{start}/models"), get(models))
             .route(&format!("{start}/models/{{*name}}"), get(model))
             .route(&format!("{start}/health"), get(health));
     }
-    router
+    page::add(router)
         .route("/cache", get(cache))
         .route("/metrics", get(metrics))
         .route("/apply-template", asked(tokens::apply_template))
         .route("/api/chat", asked(ollama::chat))
         .route("/api/generate", asked(ollama::generate))
         .route("/api/show", asked(ollama::show))
+        .route("/api/embed", asked(no_embeddings))
+        .route("/api/embeddings", asked(no_embeddings))
         .route("/api/tags", get(tags))
         .route("/api/ps", get(processes))
         .route("/api/version", get(async || ollama::version()))
@@ -204,7 +207,8 @@ fn admit(server: &Server, headers: &HeaderMap, uri: &Uri) -> Result<(), Failure>
             return Err(Failure::new(Fault::Forbidden, problem));
         }
     }
-    let is_open = server.keys.is_empty() || uri.path().ends_with("/health");
+    let is_open =
+        server.keys.is_empty() || uri.path().ends_with("/health") || page::is_file(uri.path());
     let bearer = text(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
     let given = bearer.or(text("x-api-key")).unwrap_or_default();
     if is_open || server.keys.iter().any(|key| is_same(key, given)) {
@@ -217,6 +221,14 @@ fn admit(server: &Server, headers: &HeaderMap, uri: &Uri) -> Result<(), Failure>
 fn is_same(key: &str, given: &str) -> bool {
     let differences = key.bytes().zip(given.bytes()).map(|(a, b)| a ^ b);
     key.len() == given.len() && differences.fold(0, |all, one| all | one) == 0
+}
+
+/// No model that is known here says that its states are meant to be compared.
+async fn no_embeddings(asking: Asking, mut fields: Fields) -> Result<Response, Failure> {
+    let model: Option<String> = fields.take("model")?;
+    let name = asking.server.slots.names().find(model.as_deref())?.name;
+    let problem = format!("{name} makes no embeddings: it was not trained for that");
+    Err(Failure::field("model", problem))
 }
 
 async fn models(State(server): State_) -> Response {

@@ -4,40 +4,17 @@ Usage: clients.py PATH_OF_MLXR
 """
 
 import os
-import subprocess
 import sys
-import tempfile
 import unittest
 
 import anthropic
 import ollama
 import openai
 
+from server import Server
+
 MODEL = "stories"
 MESSAGES = [{"role": "user", "content": "Tell me a story about a whale"}]
-
-
-class Server:
-    """A server on a free port, with nothing of this machine's environment."""
-
-    def __init__(self, program):
-        self.home = tempfile.TemporaryDirectory()
-        self.process = subprocess.Popen(
-            # In float32, so that answers do not depend on what was computed before.
-            [program, "serve", "--port", "0", "--device", "cpu", "--cpu-exact", "--api-key", "secret"],
-            env={"HOME": self.home.name, "HF_HUB_OFFLINE": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        line = self.process.stderr.readline()
-        assert "listening on " in line, line
-        self.url = line.split("listening on ")[1].strip()
-
-    def end(self):
-        self.process.terminate()
-        self.process.communicate(timeout=60)
-        self.home.cleanup()
-        assert self.process.returncode == 0, self.process.returncode
 
 
 class OpenAi(unittest.TestCase):
@@ -198,7 +175,7 @@ class Ollama(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    server = Server(os.path.abspath(sys.argv.pop(1)))
+    server = Server(os.path.abspath(sys.argv.pop(1)), "--api-key", "secret")
     try:
         ended = unittest.main(exit=False)
     finally:

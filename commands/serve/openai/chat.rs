@@ -45,6 +45,7 @@ pub(in crate::serve) async fn answer(
 fn read(fields: &mut Fields) -> Result<Question, Failure> {
     let question = read_sampling(fields)?;
     let conversation = conversation(fields)?;
+    let is_parallel = fields.take("parallel_tool_calls")?.unwrap_or(true);
     let limit = read_limit(fields, "max_tokens")?;
     let limit = read_limit(fields, "max_completion_tokens")?.or(limit);
     let top: Option<usize> = fields.take("top_logprobs")?;
@@ -62,6 +63,7 @@ fn read(fields: &mut Fields) -> Result<Question, Failure> {
         prompt: Prompt::Chat(conversation),
         logprobs: logprobs.then_some(top.unwrap_or(0)),
         limit,
+        one_call: !is_parallel,
         ..question
     })
 }
@@ -89,7 +91,6 @@ fn read_tools(fields: &mut Fields) -> Result<Vec<Value>, Failure> {
         return Err(Failure::field(field, "it is no function with a name"));
     }
     let choice: Option<Value> = fields.take("tool_choice")?;
-    fields.expect("parallel_tool_calls", &[Value::Bool(true)])?;
     match choice.as_ref().and_then(Value::as_str) {
         Some("none") => Ok(Vec::new()),
         Some("auto") => Ok(tools),

@@ -76,10 +76,24 @@ fn read(fields: &mut Fields, echo: bool) -> Result<Question, Failure> {
             serde_json::from_value(other).map_err(|error| Failure::field("prompt", error))?,
         ]),
     };
+    let suffix: Option<String> = fields.take("suffix")?;
+    let prompt = match (suffix.filter(|suffix| !suffix.is_empty()), prompt) {
+        (None, prompt) => prompt,
+        (Some(after), Prompt::Texts(mut texts)) if texts.len() == 1 => Prompt::Infill {
+            before: texts.pop().unwrap_or_default(),
+            after,
+        },
+        (Some(_), _) => {
+            return Err(Failure::field(
+                "suffix",
+                "it needs a prompt that is one text",
+            ));
+        }
+    };
     let prompts = match &prompt {
         Prompt::Texts(texts) => texts.len(),
         Prompt::Tokens(lists) => lists.len(),
-        Prompt::Chat(_) => 1,
+        Prompt::Chat(_) | Prompt::Infill { .. } => 1,
     };
     if prompts > MOST_PROMPTS {
         let problem = format!("{prompts} prompts are more than {MOST_PROMPTS}");
@@ -95,7 +109,6 @@ fn read(fields: &mut Fields, echo: bool) -> Result<Question, Failure> {
         return Err(Failure::field("logprobs", problem));
     }
     fields.expect("best_of", &[json!(1), json!(question.choices)])?;
-    fields.expect("suffix", &[json!("")])?;
     Ok(Question {
         prompt,
         logprobs,

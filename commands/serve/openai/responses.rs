@@ -39,7 +39,6 @@ pub(in crate::serve) async fn answer(
         "incomplete_details": null,
         "model": lease.served().name,
         "output": [],
-        "parallel_tool_calls": true,
         "previous_response_id": null,
         "store": false,
         "text": {"format": {"type": "text"}},
@@ -72,7 +71,7 @@ fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> 
     fields.expect("prompt", &[])?;
     fields.expect("background", &[false.into()])?;
     fields.expect("truncation", &["disabled".into()])?;
-    fields.expect("parallel_tool_calls", &[true.into()])?;
+    let is_parallel = fields.take("parallel_tool_calls")?.unwrap_or(true);
     fields.expect("top_logprobs", &[0.into()])?;
     read_text(fields)?;
 
@@ -98,6 +97,7 @@ fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> 
             choice.clone().unwrap_or_else(|| "auto".into()),
         ),
         ("tools", json!(tools)),
+        ("parallel_tool_calls", is_parallel.into()),
     ] {
         echoed.insert(name.to_owned(), value);
     }
@@ -110,6 +110,7 @@ fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> 
         prompt: Prompt::Chat(conversation),
         sampling,
         limit,
+        one_call: !is_parallel,
         ..Question::default()
     };
     Ok((question, echoed))
