@@ -6,7 +6,10 @@ mod list;
 mod prune;
 mod remove;
 mod rows;
+mod served;
 mod warm;
+
+use std::path::Path;
 
 use mlxr::Result;
 
@@ -19,7 +22,10 @@ use crate::ui::printer::Printer;
 pub(crate) fn run(args: &Cache, settings: &Settings, printer: Printer) -> Result<Exit> {
     match &args.command {
         CacheCommand::Ls(args) => list::list(args, settings, printer),
-        CacheCommand::Inspect(args) => inspect::inspect(args, settings, printer),
+        CacheCommand::Inspect(args) => match args.folder.as_deref().and_then(Path::to_str) {
+            Some(url) if served::is_url(url) => served::inspect(url, args, settings, printer),
+            _ => inspect::inspect(args, settings, printer),
+        },
         CacheCommand::Warm(args) => warm::warm(args, settings, printer),
         CacheCommand::Explain(args) => explain::explain(args, settings, printer),
         CacheCommand::Rm(args) => remove::remove(args, settings, printer),

@@ -1,6 +1,7 @@
 //! What the server and its runners say to each other, a line of JSON each. Knows neither of them.
 
 mod failure;
+mod held;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use mlxr::engine::request::{Event, Finish, Logprobs, Request, Timings, Token, Us
 use serde::{Deserialize, Serialize};
 
 pub(crate) use failure::{Failure, Fault};
+pub(crate) use held::{Held, HeldModel, HeldPrefix, HeldRequest, LoadedModel};
 
 /// What a runner is asked, on its standard input. Where that ends, the runner ends.
 #[derive(Debug, Serialize, Deserialize)]

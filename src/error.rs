@@ -170,6 +170,14 @@ pub enum Error {
         /// What the hub said.
         problem: String,
     },
+    /// A server of models could not be reached or answered with an error.
+    #[error("{url}: {problem}")]
+    Server {
+        /// Its address.
+        url: String,
+        /// What happened.
+        problem: String,
+    },
     /// Offline was asked for and the files are not in the cache.
     #[error("{repo}: offline, and {missing} is not in the cache")]
     Offline {

@@ -117,11 +117,14 @@ pub(crate) struct CacheRm {
 /// used, and what kinds of layers it is of; below each what goes on from it. Elsewhere, one line for each
 /// with all values, separated by tabs, under a line of their names.
 ///
+/// Of a server, what it holds in memory: what is in sequences, copied out, with the host or on the disk.
+///
 /// Prompts are not shown unless --text is given.
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
 pub(crate) struct CacheInspect {
-    /// What `mlxr run --cache` keeps prompts in [default: mlxr in `XDG_CACHE_HOME` or ~/.cache]
+    /// What `mlxr run --cache` keeps prompts in, or the URL of a server [default: mlxr in `XDG_CACHE_HOME` or
+    /// ~/.cache]
     pub(crate) folder: Option<PathBuf>,
     /// Print a JSON array
     #[arg(long)]

@@ -21,9 +21,7 @@ pub(super) fn prompt(tokenizer: &Tokenizer, before: &str, after: &str) -> Result
         let ids = tokenizer.encode(tag, Bos::Never);
         ids.is_ok_and(|ids| ids.len() == 1)
     };
-    let known = TAGS
-        .iter()
-        .find(|tags| tags.iter().all(is_token));
+    let known = TAGS.iter().find(|tags| tags.iter().all(is_token));
     let Some([prefix, suffix, middle]) = known else {
         return Err(Failure::field(
             "suffix",

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use mlxr::engine::figures::{Figures, KnownPrefix};
+use mlxr::engine::figures::{KnownPrefix, LiveRequest};
 use mlxr::tokenizer::{Special, Tokenizer};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::asking::Server;
 use super::dialect::json_response;
 use super::meters::row;
 use super::models::Residence;
+use crate::wire::{Held, HeldModel, HeldPrefix, HeldRequest, LoadedModel};
 
 /// How long a runner may take to tell, before what it told last is taken.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -25,11 +26,10 @@ pub(super) async fn cache(server: &Server, with_text: bool) -> Response {
     let mut models = Vec::new();
     for residence in server.slots.residents() {
         models.push(match residence {
-            Residence::Loading { name, time } => json!({
-                "model": name,
-                "state": "loading",
-                "seconds": time.as_secs_f64(),
-            }),
+            Residence::Loading { name, time } => HeldModel::Loading {
+                model: name,
+                seconds: time.as_secs_f64(),
+            },
             Residence::Loaded {
                 served,
                 leases,
@@ -38,64 +38,60 @@ pub(super) async fn cache(server: &Server, with_text: bool) -> Response {
                 let figures = served.child.figures(PATIENCE).await;
                 let facts = served.child.facts();
                 let tokenizer = with_text.then_some(&*served.tokenizer);
-                json!({
-                    "model": served.name,
-                    "state": "loaded",
-                    "architecture": facts.architecture,
-                    "device": facts.device,
-                    "context": facts.context,
-                    "requests": leases,
-                    "expires_in_seconds": expires.map(|time| time.as_secs_f64()),
-                    "weights_bytes": facts.weights_bytes,
-                    "state_bytes": figures.used,
-                    "state_bytes_limit": figures.room,
-                    "offloaded_bytes": figures.offloaded,
-                    "offloaded_bytes_limit": figures.offload_room,
-                    "waiting": figures.waiting,
-                    "live": live(&figures),
-                    "prefixes": prefixes(&figures.prefixes, tokenizer),
-                })
+                HeldModel::Loaded(Box::new(LoadedModel {
+                    model: served.name.clone(),
+                    architecture: facts.architecture.clone(),
+                    device: facts.device.clone(),
+                    context: facts.context,
+                    requests: leases,
+                    expires_in_seconds: expires.map(|time| time.as_secs_f64()),
+                    weights_bytes: facts.weights_bytes,
+                    state_bytes: figures.used,
+                    state_bytes_limit: figures.room,
+                    offloaded_bytes: figures.offloaded,
+                    offloaded_bytes_limit: figures.offload_room,
+                    waiting: figures.waiting,
+                    live: figures.live.iter().map(request).collect(),
+                    prefixes: figures
+                        .prefixes
+                        .iter()
+                        .map(|known| prefix(known, tokenizer))
+                        .collect(),
+                }))
             }
         });
     }
-    json_response(&json!({"models": models}))
+    json_response(&json!(Held { models }))
 }
 
-fn live(figures: &Figures) -> Value {
-    let live = figures.live.iter().map(|request| {
-        json!({
-            "prompt_tokens": request.prompt,
-            "cached_tokens": request.cached,
-            "evaluated_tokens": request.evaluated,
-            "produced_tokens": request.produced,
-            "limit": request.limit,
-            "seconds": request.age.as_secs_f64(),
-        })
-    });
-    live.collect()
+fn request(request: &LiveRequest) -> HeldRequest {
+    HeldRequest {
+        prompt_tokens: request.prompt,
+        cached_tokens: request.cached,
+        evaluated_tokens: request.evaluated,
+        produced_tokens: request.produced,
+        limit: request.limit,
+        seconds: request.age.as_secs_f64(),
+    }
 }
 
-fn prefixes(known: &[KnownPrefix], tokenizer: Option<&Tokenizer>) -> Value {
-    let told = known.iter().map(|prefix| {
-        let mut told = json!({
-            "parent": prefix.parent,
-            "start": prefix.start,
-            "end": prefix.start + prefix.tokens.len(),
-            "bytes": prefix.bytes,
-            "offloaded_bytes": prefix.offloaded_bytes,
-            "has_checkpoint": prefix.has_checkpoint,
-            "is_stored": prefix.is_stored,
-            "sequences": prefix.backing,
-            "unused_seconds": prefix.unused.as_secs_f64(),
-        });
-        if let Some(tokenizer) = tokenizer {
-            let shown = &prefix.tokens[..prefix.tokens.len().min(SHOWN)];
+fn prefix(known: &KnownPrefix, tokenizer: Option<&Tokenizer>) -> HeldPrefix {
+    HeldPrefix {
+        parent: known.parent,
+        start: known.start,
+        end: known.start + known.tokens.len(),
+        bytes: known.bytes,
+        offloaded_bytes: known.offloaded_bytes,
+        has_checkpoint: known.has_checkpoint,
+        is_stored: known.is_stored,
+        sequences: known.backing,
+        unused_seconds: known.unused.as_secs_f64(),
+        text: tokenizer.map(|tokenizer| {
+            let shown = &known.tokens[..known.tokens.len().min(SHOWN)];
             let text = tokenizer.decode(shown, Special::Show);
-            told["text"] = text.chars().take(SHOWN).collect::<String>().into();
-        }
-        told
-    });
-    told.collect()
+            text.chars().take(SHOWN).collect()
+        }),
+    }
 }
 
 /// `/metrics`, as Prometheus reads them.

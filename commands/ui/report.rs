@@ -78,6 +78,10 @@ impl Report {
                 Exit::Network,
                 "check the connection and HF_ENDPOINT, and run again: a download goes on where it stopped",
             ),
+            Error::Server { .. } => (
+                Exit::Network,
+                "`mlxr serve` says which address it listens on; MLXR_API_KEY holds its key if it has one",
+            ),
             Error::HubRefused { .. } => (
                 Exit::Missing,
                 "check the name; a private or gated repository needs a token in HF_TOKEN",

@@ -101,6 +101,7 @@ impl Failure {
             | Error::Benchmark { .. }
             | Error::Hub { .. }
             | Error::HubRefused { .. }
+            | Error::Server { .. }
             | Error::Offline { .. }
             | Error::MlxLibrary { .. }
             | Error::Mlx(_)

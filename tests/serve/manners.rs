@@ -123,3 +123,51 @@ fn only_those_who_may_ask_are_answered() {
     assert_eq!(from("https://example.com"), 200);
     assert_eq!(from(&format!("http://{}", server.address)), 200);
 }
+
+#[test]
+fn what_a_server_holds_can_be_looked_into() {
+    let server = Server::new(&["--api-key", "secret"]);
+    let key = [("x-api-key", "secret")];
+    let asked = chat(&json!({})).to_string();
+    let answered = server.request("POST", "/v1/chat/completions", &key, &asked);
+    assert_eq!(answered.status, 200);
+    let url = format!("http://{}", server.address);
+    let inspect = |key: &str, arguments: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_mlxr"))
+            .args([&["cache", "inspect", &url], arguments].concat())
+            .env_clear()
+            .env("MLXR_API_KEY", key)
+            .output()
+            .unwrap()
+    };
+    let rows = |arguments: &[&str]| -> Vec<Value> {
+        let told = inspect("secret", &[&["--json"], arguments].concat());
+        assert!(told.status.success(), "{told:?}");
+        serde_json::from_slice(&told.stdout).unwrap()
+    };
+    let all = rows(&["--text"]);
+    assert_eq!(
+        (&all[0]["model"], &all[0]["start"]),
+        (&json!("stories"), &json!(0))
+    );
+    assert!(
+        all[0]["text"].as_str().unwrap().contains("Hello"),
+        "{all:?}"
+    );
+    assert_eq!(rows(&["--find", "Hello"]).len(), all.len());
+    assert_eq!(rows(&["--find", "nothing"]).len(), 0);
+    assert!(rows(&[])[0].get("text").is_none());
+    let refused = inspect("wrong", &[]);
+    assert_eq!(refused.status.code(), Some(9));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("it answered 401"), "{said}");
+
+    let metrics = server.request("GET", "/metrics", &key, "").body;
+    for line in [
+        "mlxr_answers_total 1",
+        "mlxr_requests_open{model=\"stories\"} 0",
+        "mlxr_failures_total 0",
+    ] {
+        assert!(metrics.lines().any(|own| own == line), "{metrics}");
+    }
+}
