@@ -103,6 +103,17 @@ impl Server {
         headers: &[(&str, &str)],
         body: &str,
     ) -> TcpStream {
+        self.begin_bytes(method, path, headers, body.as_bytes())
+    }
+
+    /// As [`Self::begin`], with a body that need not be text.
+    pub(crate) fn begin_bytes(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let address = &self.address;
@@ -116,7 +127,7 @@ impl Server {
         );
         stream.write_all(head.as_bytes()).unwrap();
         // One that is refused is not read to its end.
-        drop(stream.write_all(body.as_bytes()));
+        drop(stream.write_all(body));
         stream
     }
 
