@@ -2,12 +2,13 @@
 //!
 //! The journey of a token: [`hub`] finds the model's [`files`], `config` and `weights` read them,
 //! [`tokenizer`] turns messages into ids, [`engine`] schedules them onto a `models` forward over
-//! `cache` layers built from `ops` on `mlx`, [`sample`] says how the next id is chosen, and the
-//! tokenizer's streaming decoder turns it back into text.
+//! `cache` layers built from `ops` on `mlx`, [`sample`] says how the next id is chosen, [`constraint`]
+//! among which, and the tokenizer's streaming decoder turns it back into text.
 
 pub mod bandwidth;
 pub mod cache;
 pub mod config;
+pub mod constraint;
 pub mod engine;
 pub mod error;
 pub mod files;

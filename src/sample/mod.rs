@@ -1,8 +1,12 @@
 //! How the next token is chosen, as plain data; knows nothing of MLX. The choosing is `ops::sampling`.
 
+mod mask;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+
+pub use mask::{Mask, bits};
 
 /// How the next token is chosen from the logits.
 ///
