@@ -246,7 +246,7 @@ fn sampling(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 position += 1;
-                choose(&logits, &sampling, seen, Noise::new(1, position))
+                choose(&logits, &sampling, seen, None, Noise::new(1, position))
             });
         });
     }

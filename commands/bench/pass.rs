@@ -165,6 +165,7 @@ fn plan(lanes: &mut [Lane], chunk: usize) -> Vec<Work> {
                 slot: lane.slot,
                 input: Input::Tokens(tokens),
                 sample: lane.sample && lane.tokens.is_empty(),
+                mask: None,
                 captures: Vec::new(),
             });
         }
@@ -173,6 +174,7 @@ fn plan(lanes: &mut [Lane], chunk: usize) -> Vec<Work> {
             slot: lane.slot,
             input: Input::Previous,
             sample: true,
+            mask: None,
             captures: Vec::new(),
         })
     });

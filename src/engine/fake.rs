@@ -141,6 +141,7 @@ impl Fake {
     fn part(&mut self, number: usize, work: &Work) -> Option<Sampled> {
         let (context, rewinds) = (self.context, self.rewinds);
         let counters = self.counters();
+        let unread: Vec<usize> = self.queued.iter().map(|step| step.number).collect();
         let cache = self.slot(work.slot);
         let answering = cache.tokens.len() >= cache.prompt.len();
         match &work.input {
@@ -168,7 +169,15 @@ impl Fake {
             }
             Input::Previous => {
                 let (step, token) = cache.sampled.expect("a token was sampled before");
-                assert_eq!(step + 1, number, "the token was sampled in the step before");
+                let is_read = !unread.contains(&step);
+                assert!(
+                    is_read || step + 1 == number,
+                    "the token was sampled in the step before, or is read"
+                );
+                assert!(
+                    is_read || work.mask.is_none(),
+                    "what may come depends on all that came"
+                );
                 cache.tokens.push(token);
             }
         }
@@ -181,7 +190,14 @@ impl Fake {
             "no token is sampled inside the prompt"
         );
         let (tokens, seed) = (cache.tokens.clone(), cache.seed);
-        let token = (self.rule)(&tokens, seed);
+        let mut token = (self.rule)(&tokens, seed);
+        if let Some(mask) = &work.mask
+            && !mask.contains(token)
+            && token != NOT_FINITE
+        {
+            let next = mask.ids().find(|id| *id > token);
+            token = next.or(mask.ids().next()).expect("a mask has tokens");
+        }
         self.slot(work.slot).sampled = Some((number, token));
         Some(Sampled {
             slot: work.slot,

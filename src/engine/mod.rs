@@ -23,6 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use crate::constraint::Grammars;
 use crate::engine::figures::Figures;
 use crate::engine::outlet::Outlet;
 use crate::engine::request::{Event, Request, Sink};
@@ -45,6 +46,7 @@ struct Thread {
     /// `None` only while this is dropped.
     handle: Option<JoinHandle<()>>,
     context: usize,
+    grammars: Grammars,
     /// Why the thread ended, set before it takes no more requests.
     ended: Arc<OnceLock<String>>,
 }
@@ -70,6 +72,7 @@ impl Engine {
         tokenizer: Arc<Tokenizer>,
         make: impl FnOnce() -> Result<S> + Send + 'static,
     ) -> Result<Self> {
+        let grammars = Grammars::new(Arc::clone(&tokenizer));
         let (sender, receiver) = channel();
         let (made, is_made) = channel();
         let ended = Arc::new(OnceLock::new());
@@ -85,6 +88,7 @@ impl Engine {
                 sender,
                 handle,
                 context,
+                grammars,
                 ended,
             }),
         })
@@ -98,14 +102,21 @@ impl Engine {
     /// Checks a request and queues it; `sink` then gets its events on the engine's thread.
     ///
     /// # Errors
-    /// As [`Request::check`], or [`Error::EngineStopped`]; `sink` is then never called.
+    /// As [`Request::check`], [`Error::Request`] where its constraint cannot be followed, or
+    /// [`Error::EngineStopped`]; `sink` is then never called.
     pub fn submit(&self, request: Request, sink: Sink) -> Result<()> {
         request.check(self.context())?;
+        let submitted = Instant::now();
+        let after = request.constraint_after.as_deref();
+        let guide = request.constraint.as_ref();
+        let guide = guide.map(|constraint| self.thread.grammars.guide(constraint, after));
+        let guide = guide.transpose()?.map(Box::new);
         let outlet = Outlet::new(sink);
         let submission = Submission {
             request,
             outlet,
-            submitted: Instant::now(),
+            submitted,
+            guide,
         };
         self.send(Message::Submitted(Box::new(submission)))
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::constraint::Constraint;
 use crate::error::{Error, Result};
 use crate::sample::Sampling;
 use crate::tokenizer::Special;
@@ -29,6 +30,10 @@ pub struct Request {
     /// Whether special tokens are written in the answer's text, for those who read thinking and calls of tools
     /// out of it.
     pub special: Special,
+    /// What the answer must look like.
+    pub constraint: Option<Constraint>,
+    /// The constraint begins once the answer holds this text, such as the end of thinking; until then all is free.
+    pub constraint_after: Option<String>,
 }
 
 impl Request {
@@ -64,6 +69,15 @@ impl Request {
         }
         if self.stop.iter().any(String::is_empty) {
             return refuse("stop", "a stop string is empty".to_owned());
+        }
+        if self.constraint.is_some() && self.ignore_eos {
+            return refuse(
+                "ignore_eos",
+                "an answer along a constraint ends where that does".to_owned(),
+            );
+        }
+        if self.constraint.is_none() && self.constraint_after.is_some() {
+            return refuse("constraint_after", "there is no constraint".to_owned());
         }
         Ok(())
     }
@@ -142,6 +156,8 @@ pub type Sink = Box<dyn FnMut(Event<'_>) -> ControlFlow<()> + Send>;
 pub enum Finish {
     /// The model ended it with this token, which is not part of the answer.
     Eos(u32),
+    /// The answer is all that the constraint asks for, and nothing may follow.
+    Complete,
     /// This stop string was reached.
     Stop(String),
     /// The limit of tokens, or the end of the context.

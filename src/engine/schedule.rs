@@ -278,9 +278,13 @@ impl<S: Restorable> Scheduler<S> {
                 let tokens = self.live[index].prompt(done);
                 self.prefixes.advance(&mut self.stepper, part.slot, tokens);
             }
-            if let ControlFlow::Break(finish) = self.live[index].advance(&part, token) {
-                let sequence = self.live.remove(index);
-                self.retire(sequence, finish);
+            match self.live[index].advance(&part, token) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(finish)) => {
+                    let sequence = self.live.remove(index);
+                    self.retire(sequence, finish);
+                }
+                Err(error) => self.fail(&[part], &error),
             }
         }
     }
@@ -333,6 +337,10 @@ fn again(error: &Error) -> Error {
     match error {
         Error::NotFinite => Error::NotFinite,
         Error::Mlx(message) => Error::Mlx(message.clone()),
+        Error::Request { field, problem } => Error::Request {
+            field,
+            problem: problem.clone(),
+        },
         other => Error::Mlx(other.to_string()),
     }
 }

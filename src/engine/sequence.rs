@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::constraint::Guide;
 use crate::engine::answer::{Answer, Piece};
 use crate::engine::figures::LiveRequest;
 use crate::engine::outlet::Outlet;
 use crate::engine::prefixes::Placed;
 use crate::engine::request::{Event, Finish, Request, Timings, Token, Usage};
 use crate::engine::stepper::{Input, Slot, Work};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 
 /// A checked request on its way in.
@@ -18,6 +19,8 @@ pub(super) struct Submission {
     pub(super) request: Request,
     pub(super) outlet: Outlet,
     pub(super) submitted: Instant,
+    /// Along the request's constraint.
+    pub(super) guide: Option<Box<Guide>>,
 }
 
 /// A sequence's part in a queued step.
@@ -42,6 +45,7 @@ pub(super) struct Sequence {
     outlet: Outlet,
     tokenizer: Arc<Tokenizer>,
     answer: Answer,
+    guide: Option<Box<Guide>>,
     /// The prompt, then every token sampled, read by the host.
     tokens: Vec<u32>,
     usage: Usage,
@@ -70,6 +74,7 @@ impl Sequence {
             request,
             outlet,
             submitted,
+            guide,
         }: Submission,
         tokenizer: Arc<Tokenizer>,
         context: usize,
@@ -84,6 +89,7 @@ impl Sequence {
             outlet,
             answer: Answer::new(Arc::clone(&tokenizer), request.stop, request.special),
             tokenizer,
+            guide,
             usage: Usage {
                 prompt,
                 matched: placed.matched,
@@ -188,7 +194,7 @@ impl Sequence {
     /// Its part in the next step, with no more than `room` tokens of the prompt.
     pub(super) fn work(&mut self, room: usize) -> Option<(Work, Part)> {
         let (input, prefilled) = match self.unqueued_prompt() {
-            0 if self.asked < self.limit => (Input::Previous, None),
+            0 if self.asked < self.limit && !self.waits() => (Input::Previous, None),
             0 => return None,
             _ if room == 0 => return None,
             left => {
@@ -220,21 +226,58 @@ impl Sequence {
                 slot: self.slot,
                 input,
                 sample,
+                mask: self
+                    .guide
+                    .as_ref()
+                    .filter(|_| sample)
+                    .map(|guide| guide.mask()),
                 captures,
             },
             part,
         ))
     }
 
-    /// A step is done in which it had a `part`, with the token sampled there.
-    pub(super) fn advance(&mut self, part: &Part, token: Option<Token>) -> ControlFlow<Finish> {
+    /// Whether what may come next depends on a token that is not read yet.
+    fn waits(&self) -> bool {
+        self.guide.is_some() && self.tokens.len() < self.usage.prompt + self.asked
+    }
+
+    /// Whether a token ends the answer without being part of it.
+    fn is_end(&self, id: u32) -> bool {
+        !self.ignore_eos && self.tokenizer.eos_ids().contains(&id)
+    }
+
+    /// A step is done in which it had a `part`, with the token sampled there. An error ends the sequence.
+    pub(super) fn advance(
+        &mut self,
+        part: &Part,
+        token: Option<Token>,
+    ) -> Result<ControlFlow<Finish>> {
+        let id = token.as_ref().map(|token| token.id);
+        let id = id.filter(|&id| !self.is_end(id));
+        let is_complete = match (&mut self.guide, id) {
+            (Some(guide), Some(id)) => guide.push(id)?.is_break(),
+            _ => false,
+        };
+        Ok(self.told(part, token, is_complete))
+    }
+
+    /// Records what came of a step, and tells it.
+    fn told(
+        &mut self,
+        part: &Part,
+        token: Option<Token>,
+        is_complete: bool,
+    ) -> ControlFlow<Finish> {
         // Recorded before anyone is told: the next step has this token already, and a sink may end
         // the sequence here.
         self.tokens.extend(token.as_ref().map(|token| token.id));
         if let Some(done) = part.prefilled {
             self.prefilled(done)?;
         }
-        token.map_or(ControlFlow::Continue(()), |token| self.produced(token))
+        token.map_or(ControlFlow::Continue(()), |token| {
+            self.produced(token, is_complete)
+        })
     }
 
     /// The prompt is evaluated up to `done` tokens.
@@ -249,10 +292,10 @@ impl Sequence {
         ControlFlow::Continue(())
     }
 
-    /// A token is produced.
-    fn produced(&mut self, token: Token) -> ControlFlow<Finish> {
+    /// A token is produced, with which the answer may be complete.
+    fn produced(&mut self, token: Token, is_complete: bool) -> ControlFlow<Finish> {
         let id = token.id;
-        if !self.ignore_eos && self.tokenizer.eos_ids().contains(&id) {
+        if self.is_end(id) {
             let rest = self.answer.finish();
             if rest != Piece::default() {
                 self.show(rest)?;
@@ -267,13 +310,15 @@ impl Sequence {
         self.usage.completion += 1;
         self.answer.push(token);
         let last = self.usage.completion == self.limit;
-        let piece = if last {
+        let piece = if last || is_complete {
             self.answer.finish()
         } else {
             self.answer.release()
         };
         self.show(piece)?;
-        if last && self.is_cut_short {
+        if is_complete {
+            ControlFlow::Break(Finish::Complete)
+        } else if last && self.is_cut_short {
             ControlFlow::Break(Finish::Memory)
         } else if last {
             ControlFlow::Break(Finish::Length)

@@ -1,11 +1,12 @@
 //! What the engine asks of whoever computes: the one door between the engine and MLX.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::cache::trie::{Checkpoint, Rows};
 use crate::engine::request::Token;
 use crate::error::Result;
-use crate::sample::Sampling;
+use crate::sample::{Mask, Sampling};
 
 /// A sequence that has a cache, from [`Stepper::open`] to [`Stepper::close`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,7 +17,8 @@ pub struct Slot(pub usize);
 pub enum Input {
     /// Tokens known to the host: a piece of a prompt.
     Tokens(Vec<u32>),
-    /// The token that was sampled for this slot in the step before, not yet read by the host.
+    /// The token that was sampled for this slot last: in the step before, and not yet read by the host, or
+    /// earlier.
     Previous,
 }
 
@@ -29,6 +31,8 @@ pub struct Work {
     pub input: Input,
     /// Whether the next token is to be sampled after it.
     pub sample: bool,
+    /// The tokens among which it is; `None` is all.
+    pub mask: Option<Arc<Mask>>,
     /// Numbers of tokens, ascending, after which a [`Restorable::Checkpoint`] is to be kept.
     pub captures: Vec<usize>,
 }

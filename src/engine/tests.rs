@@ -1,6 +1,7 @@
 //! The engine over the fake stepper: what the tests share. The cases are in the files below.
 
 mod answers;
+mod constraints;
 mod prefixes;
 mod property;
 mod scheduling;
@@ -11,6 +12,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Instant;
 
+use crate::constraint::Grammars;
 use crate::engine::fake::{Fake, Rewinds, Rule, any_token};
 use crate::engine::outlet::Outlet;
 use crate::engine::request::{Event, Finish, Request, Sink, Timings, Usage};
@@ -28,6 +30,8 @@ static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/vendor/stories").into();
     Arc::new(Tokenizer::load(&ModelFiles::Folder(folder)).expect("the built-in tokenizer loads"))
 });
+
+static GRAMMARS: LazyLock<Grammars> = LazyLock::new(|| Grammars::new(Arc::clone(&TOKENIZER)));
 
 /// The built-in tokenizer's ids of single bytes.
 fn bytes(text: &str) -> Vec<u32> {
@@ -220,11 +224,15 @@ impl Bench {
     ) -> Heard {
         let heard = Heard::default();
         request.check(self.fake().context).unwrap();
+        let after = request.constraint_after.as_deref();
+        let constraint = request.constraint.as_ref();
+        let guide = constraint.map(|constraint| GRAMMARS.guide(constraint, after).unwrap());
         let outlet = Outlet::new(heard.sink(ends));
         self.0.submit(Submission {
             request,
             outlet,
             submitted: Instant::now(),
+            guide: guide.map(Box::new),
         });
         heard
     }

@@ -15,7 +15,7 @@ mod tests;
 use row::{Key, Row};
 
 use super::simd::Instructions;
-use crate::sample::Sampling;
+use crate::sample::{Mask, Sampling};
 
 /// Below this temperature the largest is taken: dividing by it leaves nothing else, and by still
 /// less leaves no numbers.
@@ -86,9 +86,16 @@ fn mixed(h: u32) -> u32 {
 /// logit is NaN or infinite, or all are minus infinity.
 ///
 /// `seen` are the tokens that penalties look back on; ids that the row does not have are passed over,
-/// there and in the bias.
-pub fn choose(logits: &[f32], sampling: &Sampling, seen: &[i32], noise: Noise) -> Option<Choice> {
-    choose_with(Instructions::best(), logits, sampling, seen, noise)
+/// there and in the bias. Where there is a mask, the token is one of it, whatever its logit, and `None` comes
+/// where the row has none of it.
+pub fn choose(
+    logits: &[f32],
+    sampling: &Sampling,
+    seen: &[i32],
+    mask: Option<&Mask>,
+    noise: Noise,
+) -> Option<Choice> {
+    choose_with(Instructions::best(), logits, sampling, seen, mask, noise)
 }
 
 fn choose_with(
@@ -96,6 +103,7 @@ fn choose_with(
     logits: &[f32],
     sampling: &Sampling,
     seen: &[i32],
+    mask: Option<&Mask>,
     noise: Noise,
 ) -> Option<Choice> {
     let mut row = Row::new(instructions, logits)?;
@@ -112,9 +120,17 @@ fn choose_with(
     });
     add_bias(&mut row, &sampling.logit_bias);
     penalize(&mut row, sampling, seen);
+    if let Some(mask) = mask {
+        row.restrict(mask);
+    }
     let best = row.best();
     // A bias may be infinite, and then nothing is left to chance.
-    let token = if sampling.temperature < COLDEST || best.score().is_infinite() {
+    let token = if let Some(mask) = mask
+        && best.score() == f32::NEG_INFINITY
+    {
+        let first = mask.ids().next();
+        first.filter(|&id| (id as usize) < row.size())?
+    } else if sampling.temperature < COLDEST || best.score().is_infinite() {
         best.id()
     } else {
         let last = last_allowed(&row, sampling, best.score());

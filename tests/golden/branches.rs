@@ -156,6 +156,7 @@ fn alone(stepper: &mut ModelStepper, request: &Request) -> Vec<Token> {
             slot,
             input,
             sample: index + 1 >= count,
+            mask: None,
             captures: Vec::new(),
         };
         stepper.step(&[work]).unwrap();

@@ -11,6 +11,7 @@
     reason = "a test: it says what it skips, and is told where the checkpoints are"
 )]
 
+mod along;
 mod branches;
 mod changed;
 mod int8;

@@ -9,6 +9,7 @@ use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::request::{Logprobs, Token};
 use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Stored, Work};
 use crate::error::{Error, Result};
+use crate::kernels::sampling::Noise;
 use crate::memory::held;
 use crate::mlx::{Array, async_eval, eval, memory, slice, synchronize, to_vec};
 use crate::models::Model;
@@ -121,9 +122,10 @@ impl DeviceStepper {
             let logits = logits.device()?;
             for (row, &index) in (0..).zip(&sampling) {
                 let live = &mut live[index];
-                let position = live.cache.length();
                 let row = slice(logits, 0, row..=row)?;
-                let choice = choose(&row, &live.sampling, live.seed, position, &mut live.history)?;
+                let noise = Noise::new(live.seed, live.cache.length());
+                let mask = work[index].mask.as_deref();
+                let choice = choose(&row, &live.sampling, noise, mask, &mut live.history)?;
                 live.previous = Some(choice.token.clone());
                 choices.push((work[index].slot, choice));
             }

@@ -14,7 +14,7 @@ use crate::kernels::sampling::{Choice, Noise, choose};
 use crate::memory;
 use crate::models::Model;
 use crate::ops::batch::Batch;
-use crate::sample::Sampling;
+use crate::sample::{Mask, Sampling};
 
 /// Tokens of prompts in a step: a chunk bounds how long a cancelled prompt goes on, which is seconds.
 const PREFILL_CHUNK: usize = 256;
@@ -144,17 +144,17 @@ fn step(model: &dyn Model, work: &[Work], live: &mut [(Slot, Live)]) -> Result<V
         let (slot, live) = &mut live[index];
         Sampled {
             slot: *slot,
-            token: live.sample(logits),
+            token: live.sample(logits, work[index].mask.as_deref()),
         }
     });
     Ok(sampled.collect())
 }
 
 impl Live {
-    /// Chooses the token that comes next.
-    fn sample(&mut self, logits: &[f32]) -> Option<Token> {
+    /// Chooses the token that comes next, one of `mask`.
+    fn sample(&mut self, logits: &[f32], mask: Option<&Mask>) -> Option<Token> {
         let noise = Noise::new(self.seed, self.cache.length());
-        let chosen = choose(logits, &self.sampling, &self.history.tokens, noise);
+        let chosen = choose(logits, &self.sampling, &self.history.tokens, mask, noise);
         let id = chosen.as_ref().map_or(NONE, |chosen| chosen.token as i32);
         self.history.push(id);
         self.previous = Some(id);

@@ -6,9 +6,13 @@ use std::borrow::Cow;
 use super::super::simd::{self, Instructions};
 use super::passes::{BUCKETS_PER_E, Bucket, Draw, Histogram, Mass, Peaks};
 use super::{Noise, last_within};
+use crate::sample::{Mask, bits};
 
 /// Scores of a block.
 pub(super) const BLOCK: usize = 64;
+
+/// A block of which nothing may be chosen.
+const NOTHING: [f32; BLOCK] = [f32::NEG_INFINITY; BLOCK];
 
 /// A score and its token, in the order of choice: the larger score first, then the lower id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,6 +92,32 @@ impl<'a> Row<'a> {
             let scores = self.blocks[id / BLOCK].to_mut();
             scores[id % BLOCK] = to(scores[id % BLOCK]);
             self.peaks[id / BLOCK] = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        }
+    }
+
+    /// Makes the scores of all tokens that are not in `mask` minus infinity.
+    pub(super) fn restrict(&mut self, mask: &Mask) {
+        for (index, (block, peak)) in self.blocks.iter_mut().zip(&mut self.peaks).enumerate() {
+            let word = mask.word(index);
+            if word == u64::MAX || *peak == f32::NEG_INFINITY {
+                continue;
+            }
+            if word == 0 {
+                *block = Cow::Borrowed(&NOTHING);
+                *peak = f32::NEG_INFINITY;
+                continue;
+            }
+            let scores = block.to_mut();
+            let mut highest = f32::NEG_INFINITY;
+            for bit in bits(!word) {
+                let score = &mut scores[bit as usize];
+                highest = highest.max(*score);
+                *score = f32::NEG_INFINITY;
+            }
+            // Only where it was among those that are gone, the largest is another one.
+            if highest >= *peak {
+                *peak = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::simd::Instructions;
 use super::row::{Key, Row};
 use super::{Choice, Noise, choose, choose_with, last_allowed};
-use crate::sample::Sampling;
+use crate::sample::{Mask, Sampling};
 
 /// Scores after bias and penalties, with the same roundings as anywhere.
 fn changed(logits: &[f32], sampling: &Sampling, seen: &[i32]) -> Vec<f32> {
@@ -76,9 +76,24 @@ fn noisy(scores: &[f32], sampling: &Sampling, noise: Noise, id: u32) -> f64 {
 }
 
 /// Compares a choice with the reference; rounding may move what stands at a line across it.
-fn check(choice: &Choice, logits: &[f32], sampling: &Sampling, seen: &[i32], noise: Noise) {
-    let scores = changed(logits, sampling, seen);
+fn check(
+    choice: &Choice,
+    logits: &[f32],
+    sampling: &Sampling,
+    seen: &[i32],
+    mask: Option<&Mask>,
+    noise: Noise,
+) {
+    let mut scores = changed(logits, sampling, seen);
     let token = choice.token;
+    if let Some(mask) = mask {
+        assert!(mask.contains(token), "{token} is not in the mask");
+        for (id, score) in (0..).zip(&mut scores) {
+            if !mask.contains(id) {
+                *score = f32::NEG_INFINITY;
+            }
+        }
+    }
     if sampling.temperature == 0.0 {
         assert_eq!(token, sorted(&scores)[0], "{sampling:?}");
     } else {
@@ -162,6 +177,17 @@ fn samplings() -> impl Strategy<Value = Sampling> {
         )
 }
 
+/// Few tokens, most of them, whole words, or none; some beyond the row.
+fn masks() -> impl Strategy<Value = Mask> {
+    let word = prop_oneof![Just(0), Just(u32::MAX), any::<u32>()];
+    prop_oneof![
+        proptest::collection::vec(0u32..900, 0..4).prop_map(Mask::from_iter),
+        proptest::collection::vec(0u32..900, 0..9)
+            .prop_map(|gone| (0..800).filter(|id| !gone.contains(id)).collect()),
+        proptest::collection::vec(word, 0..28).prop_map(|words| Mask::of_bits(&words, 900)),
+    ]
+}
+
 proptest! {
     #[test]
     fn choices_are_those_of_a_full_sort(
@@ -172,8 +198,28 @@ proptest! {
     ) {
         let noise = Noise::new(seed, 5);
         for instructions in Instructions::available() {
-            let choice = choose_with(instructions, &logits, &sampling, &seen, noise).unwrap();
-            check(&choice, &logits, &sampling, &seen, noise);
+            let choice = choose_with(instructions, &logits, &sampling, &seen, None, noise).unwrap();
+            check(&choice, &logits, &sampling, &seen, None, noise);
+        }
+    }
+
+    #[test]
+    fn choices_among_some_tokens_are_those_of_a_full_sort(
+        logits in logits(),
+        sampling in samplings(),
+        seen in proptest::collection::vec(-1i32..100, 0..60),
+        mask in masks(),
+        first in 0u32..700,
+        seed: u64,
+    ) {
+        let mut mask = mask;
+        mask.insert(first % logits.len() as u32);
+        let noise = Noise::new(seed, 5);
+        for instructions in Instructions::available() {
+            let choose = |mask| choose_with(instructions, &logits, &sampling, &seen, mask, noise);
+            check(&choose(Some(&mask)).unwrap(), &logits, &sampling, &seen, Some(&mask), noise);
+            let all = (0..logits.len() as u32).collect();
+            prop_assert_eq!(choose(Some(&all)), choose(None));
         }
     }
 
@@ -243,8 +289,8 @@ fn rows_as_long_as_a_real_vocabulary_are_chosen_from_as_well() {
         let spread = [0.1, 2.0][seed as usize % 2];
         let logits: Vec<f32> = (0..32_000).map(|id| logits_of.of(id) * spread).collect();
         for instructions in Instructions::available() {
-            let choice = choose_with(instructions, &logits, sampling, &[], noise).unwrap();
-            check(&choice, &logits, sampling, &[], noise);
+            let choice = choose_with(instructions, &logits, sampling, &[], None, noise).unwrap();
+            check(&choice, &logits, sampling, &[], None, noise);
             if sampling.temperature > 0.0 {
                 filters_leave_the_right_ones(instructions, &logits, sampling);
             }
@@ -261,18 +307,18 @@ fn what_is_no_number_is_refused_wherever_it_is() {
                 let mut logits = vec![1.0; size];
                 logits[place] = bad;
                 assert_eq!(
-                    choose(&logits, &greedy, &[], noise),
+                    choose(&logits, &greedy, &[], None, noise),
                     None,
                     "{bad} at {place}"
                 );
             }
         }
         assert_eq!(
-            choose(&vec![f32::NEG_INFINITY; size], &greedy, &[], noise),
+            choose(&vec![f32::NEG_INFINITY; size], &greedy, &[], None, noise),
             None
         );
     }
-    assert_eq!(choose(&[], &greedy, &[], noise), None);
+    assert_eq!(choose(&[], &greedy, &[], None, noise), None);
 }
 
 #[test]
@@ -285,7 +331,7 @@ fn minus_infinity_is_never_chosen_and_an_infinite_bias_decides() {
             logit_bias: vec![bias],
             ..Sampling::default()
         };
-        choose(&logits, &sampling, &[], Noise::new(1, position))
+        choose(&logits, &sampling, &[], None, Noise::new(1, position))
             .unwrap()
             .token
     };
@@ -294,4 +340,24 @@ fn minus_infinity_is_never_chosen_and_an_infinite_bias_decides() {
         assert_eq!(token((70, f32::NEG_INFINITY), position), 7);
         assert_eq!(token((7, f32::INFINITY), position), 7);
     }
+}
+
+#[test]
+fn a_mask_decides_where_logits_and_biases_do_not() {
+    let mut logits = [1.0; 90];
+    (logits[70], logits[80]) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+    let token = |mask: &[u32], bias| {
+        let sampling = Sampling {
+            logit_bias: vec![bias],
+            ..Sampling::default()
+        };
+        let mask = mask.iter().copied().collect();
+        let choice = choose(&logits, &sampling, &[], Some(&mask), Noise::new(1, 1));
+        choice.map(|choice| choice.token)
+    };
+    assert_eq!(token(&[70, 80], (0, 1.0)), Some(70));
+    assert_eq!(token(&[3], (3, f32::NEG_INFINITY)), Some(3));
+    assert_eq!(token(&[3, 70], (80, f32::INFINITY)), Some(3));
+    assert_eq!(token(&[], (0, 1.0)), None);
+    assert_eq!(token(&[90], (0, 1.0)), None);
 }

@@ -4,19 +4,24 @@ use super::{Choice, ChoiceLogprobs};
 use crate::error::Result;
 use crate::kernels::sampling::{COLDEST, Noise};
 use crate::mlx::{Array, Dtype, bitwise_xor, ops, right_shift, slice};
-use crate::sample::Sampling;
+use crate::sample::{Mask, Sampling};
+
+/// A score that no draw meets, and that no temperature makes infinite.
+const LOWEST: f32 = -1e30;
 
 /// See [`super::choose`]; `seen` are the tokens that penalties look back on, int32.
 pub(super) fn choose(
     logits: &Array,
     sampling: &Sampling,
-    noise: Noise,
     seen: Option<&Array>,
+    mask: Option<&Mask>,
+    noise: Noise,
 ) -> Result<Choice> {
     let raw = logits.reshape(&[-1])?.as_dtype(Dtype::Float32)?;
     // One NaN or infinity anywhere makes this sum no number.
     let total = raw.logsumexp(true)?;
     let scores = penalized(&biased(&raw, sampling)?, sampling, seen)?;
+    let scores = allowed(scores, mask)?;
     let token = if sampling.temperature < COLDEST {
         ops::indexing::argmax(&scores, true)?.as_dtype(Dtype::Int32)?
     } else {
@@ -69,6 +74,32 @@ fn penalized(scores: &Array, sampling: &Sampling, seen: Option<&Array>) -> Resul
     let count = seen.shape()[0];
     let updates = ops::full::<f32>(&[count, 1], Array::from_f32(-sampling.frequency_penalty))?;
     Ok(ops::indexing::scatter_add_single(scores, seen, updates, 0)?)
+}
+
+/// The scores, with minus infinity for tokens that may not be chosen. Those that may keep a finite one, so that
+/// one of them is chosen in any case.
+fn allowed(scores: Array, mask: Option<&Mask>) -> Result<Array> {
+    let Some(mask) = mask else {
+        return Ok(scores);
+    };
+    let size = scores.shape()[0];
+    let words = size.cast_unsigned().div_ceil(u32::BITS);
+    let half = |index: u32| (mask.word(index as usize / 2) >> (32 * (index % 2))) as u32;
+    let halves: Vec<u32> = (0..words).map(half).collect();
+    let halves = Array::from_slice(&halves, &[words as i32, 1]);
+    // A factor for each bit, which brings it to the top of its word.
+    let factors: Vec<u32> = (0..u32::BITS).map(|bit| 1 << (31 - bit)).collect();
+    let factors = Array::from_slice(&factors, &[1, 32]);
+    let is_allowed = halves
+        .multiply(factors)?
+        .ge(word(1 << 31))?
+        .reshape(&[-1])?;
+    let floored = ops::maximum(&scores, Array::from_f32(LOWEST))?;
+    Ok(ops::select(
+        slice(&is_allowed, 0, ..size)?,
+        floored,
+        Array::from_f32(f32::NEG_INFINITY),
+    )?)
 }
 
 fn draw(scores: &Array, sampling: &Sampling, noise: Noise) -> Result<Array> {

@@ -1,8 +1,8 @@
 //! The next token from a row of logits on a device: nothing is read back to choose it. On the CPU
 //! [`crate::kernels::sampling`] does the same.
 //!
-//! Order: logit bias and penalties on the raw logits; temperature 0 takes the largest; else top-k,
-//! temperature, top-p on what is left, min-p, and a draw. The noise of a token in a draw follows from
+//! Order: logit bias and penalties on the raw logits; of these, tokens that may be chosen; temperature 0
+//! takes the largest; else top-k, temperature, top-p on what is left, min-p, and a draw. The noise of a token in a draw follows from
 //! seed, position and token alone, so a text does not depend on what else is in the batch, on what
 //! was cached, or on the order in which candidates are ranked.
 
@@ -13,7 +13,7 @@ mod tests;
 use crate::error::Result;
 use crate::kernels::sampling::Noise;
 use crate::mlx::{Array, ops, slice};
-use crate::sample::Sampling;
+use crate::sample::{Mask, Sampling};
 
 /// What is chosen from one row, not yet evaluated.
 #[derive(Debug, Clone)]
@@ -67,20 +67,19 @@ impl History {
     }
 }
 
-/// Chooses the token that comes at `position` of a sequence, from its row of logits `[1, V]`.
+/// Chooses the token that comes next, one of `mask`, from its row of logits `[1, V]`.
 ///
 /// # Errors
 /// What MLX says.
 pub fn choose(
     logits: &Array,
     sampling: &Sampling,
-    seed: u64,
-    position: usize,
+    noise: Noise,
+    mask: Option<&Mask>,
     history: &mut History,
 ) -> Result<Choice> {
-    let noise = Noise::new(seed, position);
     let seen = history.tokens.as_ref();
-    let choice = device::choose(logits, sampling, noise, seen)?;
+    let choice = device::choose(logits, sampling, seen, mask, noise)?;
     history.push(&choice.token)?;
     Ok(choice)
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{Choice, History, choose, device};
 use crate::kernels::sampling::{Noise, choose as kernel_choice};
 use crate::mlx::{Array, DeviceChoice, open, to_vec};
-use crate::sample::Sampling;
+use crate::sample::{Mask, Sampling};
 
 fn row(logits: &[f32]) -> Array {
     open(DeviceChoice::Cpu, None).unwrap();
@@ -15,7 +15,14 @@ fn row(logits: &[f32]) -> Array {
 fn pick(logits: &[f32], sampling: &Sampling, seed: u64, position: usize, prompt: &[u32]) -> Choice {
     let row = row(logits);
     let mut history = History::new(sampling, prompt);
-    choose(&row, sampling, seed, position, &mut history).unwrap()
+    choose(
+        &row,
+        sampling,
+        Noise::new(seed, position),
+        None,
+        &mut history,
+    )
+    .unwrap()
 }
 
 fn token(choice: &Choice) -> i32 {
@@ -139,7 +146,8 @@ fn the_window_holds_the_last_tokens_of_prompt_and_answer() {
     let row = row(&logits);
     let mut history = History::new(&sampling, &[0, 1, 2]);
     // The window slides: 1 2, then 2 0, then 0 1 …
-    let mut next = || token(&choose(&row, &sampling, 0, 0, &mut history).unwrap());
+    let mut next =
+        || token(&choose(&row, &sampling, Noise::new(0, 0), None, &mut history).unwrap());
     assert_eq!([next(), next(), next(), next()], [0, 1, 2, 0]);
 }
 
@@ -338,6 +346,36 @@ proptest! {
     }
 }
 
+#[test]
+fn a_mask_decides_and_one_of_all_tokens_changes_nothing() {
+    let logits: Vec<f32> = (0..90).map(|id| (id * 37 % 90) as f32 / 10.0).collect();
+    let row = row(&logits);
+    let token = |mask: Option<&Mask>, sampling: &Sampling, position| {
+        let noise = Noise::new(5, position);
+        token(&device::choose(&row, sampling, None, mask, noise).unwrap())
+    };
+    let banned = Sampling {
+        logit_bias: vec![(64, f32::NEG_INFINITY), (65, f32::NEG_INFINITY)],
+        ..Sampling::default()
+    };
+    let (all, two) = ((0..90).collect(), [64, 65].into_iter().collect());
+    for temperature in [0.0, 0.3, 2.0] {
+        let sampling = |sampling: &Sampling| Sampling {
+            temperature,
+            ..sampling.clone()
+        };
+        let (plain, banned) = (sampling(&Sampling::default()), sampling(&banned));
+        for position in 0..20 {
+            assert_eq!(
+                token(Some(&all), &plain, position),
+                token(None, &plain, position)
+            );
+            assert!([64, 65].contains(&token(Some(&two), &plain, position)));
+            assert!([64, 65].contains(&token(Some(&two), &banned, position)));
+        }
+    }
+}
+
 /// The token, its log-probability, and the likeliest tokens by id with theirs.
 type Read = (i32, Option<(f32, Vec<(u32, f32)>)>);
 
@@ -365,6 +403,7 @@ proptest! {
         (repeat, presence, frequency) in (0.5f32..2.0, -2f32..2.0, -2f32..2.0),
         logit_bias in proptest::collection::vec((0u32..250, -3f32..3.0), 0..4),
         logprobs in proptest::option::of(0usize..210),
+        mask in proptest::option::of(proptest::collection::vec(any::<u32>(), 1..8)),
         seed: u64,
     ) {
         let row = row(&logits);
@@ -376,10 +415,15 @@ proptest! {
             ..Sampling::default()
         };
         let noise = Noise::new(seed, 9);
+        let mask = mask.map(|words| {
+            let mut mask = Mask::of_bits(&words, logits.len());
+            mask.insert(seed as u32 % logits.len() as u32);
+            mask
+        });
         let (graph, graph_logprobs) =
-            read(&device::choose(&row, &sampling, noise, array.as_ref()).unwrap());
+            read(&device::choose(&row, &sampling, array.as_ref(), mask.as_ref(), noise).unwrap());
         let kernel = |sampling: &Sampling| {
-            let chosen = kernel_choice(&logits, sampling, &seen, noise).unwrap();
+            let chosen = kernel_choice(&logits, sampling, &seen, mask.as_ref(), noise).unwrap();
             let logprobs = chosen.logprobs.map(|found| {
                 let mut top = found.top;
                 top.sort_by_key(|&(id, _)| id);
