@@ -2,6 +2,7 @@
 
 mod bench;
 mod cache;
+mod constraint;
 mod framing;
 mod model;
 mod sampling;
@@ -19,6 +20,7 @@ pub(crate) use bench::{Bench, BenchCache, BenchCommand, BenchStart, Form, Limit,
 pub(crate) use cache::{
     Cache, CacheCommand, CacheExplain, CacheInspect, CacheLs, CachePrune, CacheRm, CacheWarm,
 };
+pub(crate) use constraint::ConstraintArgs;
 pub(crate) use framing::{FramingArgs, Think};
 pub(crate) use model::{BudgetArgs, Device, KeptArgs, ModelArgs};
 pub(crate) use sampling::SamplingArgs;
@@ -81,8 +83,8 @@ pub(crate) enum Command {
 ///
 /// With --jsonl and a pipe as the only input, each line of it is a request: an object with
 /// `prompt` or `messages`, and optionally `id`, `system`, `prefill`, `max_tokens`, `stop`,
-/// `temperature`, `top_k`, `top_p`, `min_p`, `repeat_penalty`, `repeat_last_n`,
-/// `presence_penalty`, `frequency_penalty`, `seed`. Flags give the defaults. Each line is
+/// `schema` (itself), `choices` (an array), `temperature`, `top_k`, `top_p`, `min_p`,
+/// `repeat_penalty`, `repeat_last_n`, `presence_penalty`, `frequency_penalty`, `seed`. Flags give the defaults. Each line is
 /// answered by one line, in the same order; a request that fails is answered by an `error` with
 /// its `kind` and `message`, and the exit code is that of the first one that failed.
 #[derive(Debug, Args)]
@@ -115,6 +117,8 @@ pub(crate) struct Run {
         help_heading = "Answer",
     )]
     pub(crate) stop: Vec<String>,
+    #[command(flatten)]
+    pub(crate) constraint: ConstraintArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
 

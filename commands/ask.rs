@@ -1,8 +1,10 @@
 //! What is asked of the model: from flags or from a line of JSON, made into a request of the engine.
 
+pub(crate) mod constraint;
 pub(crate) mod prompt;
 
 use jiff::Zoned;
+use mlxr::constraint::Constraint;
 use mlxr::engine::request::Request;
 use mlxr::tokenizer::{Bos, Chat, Ending, Message, Special};
 use mlxr::{Error, Result};
@@ -24,6 +26,7 @@ pub(crate) struct Ask {
     stop: Vec<String>,
     limit: Option<usize>,
     context: Option<usize>,
+    constraint: Option<Constraint>,
 }
 
 /// What to answer.
@@ -55,6 +58,7 @@ impl Ask {
             stop: Vec::new(),
             limit: None,
             context: None,
+            constraint: None,
         })
     }
 
@@ -73,6 +77,11 @@ impl Ask {
         }
     }
 
+    /// With answers that must look like this.
+    pub(crate) fn along(self, constraint: Option<Constraint>) -> Self {
+        Self { constraint, ..self }
+    }
+
     /// The request for the engine, and what tells the thinking in its answer.
     ///
     /// # Errors
@@ -83,6 +92,7 @@ impl Ask {
             stop: self.stop.clone(),
             limit: self.limit,
             context: self.context,
+            constraint: self.constraint.clone(),
             ..Request::default()
         };
         if self.raw {
@@ -106,6 +116,9 @@ impl Ask {
         let family = Family::of_template(model.tokenizer.chat_template()?.source());
         if family.has_special_tags() {
             request.special = Special::Show;
+        }
+        if request.constraint.is_some() {
+            request.constraint_after = family.before_answer(&prompt.text).map(str::to_owned);
         }
         Ok((request, Parser::new(family, &prompt.text, Vec::new())))
     }
@@ -160,6 +173,7 @@ impl Ask {
             Some(other) => value("stop", other)?,
             None => None,
         };
+        let constraint = constraint::of(field(row, "schema")?, field(row, "choices")?)?;
         let limit = field(row, "max_tokens")?;
         if limit == Some(0) {
             return refuse("max_tokens", "must be at least 1");
@@ -184,6 +198,7 @@ impl Ask {
             sampling: sampling.or(&self.sampling),
             stop: stop.unwrap_or_else(|| self.stop.clone()),
             limit: limit.or(self.limit),
+            constraint: constraint.or_else(|| self.constraint.clone()),
             ..self.clone()
         };
         match row.keys().next() {
@@ -224,6 +239,7 @@ fn role(message: Option<&Message>) -> Option<&str> {
 mod tests {
     use clap::Parser;
     use mlxr::Result;
+    use mlxr::constraint::Constraint;
     use mlxr::sample::Sampling;
     use mlxr::tokenizer::Message;
     use serde_json::{Value, json};
@@ -269,6 +285,19 @@ mod tests {
     }
 
     #[test]
+    fn a_row_s_form_of_the_answer_replaces_that_of_the_flags() {
+        let chosen = Constraint::Choices(vec!["a".into()]);
+        let flags = flags(&[]).along(Some(chosen.clone()));
+        let of = |row: Value| read(&flags, row).unwrap().1.constraint;
+        assert_eq!(of(json!({"prompt": "P", "schema": null})), Some(chosen));
+        let schema = Some(Constraint::JsonSchema(json!({"type": "null"})));
+        assert_eq!(
+            of(json!({"prompt": "P", "schema": {"type": "null"}})),
+            schema
+        );
+    }
+
+    #[test]
     fn a_bad_row_is_refused_by_field() {
         let check = |row: Value, wanted: &str| {
             let error = read(&flags(&[]), row).unwrap_err().to_string();
@@ -284,6 +313,14 @@ mod tests {
         check(json!({"prompt": "a", "stop": 3}), "stop: invalid type");
         check(json!({"prompt": "a", "top_k": -1}), "top_k: invalid value");
         check(json!({"prompt": "a", "max_tokens": 0}), "max_tokens: ");
+        check(
+            json!({"prompt": "a", "choices": "a"}),
+            "choices: invalid type",
+        );
+        check(
+            json!({"prompt": "a", "choices": ["a"], "schema": {}}),
+            "choices: given together",
+        );
         check(
             json!({"prompt": "a", "repeat_last_n": -2}),
             "repeat_last_n: ",

@@ -30,7 +30,7 @@ pub(crate) use tool::Tool;
 
 use machine::Machine;
 use serde_json::{Map, Value};
-use style::Style;
+use style::{Means, Style, Tag};
 use tool::Tools;
 
 /// The way in which a family of models writes thinking and calls of tools.
@@ -121,6 +121,19 @@ impl Family {
             | Self::Glimmer
             | Self::DeepSeek => true,
         }
+    }
+
+    /// What comes before the answer to `prompt` in any case: the end of thinking that the prompt has opened, or
+    /// the header of the answer's own message.
+    pub(crate) fn before_answer(self, prompt: &str) -> Option<&'static str> {
+        if self == Self::Harmony {
+            return Some(harmony::FINAL);
+        }
+        let (tags, end) = (self.style().tags, prompt.trim_end());
+        let opens = |tag: &Tag| matches!(tag.means, Means::Think) && end.ends_with(tag.text);
+        let open = tags.iter().position(opens)?;
+        let mut later = tags[open..].iter();
+        later.find_map(|tag| matches!(tag.means, Means::Answer).then_some(tag.text))
     }
 
     fn style(self) -> &'static Style {

@@ -15,7 +15,7 @@ use mlxr::{Error, Result};
 
 use crate::args::Run;
 use crate::ask::prompt::{self, Situation, Source};
-use crate::ask::{Ask, Prompt};
+use crate::ask::{Ask, Prompt, constraint};
 use crate::interrupt::Interrupt;
 use crate::model::{self, Model};
 use crate::settings::Settings;
@@ -43,6 +43,7 @@ pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<
     };
     let ask = Ask::new(&flags.framing, &flags.sampling)?;
     let ask = ask.ending(flags.stop.clone(), flags.max_tokens, flags.ctx);
+    let ask = ask.along(constraint::of_flags(&flags.constraint)?);
     let source = prompt::source(&flags.prompt, situation, io::stdin().lock())?;
     let interrupt = Interrupt::listen().map_err(Error::io("listen to", "signals"))?;
 

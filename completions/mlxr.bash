@@ -959,7 +959,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__run)
-            opts="-m -c -s -n -t -q -v -h --model --device --threads --cpu-exact --ctx --cache --cache-size --memory --system --raw --prefill --think --template-arg --max-tokens --stop --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --seed --json --jsonl --stats --quiet --verbose --help"
+            opts="-m -c -s -n -t -q -v -h --model --device --threads --cpu-exact --ctx --cache --cache-size --memory --system --raw --prefill --think --template-arg --max-tokens --stop --schema --choices --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --seed --json --jsonl --stats --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1030,6 +1030,14 @@ _mlxr() {
                     return 0
                     ;;
                 --stop)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --schema)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --choices)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

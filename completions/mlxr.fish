@@ -53,6 +53,8 @@ high\t''"
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l template-arg -d 'Variable for the chat template; VALUE is JSON or else text (repeatable)' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s n -l max-tokens -d 'Tokens to produce at most [default: to the end of the context]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l stop -d 'Text that ends the answer; it is not printed (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l schema -d 'Answer with JSON that this JSON schema describes: a file, or the schema itself' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l choices -d 'Answer with one of these texts, separated by commas' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -s t -l temp -d '0 always takes the likeliest token [default: 0.8]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l top-k -d 'Choose among the K likeliest tokens; 0 is all [default: 40]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand run" -l top-p -d 'Choose among the likeliest tokens that together have this probability [default: 0.9]' -r

@@ -12,6 +12,9 @@ const RECIPIENT: &str = "to=";
 const FUNCTIONS: &str = "functions.";
 const MESSAGE: &str = "<|message|>";
 
+/// What stands before the answer for the user.
+pub(super) const FINAL: &str = "<|channel|>final<|message|>";
+
 pub(super) static STYLE: Style = Style {
     tags: &[
         Tag::new("<|start|>", Means::Header),

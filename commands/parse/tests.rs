@@ -139,3 +139,33 @@ fn without_tags_everything_is_the_answer() {
     assert_eq!(parse(Family::Plain, text), [content(text)]);
     assert_eq!(parse(Family::Plain, ""), []);
 }
+
+#[test]
+fn an_answer_comes_after_thinking_that_is_open() {
+    for (family, prompt, before) in [
+        (
+            Family::Think,
+            "<|im_start|>assistant\n<think>\n",
+            Some("</think>"),
+        ),
+        (
+            Family::Hermes,
+            "<|im_start|>assistant\n<think>\n\n</think>\n\n",
+            None,
+        ),
+        (Family::QwenXml, "<|im_start|>assistant\n", None),
+        (Family::Mistral, "[/INST][THINK]", Some("[/THINK]")),
+        (
+            Family::Harmony,
+            "<|start|>assistant",
+            Some("<|channel|>final<|message|>"),
+        ),
+        (Family::Plain, "<think>", None),
+    ] {
+        assert_eq!(
+            family.before_answer(prompt),
+            before,
+            "{family:?} after {prompt:?}"
+        );
+    }
+}

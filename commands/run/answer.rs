@@ -136,7 +136,8 @@ impl Growing {
                 usage,
                 timings,
             } => {
-                let is_whole = matches!(finish, Finish::Eos(_) | Finish::Stop(_));
+                let is_whole =
+                    matches!(finish, Finish::Eos(_) | Finish::Complete | Finish::Stop(_));
                 let parts = self.parser.finish(is_whole);
                 let split = self.add(parts);
                 let (text, thinking) = (

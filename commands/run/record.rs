@@ -125,6 +125,7 @@ impl<'a> Record<'a> {
             completion_tokens: completion,
             finish: match answer.finish {
                 Finish::Eos(_) => "eos",
+                Finish::Complete => "complete",
                 Finish::Stop(_) => "stop",
                 Finish::Length => "length",
                 Finish::Memory => "memory",

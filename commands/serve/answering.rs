@@ -71,7 +71,10 @@ impl Ended {
 
     /// Whether the model said all that it wanted to say.
     pub(super) fn is_whole(&self) -> bool {
-        matches!(self.finish, Finish::Eos(_) | Finish::Stop(_))
+        matches!(
+            self.finish,
+            Finish::Eos(_) | Finish::Complete | Finish::Stop(_)
+        )
     }
 }
 

@@ -186,7 +186,7 @@ impl Shape {
 fn stop(ended: &Ended, calls: bool) -> (Value, Value) {
     let reason = match &ended.finish {
         Finish::Eos(_) if calls => "tool_use",
-        Finish::Eos(_) => "end_turn",
+        Finish::Eos(_) | Finish::Complete => "end_turn",
         Finish::Stop(text) => return ("stop_sequence".into(), text.as_str().into()),
         Finish::Length | Finish::Memory | Finish::Cancelled => "max_tokens",
     };

@@ -170,7 +170,7 @@ impl Totals {
 /// Why an answer ended.
 fn finish_reason(finish: &Finish) -> &'static str {
     match finish {
-        Finish::Eos(_) | Finish::Stop(_) => "stop",
+        Finish::Eos(_) | Finish::Complete | Finish::Stop(_) => "stop",
         Finish::Length | Finish::Memory | Finish::Cancelled => "length",
     }
 }

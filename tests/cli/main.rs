@@ -8,6 +8,7 @@ mod bad_weights;
 #[cfg(test)]
 mod bench;
 mod chat;
+mod forms;
 mod input;
 #[cfg(test)]
 mod kept;

@@ -127,7 +127,7 @@ impl Stream {
     /// The last line, with what was said last.
     pub(super) fn last(&mut self, said: Map<String, Value>, ended: &Ended) -> Value {
         let reason = match ended.finish {
-            Finish::Eos(_) | Finish::Stop(_) => "stop",
+            Finish::Eos(_) | Finish::Complete | Finish::Stop(_) => "stop",
             Finish::Length | Finish::Memory | Finish::Cancelled => "length",
         };
         let (prompt, cached, completion) = ended.counts();

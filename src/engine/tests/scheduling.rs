@@ -374,6 +374,7 @@ fn a_request_that_nobody_wants_any_more_does_not_wait() {
         request: limited("xyz"),
         outlet: Outlet::new(sink),
         submitted: Instant::now(),
+        guide: None,
     });
     let figures = bench.0.figures();
     assert_eq!((figures.live.len(), figures.waiting), (0, 2));
