@@ -10,6 +10,7 @@ mod call;
 mod cohere;
 mod deepseek;
 mod ending;
+mod forced;
 mod gemma4;
 mod glimmer;
 mod harmony;

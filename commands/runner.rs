@@ -89,6 +89,7 @@ fn say(sayings: &Sender<Said>, said: Said) {
 }
 
 /// The requests of the server.
+#[derive(Clone)]
 struct Requests {
     engine: Engine,
     sayings: Sender<Said>,
@@ -120,6 +121,20 @@ impl Requests {
     /// Where the engine has stopped: the process is of no use then.
     fn generate(&self, id: u64, request: Request) -> Result<()> {
         self.wanted().insert(id);
+        if request.constraint.is_none() {
+            return self.submit(id, request);
+        }
+        // A constraint is made a grammar first, which may take seconds: others are not to wait for that.
+        let requests = self.clone();
+        let thread = thread::Builder::new().name("submit".to_owned());
+        let submitting = thread.spawn(move || {
+            // Where the engine has stopped, the next request finds out too.
+            drop(requests.submit(id, request));
+        });
+        submitting.map(drop).map_err(Error::io("start", "a thread"))
+    }
+
+    fn submit(&self, id: u64, request: Request) -> Result<()> {
         let (wanted, sayings) = (Arc::clone(&self.wanted), self.sayings.clone());
         let sink = Box::new(move |event: Event<'_>| {
             let event = Happened::of(event);

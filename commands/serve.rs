@@ -6,6 +6,7 @@ mod asking;
 mod child;
 mod dialect;
 mod fields;
+mod form;
 mod ids;
 mod infill;
 mod listen;

@@ -4,6 +4,7 @@ mod messages;
 mod stream;
 
 use axum::response::Response;
+use mlxr::constraint::Constraint;
 use mlxr::engine::request::Finish;
 use serde_json::{Map, Value, json};
 
@@ -11,6 +12,7 @@ use super::answering::{Answering, Ended, Step};
 use super::asking::Asking;
 use super::dialect::json_response;
 use super::fields::Fields;
+use super::form::{self, ToolChoice};
 use super::ids;
 use super::models::blocking;
 use super::question::{Conversation, Prompt, Question};
@@ -82,10 +84,12 @@ fn read(fields: &mut Fields) -> Result<Question, Failure> {
     let messages: Vec<Map<String, Value>> = fields.require("messages")?;
     let choice: Option<Value> = fields.take("tool_choice")?;
     let choice = choice.unwrap_or_else(|| json!({"type": "auto"}));
+    let (arguments, constraint) = read_thinking(fields)?;
     let conversation = Conversation {
         messages: messages::read(system, &messages)?,
-        tools: read_tools(fields, &choice)?,
-        arguments: read_thinking(fields)?,
+        tools: read_tools(fields)?,
+        choice: read_choice(&choice)?,
+        arguments,
     };
     Ok(Question {
         prompt: Prompt::Chat(conversation),
@@ -96,22 +100,15 @@ fn read(fields: &mut Fields) -> Result<Question, Failure> {
             ..SamplingArgs::default()
         },
         stop: fields.texts("stop_sequences")?,
+        constraint,
         one_call: choice["disable_parallel_tool_use"] == true,
         ..Question::default()
     })
 }
 
 /// The tools that the model is told of, in OpenAI's form.
-fn read_tools(fields: &mut Fields, choice: &Value) -> Result<Vec<Value>, Failure> {
+fn read_tools(fields: &mut Fields) -> Result<Vec<Value>, Failure> {
     let tools: Vec<Value> = fields.take("tools")?.unwrap_or_default();
-    match choice["type"].as_str() {
-        Some("none") => return Ok(Vec::new()),
-        Some("auto") => {}
-        _ => {
-            let problem = "its `type` is `auto` or `none`: the model cannot be made to call";
-            return Err(Failure::field("tool_choice", problem));
-        }
-    }
     let function = |(index, tool): (usize, Value)| {
         let is_custom = tool
             .get("type")
@@ -132,9 +129,23 @@ fn read_tools(fields: &mut Fields, choice: &Value) -> Result<Vec<Value>, Failure
     tools.into_iter().enumerate().map(function).collect()
 }
 
-/// Whether and how much the model is to think, as variables of its template.
-fn read_thinking(fields: &mut Fields) -> Result<Map<String, Value>, Failure> {
-    let mut arguments = Map::new();
+/// Which tools must be called.
+fn read_choice(choice: &Value) -> Result<ToolChoice, Failure> {
+    match (choice["type"].as_str(), choice["name"].as_str()) {
+        (Some("auto"), _) => Ok(ToolChoice::Free),
+        (Some("none"), _) => Ok(ToolChoice::None),
+        (Some("any"), _) => Ok(ToolChoice::Any),
+        (Some("tool"), Some(name)) => Ok(ToolChoice::Named(name.to_owned())),
+        _ => Err(Failure::field(
+            "tool_choice",
+            "its `type` is `auto`, `none`, `any` or `tool`",
+        )),
+    }
+}
+
+/// Whether and how much the model is to think, as variables of its template; and what its answer must look like.
+fn read_thinking(fields: &mut Fields) -> Result<(Map<String, Value>, Option<Constraint>), Failure> {
+    let (mut arguments, mut constraint) = (Map::new(), None);
     if let Some(thinking) = fields.take::<Value>("thinking")? {
         let is_on = match thinking["type"].as_str() {
             Some("enabled" | "adaptive") => true,
@@ -153,12 +164,13 @@ fn read_thinking(fields: &mut Fields) -> Result<Map<String, Value>, Failure> {
         if let Some(effort) = output.take::<String>("effort")? {
             arguments.insert("reasoning_effort".to_owned(), effort.into());
         }
+        constraint = form::of_format(&mut output, "format", "")?;
         if let Some(name) = output.rest().first() {
             let field = format!("output_config.{name}");
             return Err(Failure::field(field, "it is not supported"));
         }
     }
-    Ok(arguments)
+    Ok((arguments, constraint))
 }
 
 /// What an answer bears.
@@ -185,7 +197,7 @@ impl Shape {
 /// Why an answer ended, and the text that ended it if one did.
 fn stop(ended: &Ended, calls: bool) -> (Value, Value) {
     let reason = match &ended.finish {
-        Finish::Eos(_) if calls => "tool_use",
+        Finish::Eos(_) | Finish::Complete if calls => "tool_use",
         Finish::Eos(_) | Finish::Complete => "end_turn",
         Finish::Stop(text) => return ("stop_sequence".into(), text.as_str().into()),
         Finish::Length | Finish::Memory | Finish::Cancelled => "max_tokens",

@@ -13,6 +13,7 @@ use super::answering::{Answering, Step};
 use super::asking::Asking;
 use super::dialect::json_response;
 use super::fields::Fields;
+use super::form::ToolChoice;
 use super::models::Slots;
 use super::question::{Conversation, Prompt, Question};
 use crate::args::KeepAlive;
@@ -31,6 +32,7 @@ pub(super) async fn chat(asking: Asking, mut fields: Fields) -> Result<Response,
     let conversation = Conversation {
         messages: asked::messages(fields.take("messages")?.unwrap_or_default())?,
         tools: fields.take("tools")?.unwrap_or_default(),
+        choice: ToolChoice::Free,
         arguments: asked::thinking(&mut fields)?,
     };
     let question = asked::options(&mut fields)?;
@@ -75,8 +77,8 @@ pub(super) async fn generate(asking: Asking, mut fields: Fields) -> Result<Respo
     } else {
         Prompt::Chat(Conversation {
             messages: asked::framed(system, text),
-            tools: Vec::new(),
             arguments,
+            ..Conversation::default()
         })
     };
     let question = Question { prompt, ..question };

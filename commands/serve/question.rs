@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use jiff::Zoned;
+use mlxr::constraint::Constraint;
 use mlxr::engine::request::Request;
 use mlxr::sample::Sampling;
-use mlxr::tokenizer::{Bos, Chat, Ending, Message, Special};
+use mlxr::tokenizer::{Bos, Chat, Ending, Message, Special, Tokenizer};
 use serde_json::{Map, Value};
 
+use super::form::ToolChoice;
 use super::infill;
 use super::models::Served;
 use crate::args::SamplingArgs;
@@ -33,6 +35,8 @@ pub(super) struct Question {
     pub(super) choices: usize,
     /// No more than one tool may be called.
     pub(super) one_call: bool,
+    /// What the answer must look like.
+    pub(super) constraint: Option<Constraint>,
 }
 
 /// What is to be answered or gone on with.
@@ -60,6 +64,8 @@ pub(super) struct Conversation {
     pub(super) messages: Vec<Message>,
     /// The tools that may be called, in OpenAI's form.
     pub(super) tools: Vec<Value>,
+    /// Which of them must be called.
+    pub(super) choice: ToolChoice,
     /// Variables of the chat template.
     pub(super) arguments: Map<String, Value>,
 }
@@ -91,31 +97,15 @@ impl Question {
             },
             stop: self.stop,
             limit: self.limit,
+            constraint: self.constraint,
             context: self
                 .context
                 .map(|context| context.min(served.child.facts().context)),
             ..Request::default()
         };
-        let mut prompts = Vec::new();
+        let mut prompts: Vec<AskedPrompt> = Vec::new();
         match self.prompt {
-            Prompt::Chat(conversation) => {
-                let chat = conversation.chat();
-                let template = tokenizer.chat_template().map_err(invalid)?;
-                let family = Family::of_template(template.source());
-                let prompt = tokenizer.encode_chat(&chat).map_err(invalid)?;
-                let request = Request {
-                    tokens: prompt.tokens,
-                    joints: prompt.joints,
-                    special: if family.has_special_tags() {
-                        Special::Show
-                    } else {
-                        Special::Hide
-                    },
-                    ..base
-                };
-                let tools: Vec<Tool> = chat.tools.iter().filter_map(Tool::of).collect();
-                prompts.push((request, family, tools, prompt.text));
-            }
+            Prompt::Chat(conversation) => prompts.push(conversation.asked(tokenizer, base)?),
             Prompt::Texts(texts) => {
                 for text in texts {
                     let tokens = tokenizer.encode(&text, Bos::Auto).map_err(invalid)?;
@@ -186,9 +176,40 @@ impl Question {
     }
 }
 
+/// One prompt: what the engine is asked, what reads the answer, and the text.
+type AskedPrompt = (Request, Family, Vec<Tool>, String);
+
 impl Conversation {
+    /// What the engine is asked beside what is asked in any case.
+    fn asked(self, tokenizer: &Tokenizer, base: Request) -> Result<AskedPrompt, Failure> {
+        let invalid = |error: mlxr::Error| Failure::of(&error);
+        let choice = self.choice.clone();
+        let chat = self.chat();
+        let family = Family::of_template(tokenizer.chat_template().map_err(invalid)?.source());
+        let prompt = tokenizer.encode_chat(&chat).map_err(invalid)?;
+        let tools: Vec<Tool> = chat.tools.iter().filter_map(Tool::of).collect();
+        let constraint = forced(family, &tools, &choice)?.or(base.constraint);
+        let after = family.before_answer(&prompt.text);
+        let request = Request {
+            constraint_after: after.filter(|_| constraint.is_some()).map(str::to_owned),
+            constraint,
+            tokens: prompt.tokens,
+            joints: prompt.joints,
+            special: if family.has_special_tags() {
+                Special::Show
+            } else {
+                Special::Hide
+            },
+            ..base
+        };
+        Ok((request, family, tools, prompt.text))
+    }
+
     /// As the template takes it: a conversation that ends with the assistant is gone on with.
-    pub(super) fn chat(self) -> Chat {
+    pub(super) fn chat(mut self) -> Chat {
+        if self.choice == ToolChoice::None {
+            self.tools.clear();
+        }
         let last = self.messages.last();
         let goes_on = last
             .is_some_and(|last| last.0.get("role").and_then(Value::as_str) == Some("assistant"));
@@ -203,4 +224,35 @@ impl Conversation {
             ..Chat::new(self.messages, Zoned::now().datetime())
         }
     }
+}
+
+/// The call that a model has to make, if it has to.
+fn forced(
+    family: Family,
+    tools: &[Tool],
+    choice: &ToolChoice,
+) -> Result<Option<Constraint>, Failure> {
+    let refuse = |problem: &str| Err(Failure::field("tool_choice", problem));
+    let named: Vec<Tool> = match choice {
+        ToolChoice::Free | ToolChoice::None => return Ok(None),
+        ToolChoice::Any => tools.to_vec(),
+        ToolChoice::Named(name) => tools
+            .iter()
+            .filter(|tool| tool.name == *name)
+            .cloned()
+            .collect(),
+    };
+    if named.is_empty() {
+        return refuse("there is no such tool");
+    }
+    let Some(forced) = family.forced_call(&named) else {
+        return refuse(
+            "this model cannot be made to call: its way of writing calls is not one of JSON",
+        );
+    };
+    Ok(Some(Constraint::Framed {
+        before: forced.before.to_owned(),
+        schema: forced.schema,
+        after: forced.after.to_owned(),
+    }))
 }

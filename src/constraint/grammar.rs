@@ -38,10 +38,32 @@ const OPTIONS: &str = "x-guidance";
 /// The grammar of the answers that a constraint allows.
 pub(super) fn of(constraint: &Constraint) -> Result<TopLevelGrammar, String> {
     match constraint {
-        Constraint::JsonObject => json(json!({ "type": "object" })),
+        Constraint::JsonObject => {
+            let schema = json(json!({ "type": "object" }))?;
+            Ok(TopLevelGrammar::from_json_schema(schema))
+        }
         Constraint::JsonSchema(schema) => {
             check_size(schema)?;
-            json(schema.clone())
+            Ok(TopLevelGrammar::from_json_schema(json(schema.clone())?))
+        }
+        Constraint::Framed {
+            before,
+            schema,
+            after,
+        } => {
+            check_size(schema)?;
+            check_length(before.len() + after.len())?;
+            // The form of Lark has no empty texts.
+            let literal = |text: &str| match text {
+                "" => String::new(),
+                text => json!(text).to_string(),
+            };
+            let schema = json(schema.clone())?;
+            Ok(TopLevelGrammar::from_lark(format!(
+                "start: {} value {}\nvalue: %json {schema}\n",
+                literal(before),
+                literal(after),
+            )))
         }
         Constraint::Regex(regex) => {
             check_length(regex.len())?;
@@ -73,7 +95,8 @@ pub(super) fn of(constraint: &Constraint) -> Result<TopLevelGrammar, String> {
     }
 }
 
-fn json(schema: Value) -> Result<TopLevelGrammar, String> {
+/// A schema with what may stand between tokens.
+fn json(schema: Value) -> Result<Value, String> {
     let mut schema = match schema {
         Value::Object(schema) if schema.contains_key(OPTIONS) => {
             return Err(format!("`{OPTIONS}` is not a part of JSON Schema"));
@@ -88,7 +111,7 @@ fn json(schema: Value) -> Result<TopLevelGrammar, String> {
         ..JsonCompileOptions::default()
     };
     options.apply_to(&mut schema);
-    Ok(TopLevelGrammar::from_json_schema(schema))
+    Ok(schema)
 }
 
 fn check_size(schema: &Value) -> Result<(), String> {

@@ -38,6 +38,15 @@ pub enum Constraint {
     JsonObject,
     /// JSON that this schema describes. Where it names properties, they come in its order.
     JsonSchema(Value),
+    /// JSON that a schema describes, between two texts: how models call tools.
+    Framed {
+        /// Comes before it.
+        before: String,
+        /// Describes it.
+        schema: Value,
+        /// Comes after it.
+        after: String,
+    },
     /// A text all of which this regular expression matches.
     Regex(String),
     /// A text of this grammar, in the form of Lark that `llguidance` reads.
@@ -124,7 +133,7 @@ impl Constraint {
     fn name(&self) -> &'static str {
         match self {
             Self::JsonObject => "JSON",
-            Self::JsonSchema(_) => "the JSON schema",
+            Self::JsonSchema(_) | Self::Framed { .. } => "the JSON schema",
             Self::Regex(_) => "the regular expression",
             Self::Lark(_) => "the grammar",
             Self::Choices(_) => "the list of choices",

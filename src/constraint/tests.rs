@@ -270,3 +270,19 @@ fn tokens_that_the_tokenizer_would_choose_are_among_those_that_may_come() {
     }
     assert!(guide.push(*last).unwrap().is_break());
 }
+
+#[test]
+fn json_stands_between_its_texts() {
+    let number = json!({"type": "integer"});
+    let framed = |before: &str, after: &str| Constraint::Framed {
+        before: before.to_owned(),
+        schema: number.clone(),
+        after: after.to_owned(),
+    };
+    let called = framed("<call \"f\">\n", "\n</call>");
+    assert!(allows(&called, "<call \"f\">\n12\n</call>"));
+    assert!(!allows(&called, "12"));
+    assert!(!allows(&called, "<call \"f\">\n12\n"));
+    assert!(allows(&framed("", ";"), "-3;"));
+    assert!(allows(&framed("", ""), "7"));
+}

@@ -32,7 +32,7 @@ fn answer(engine: &Engine, request: Request) -> (String, Vec<u32>, Finish) {
                 sender.send((whole, ids, finish)).unwrap();
             }
             Event::Failed(error) => panic!("{error}"),
-            Event::Started { .. } | Event::Prefill { .. } => {}
+            Event::Waiting | Event::Started { .. } | Event::Prefill { .. } => {}
         }
         std::ops::ControlFlow::Continue(())
     });

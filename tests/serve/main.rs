@@ -9,6 +9,8 @@ mod anthropic;
 #[cfg(test)]
 mod ends;
 #[cfg(test)]
+mod forms;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod load;

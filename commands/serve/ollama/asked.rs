@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::args::SamplingArgs;
 use crate::serve::fields::Fields;
+use crate::serve::form;
 use crate::serve::question::Question;
 use crate::wire::Failure;
 
@@ -112,7 +113,7 @@ pub(super) fn thinking(fields: &mut Fields) -> Result<Map<String, Value>, Failur
 /// # Errors
 /// Where an option is of another type, or not supported.
 pub(super) fn options(fields: &mut Fields) -> Result<Question, Failure> {
-    fields.expect("format", &[json!("")])?;
+    let constraint = form::of_ollama(fields)?;
     fields.expect("truncate", &[json!(false)])?;
     fields.expect("shift", &[json!(false)])?;
     let top: Option<usize> = fields.take("top_logprobs")?;
@@ -141,6 +142,7 @@ pub(super) fn options(fields: &mut Fields) -> Result<Question, Failure> {
         // Less than nothing is without a limit.
         limit: limit.and_then(|limit| usize::try_from(limit).ok()),
         context: options.take("num_ctx")?,
+        constraint,
         logprobs: logprobs.then_some(top.unwrap_or(0)),
         ..Question::default()
     };

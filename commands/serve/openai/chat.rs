@@ -10,6 +10,7 @@ use crate::serve::answering::{Answering, Ended, Grown, Step};
 use crate::serve::asking::Asking;
 use crate::serve::dialect::{Dialect, json_response};
 use crate::serve::fields::Fields;
+use crate::serve::form::{self, ToolChoice};
 use crate::serve::ids;
 use crate::serve::models::{Lease, Served};
 use crate::serve::question::{Conversation, Prompt, Question};
@@ -57,13 +58,13 @@ fn read(fields: &mut Fields) -> Result<Question, Failure> {
     if top.is_some() && !logprobs {
         return Err(Failure::field("top_logprobs", "it needs `logprobs`"));
     }
-    fields.expect("response_format", &[json!({"type": "text"})])?;
     fields.expect("modalities", &[json!(["text"])])?;
     Ok(Question {
         prompt: Prompt::Chat(conversation),
         logprobs: logprobs.then_some(top.unwrap_or(0)),
         limit,
         one_call: !is_parallel,
+        constraint: form::of_chat(fields)?,
         ..question
     })
 }
@@ -76,6 +77,7 @@ pub(in crate::serve) fn conversation(fields: &mut Fields) -> Result<Conversation
     Ok(Conversation {
         messages: messages::read(fields.require("messages")?)?,
         tools: read_tools(fields)?,
+        choice: ToolChoice::read(fields.take("tool_choice")?.as_ref())?,
         arguments: read_arguments(fields)?,
     })
 }
@@ -90,16 +92,7 @@ fn read_tools(fields: &mut Fields) -> Result<Vec<Value>, Failure> {
         let field = format!("tools[{index}]");
         return Err(Failure::field(field, "it is no function with a name"));
     }
-    let choice: Option<Value> = fields.take("tool_choice")?;
-    match choice.as_ref().and_then(Value::as_str) {
-        Some("none") => Ok(Vec::new()),
-        Some("auto") => Ok(tools),
-        _ if choice.is_none() => Ok(tools),
-        _ => Err(Failure::field(
-            "tool_choice",
-            "it is `auto` or `none`: the model cannot be made to call",
-        )),
-    }
+    Ok(tools)
 }
 
 /// The variables of the chat template that a client may set.

@@ -14,6 +14,7 @@ use crate::serve::answering::{Answering, Grown, Step};
 use crate::serve::asking::Asking;
 use crate::serve::dialect::{Dialect, json_response};
 use crate::serve::fields::Fields;
+use crate::serve::form;
 use crate::serve::ids;
 use crate::serve::models::{Lease, Served};
 use crate::serve::question::{Prompt, Question};
@@ -112,6 +113,7 @@ fn read(fields: &mut Fields, echo: bool) -> Result<Question, Failure> {
     Ok(Question {
         prompt,
         logprobs,
+        constraint: form::of_chat(fields)?,
         limit: read_limit(fields, "max_tokens")?,
         ..question
     })

@@ -4,6 +4,7 @@ mod items;
 mod output;
 
 use axum::response::Response;
+use mlxr::constraint::Constraint;
 use serde_json::{Map, Value, json};
 
 use super::{LABELS, now, read_limit};
@@ -11,6 +12,7 @@ use crate::args::SamplingArgs;
 use crate::serve::asking::Asking;
 use crate::serve::dialect::json_response;
 use crate::serve::fields::Fields;
+use crate::serve::form::{self, ToolChoice};
 use crate::serve::ids;
 use crate::serve::question::{Conversation, Prompt, Question};
 use crate::serve::stream::{self, Writer};
@@ -41,7 +43,6 @@ pub(in crate::serve) async fn answer(
         "output": [],
         "previous_response_id": null,
         "store": false,
-        "text": {"format": {"type": "text"}},
         "truncation": "disabled",
         "usage": null,
         "metadata": {},
@@ -73,7 +74,7 @@ fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> 
     fields.expect("truncation", &["disabled".into()])?;
     let is_parallel = fields.take("parallel_tool_calls")?.unwrap_or(true);
     fields.expect("top_logprobs", &[0.into()])?;
-    read_text(fields)?;
+    let (constraint, format) = read_text(fields)?;
 
     let instructions: Option<String> = fields.take("instructions")?;
     let limit = read_limit(fields, "max_output_tokens")?;
@@ -97,13 +98,15 @@ fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> 
             choice.clone().unwrap_or_else(|| "auto".into()),
         ),
         ("tools", json!(tools)),
+        ("text", json!({"format": format})),
         ("parallel_tool_calls", is_parallel.into()),
     ] {
         echoed.insert(name.to_owned(), value);
     }
     let conversation = Conversation {
         messages: items::read(instructions, fields.require("input")?)?,
-        tools: items::tools(tools, choice.as_ref())?,
+        tools: items::tools(tools)?,
+        choice: ToolChoice::read(choice.as_ref())?,
         arguments: read_reasoning(reasoning.unwrap_or_default())?,
     };
     let question = Question {
@@ -111,23 +114,27 @@ fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> 
         sampling,
         limit,
         one_call: !is_parallel,
+        constraint,
         ..Question::default()
     };
     Ok((question, echoed))
 }
 
-/// What the text of an answer is to be like.
-fn read_text(fields: &mut Fields) -> Result<(), Failure> {
+/// What the text of an answer is to be like, and that in the client's words.
+fn read_text(fields: &mut Fields) -> Result<(Option<Constraint>, Value), Failure> {
     let text: Option<Map<String, Value>> = fields.take("text")?;
-    let mut text = Fields::of(text.unwrap_or_default());
+    let text = text.unwrap_or_default();
+    let text_type = || json!({"type": "text"});
+    let format = text.get("format").cloned().unwrap_or_else(text_type);
+    let mut text = Fields::of(text);
     text.pass_over(&["verbosity"]);
-    text.expect("format", &[json!({"type": "text"})])?;
+    let constraint = form::of_format(&mut text, "format", "")?;
     match text.rest().first() {
         Some(name) => Err(Failure::field(
             format!("text.{name}"),
             "it is not supported",
         )),
-        None => Ok(()),
+        None => Ok((constraint, format)),
     }
 }
 

@@ -103,16 +103,8 @@ fn assistant(read: &mut Vec<Map<String, Value>>) -> &mut Map<String, Value> {
 /// out: clients offer them to everybody.
 ///
 /// # Errors
-/// Where one has no name, or the model is to be made to call.
-pub(super) fn tools(tools: Vec<Value>, choice: Option<&Value>) -> Result<Vec<Value>, Failure> {
-    match choice.map(|choice| choice.as_str()) {
-        Some(Some("none")) => return Ok(Vec::new()),
-        None | Some(Some("auto")) => {}
-        Some(_) => {
-            let problem = "it is `auto` or `none`: the model cannot be made to call";
-            return Err(Failure::field("tool_choice", problem));
-        }
-    }
+/// Where one has no name.
+pub(super) fn tools(tools: Vec<Value>) -> Result<Vec<Value>, Failure> {
     let functions = tools
         .into_iter()
         .enumerate()
@@ -169,7 +161,7 @@ mod tests {
             json!({"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": true}),
         ];
         let wanted = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
-        assert_eq!(Value::from(tools(offered, None).unwrap()), wanted);
+        assert_eq!(Value::from(tools(offered).unwrap()), wanted);
         let refused = read(None, json!([{"type": "image_generation_call"}])).unwrap_err();
         assert_eq!(
             refused.message,
