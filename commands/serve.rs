@@ -74,17 +74,23 @@ async fn serve(flags: &Serve, settings: &Settings, printer: Printer) -> Result<E
         printer,
     };
     let slots = Slots::new(launcher, loaded, flags.queue, flags.keep_alive.0);
-    let server = Arc::new(Server::new(flags, settings, Arc::clone(&slots), printer));
     let (mut interrupts, mut ends) = (
         listen_to(SignalKind::interrupt())?,
         listen_to(SignalKind::terminate())?,
     );
 
-    let address = format!("{}:{}", flags.host, flags.port);
-    let listener = TcpListener::bind(&address).await;
+    let address = format!("{} port {}", flags.host, flags.port);
+    let listener = TcpListener::bind((flags.host.as_str(), flags.port)).await;
     let listener = listener.map_err(Error::io("listen on", &address))?;
     let local = listener.local_addr();
     let local: SocketAddr = local.map_err(Error::io("listen on", &address))?;
+    let server = Arc::new(Server::new(
+        flags,
+        settings,
+        local.ip().is_loopback(),
+        Arc::clone(&slots),
+        printer,
+    ));
     printer.talk(format_args!("listening on http://{local}"));
 
     tokio::spawn(Arc::clone(&slots).expire());

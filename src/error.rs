@@ -130,6 +130,14 @@ pub enum Error {
         /// Of these, bytes that are taken by what is kept of ended sequences.
         kept: usize,
     },
+    /// A model does not fit into the memory that there is for it.
+    #[error("the weights take {weights} of memory, and {room} can be had", weights = mib(*weights), room = mib(*room))]
+    WeightsMemory {
+        /// Bytes of the weights.
+        weights: usize,
+        /// Bytes that there are for everything.
+        room: usize,
+    },
     /// A sampling parameter has a value that means nothing.
     #[error("{field}: {problem}")]
     Sampling {

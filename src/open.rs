@@ -197,7 +197,13 @@ fn stepper(
     if let Some(threads) = options.threads.and_then(NonZero::new) {
         pool::set_threads(threads);
     }
-    let (loaded, weights) = timed(begin, || models::load(source, precision, &*progress))?;
+    let memory = match options.memory {
+        Some(memory) => memory,
+        None => memory_of(device)?,
+    };
+    let (loaded, weights) = timed(begin, || {
+        models::load(source, precision, memory, &*progress)
+    })?;
     let description = ModelDescription {
         architecture: loaded.architecture,
         context: loaded.model.context(),
@@ -234,10 +240,6 @@ fn stepper(
             }
         }
         None => None,
-    };
-    let memory = match options.memory {
-        Some(memory) => memory,
-        None => memory_of(device)?,
     };
     let budget = Budget {
         memory,

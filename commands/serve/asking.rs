@@ -15,6 +15,8 @@ use crate::wire::Failure;
 /// What all requests share.
 pub(super) struct Server {
     pub(super) slots: Arc<Slots>,
+    /// Whether it listens to this machine alone.
+    pub(super) is_local: bool,
     /// Those who know one of these may ask; all where there are none.
     pub(super) keys: Vec<String>,
     /// Pages of these origins may ask.
@@ -31,6 +33,7 @@ impl Server {
     pub(super) fn new(
         flags: &Serve,
         settings: &Settings,
+        is_local: bool,
         slots: Arc<Slots>,
         printer: Printer,
     ) -> Self {
@@ -40,6 +43,7 @@ impl Server {
         }
         Self {
             slots,
+            is_local,
             keys,
             origins: flags.cors.clone(),
             is_lenient: flags.lenient,

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error as _;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -191,6 +192,21 @@ fn admit(server: &Server, headers: &HeaderMap, uri: &Uri) -> Result<(), Failure>
             .get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())
     };
+    let is_listed = |origin: &str| {
+        server
+            .origins
+            .iter()
+            .any(|listed| listed == "*" || listed == origin)
+    };
+    // A name that a page's owner has made mean this machine.
+    if let Some(host) = text(HOST.as_str())
+        && server.is_local
+        && !is_this_machine(host)
+        && !is_listed(&format!("http://{host}"))
+    {
+        let problem = format!("{host} is not this machine (--cors http://{host} would allow it)");
+        return Err(Failure::new(Fault::Forbidden, problem));
+    }
     if let Some(origin) = text(ORIGIN.as_str()) {
         let own = text(HOST.as_str()).is_some_and(|host| {
             origin
@@ -198,11 +214,7 @@ fn admit(server: &Server, headers: &HeaderMap, uri: &Uri) -> Result<(), Failure>
                 .or(origin.strip_prefix("https://"))
                 == Some(host)
         });
-        let is_allowed = server
-            .origins
-            .iter()
-            .any(|allowed| allowed == "*" || allowed == origin);
-        if !own && !is_allowed {
+        if !own && !is_listed(origin) {
             let problem = format!("pages of {origin} may not ask (--cors would allow it)");
             return Err(Failure::new(Fault::Forbidden, problem));
         }
@@ -215,6 +227,16 @@ fn admit(server: &Server, headers: &HeaderMap, uri: &Uri) -> Result<(), Failure>
         return Ok(());
     }
     Err(Failure::new(Fault::Key, "the key is missing or wrong"))
+}
+
+/// Whether the name by which a client has asked is one that only this machine can have.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => host.split(':').next(),
+    };
+    let name = name.unwrap_or_default();
+    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 /// Compares without telling by its time where two differ.

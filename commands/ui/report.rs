@@ -73,6 +73,10 @@ impl Report {
                 Exit::Context,
                 "shorten the prompt, ask for fewer tokens with `-n`, or raise `--memory` if the machine has more",
             ),
+            Error::WeightsMemory { .. } => (
+                Exit::Context,
+                "take a smaller model or one with fewer bits, or raise `--memory` if the machine has more",
+            ),
             Error::Sampling { .. } => (Exit::Usage, "`mlxr run --help` lists what is accepted"),
             Error::Hub { .. } => (
                 Exit::Network,

@@ -103,6 +103,7 @@ impl Failure {
             | Error::HubRefused { .. }
             | Error::Server { .. }
             | Error::Offline { .. }
+            | Error::WeightsMemory { .. }
             | Error::MlxLibrary { .. }
             | Error::Mlx(_)
             | Error::Device(..)

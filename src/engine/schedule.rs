@@ -16,6 +16,10 @@ use crate::tokenizer::Tokenizer;
 /// Steps that may be queued and not collected while the next one is built.
 const STEPS_AHEAD: usize = 1;
 
+/// While answers grow, a step takes this part of the tokens of prompts that it would take else: whoever reads an
+/// answer waits for the whole step.
+const SHARED_PART: usize = 4;
+
 /// Tokens of an answer without a limit for which memory is promised ahead.
 const TOKENS_AHEAD: usize = 256;
 
@@ -68,7 +72,9 @@ impl<S: Restorable> Scheduler<S> {
     /// Queues one step of everything live, then collects the step before it. Where there is
     /// nothing to queue, collects what is left.
     pub(super) fn turn(&mut self) {
-        let chunk = self.stepper.prefill_chunk().max(1);
+        let is_shared = self.live.iter().any(Sequence::is_answering);
+        let parts = if is_shared { SHARED_PART } else { 1 };
+        let chunk = (self.stepper.prefill_chunk() / parts).max(1);
         self.dismiss();
         self.admit(chunk);
         let (work, parts) = self.plan(chunk);

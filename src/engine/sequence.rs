@@ -121,6 +121,11 @@ impl Sequence {
         self.usage.prompt.saturating_sub(self.queued)
     }
 
+    /// Whether all of the prompt is queued, and tokens of the answer are to come.
+    pub(super) fn is_answering(&self) -> bool {
+        self.unqueued_prompt() == 0 && self.asked < self.limit
+    }
+
     /// Tokens of the prompt whose state the slot has.
     pub(super) fn evaluated_prompt(&self) -> usize {
         self.usage.cached + self.usage.evaluated

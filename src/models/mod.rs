@@ -115,11 +115,16 @@ pub struct LoadedModel {
     pub quantization: String,
 }
 
-/// Loads a model: configuration, weights, and the architecture that it names.
+/// Loads a model: configuration, weights, and the architecture that it names. There are `room` bytes for it.
 ///
 /// # Errors
-/// [`Error::UnknownArchitecture`] with what is known, or whatever is wrong with the files.
-pub fn load(source: &Source, precision: Precision, progress: &dyn Progress) -> Result<LoadedModel> {
+/// [`Error::UnknownArchitecture`] with what is known, [`Error::WeightsMemory`], or whatever is wrong with the files.
+pub fn load(
+    source: &Source,
+    precision: Precision,
+    room: usize,
+    progress: &dyn Progress,
+) -> Result<LoadedModel> {
     let config = match source {
         Source::Files(files) => config::Config::read(files)?,
         Source::Random(shape, packing) => shape.config(packing.as_ref()),
@@ -141,6 +146,12 @@ pub fn load(source: &Source, precision: Precision, progress: &dyn Progress) -> R
         Source::Files(files) => Weights::open(files)?,
         Source::Random(_, packing) => Weights::random(packing.as_ref().and_then(packing_of)),
     };
+    if weights.bytes() > room {
+        return Err(Error::WeightsMemory {
+            weights: weights.bytes(),
+            room,
+        });
+    }
     let loader = Loader::new(&weights, quantization, precision, progress);
     let model = (spec.load)(&config, &loader).map_err(|error| loader.blame(error))?;
     loader.finish()?;

@@ -113,7 +113,12 @@ mod tests {
             ..shape.clone()
         };
         let packing = packing.map(|packing| packing.parse().unwrap());
-        let loaded = load(&Source::Random(small, packing), Precision::Float32, &Silent)?;
+        let loaded = load(
+            &Source::Random(small, packing),
+            Precision::Float32,
+            usize::MAX,
+            &Silent,
+        )?;
         let mut cache = loaded.model.new_cache();
         let batch = Batch::new(&[(0, 0, &[5, 77, 900])])?;
         let hidden = loaded.model.forward(&batch, &mut [&mut cache])?;

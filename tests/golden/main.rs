@@ -302,7 +302,7 @@ fn for_each(check: impl Fn(&Golden)) {
 
 fn load(folder: &Path, precision: Precision) -> mlxr::Result<LoadedModel> {
     let files = ModelFiles::Folder(folder.to_path_buf());
-    models::load(&Source::Files(files), precision, &Silent)
+    models::load(&Source::Files(files), precision, usize::MAX, &Silent)
 }
 
 fn read_golden(folder: &Path, name: String, loaded: LoadedModel) -> Golden {

@@ -52,7 +52,11 @@ fn kill_runner(server: &Server) {
 fn a_runner_that_dies_ends_its_answers_and_the_next_is_answered() {
     let server = Server::new(&[]);
     let kills = std::env::var("MLXR_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
-    for _ in 0..kills {
+    let mut held = None;
+    for kill in 0..kills {
+        if kill == 2 {
+            held = Some(server.holds());
+        }
         let stream = server.begin(
             "POST",
             "/v1/chat/completions",
@@ -71,6 +75,10 @@ fn a_runner_that_dies_ends_its_answers_and_the_next_is_answered() {
         );
         assert!(!rest.contains("[DONE]"));
     }
+    let (before, after) = (held.unwrap(), server.holds());
+    println!("{kills} kills: descriptors and memory {before:?}, then {after:?}");
+    assert!(after.0 <= before.0 + 4, "{before:?} {after:?}");
+    assert!(after.1 < before.1 + (16 << 20), "{before:?} {after:?}");
     let stream = server.begin("POST", "/v1/messages", &[], &long("anthropic").to_string());
     let mut reader = read_until(stream, "text_delta");
     kill_runner(&server);
@@ -110,6 +118,22 @@ fn who_leaves_is_not_answered_any_more_and_what_was_computed_is_kept() {
         .as_u64()
         .unwrap();
     assert_eq!(cached + 1, usage["prompt_tokens"].as_u64().unwrap());
+}
+
+#[test]
+fn a_prompt_that_nobody_waits_for_is_left_and_what_was_evaluated_is_kept() {
+    let server = Server::new(&[]);
+    let text = "The cat sat on the mat. ".repeat(270);
+    let asked = json!({"prompt": text, "max_tokens": 1, "stream": true});
+    let stream = server.begin("POST", "/v1/completions", &[], &asked.to_string());
+    drop(read_until(stream, ": prompt "));
+    server.says("stories: 1 request cancelled");
+    let asked = json!({"prompt": text, "max_tokens": 1});
+    let usage = server.post("/v1/completions", &asked).json()["usage"].clone();
+    let cached = usage["prompt_tokens_details"]["cached_tokens"]
+        .as_u64()
+        .unwrap();
+    assert!(cached > 0, "{usage}");
 }
 
 #[test]

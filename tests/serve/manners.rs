@@ -122,6 +122,11 @@ fn only_those_who_may_ask_are_answered() {
     assert_eq!(from("https://evil.example"), 403);
     assert_eq!(from("https://example.com"), 200);
     assert_eq!(from(&format!("http://{}", server.address)), 200);
+    // Nor by a name of its own that it has made mean this machine.
+    let by = |host: &str| models(&[("x-api-key", "secret"), ("host", host)]);
+    assert_eq!(by("evil.example:80"), 403);
+    assert_eq!(by("localhost:80"), 200);
+    assert_eq!(by("[::1]:80"), 200);
 }
 
 #[test]

@@ -122,8 +122,13 @@ impl Server {
             .iter()
             .flat_map(|(name, value)| [name, ": ", value, "\r\n"]);
         let headers: String = headers.collect();
+        let host = if headers.contains("host: ") {
+            String::new()
+        } else {
+            format!("host: {address}\r\n")
+        };
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+            "{method} {path} HTTP/1.1\r\n{host}connection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
         // One that is refused is not read to its end.
@@ -142,6 +147,16 @@ impl Server {
     /// The processes that it has started and that live.
     pub(crate) fn runners(&self) -> Vec<Pid> {
         children(self.child.id())
+    }
+
+    /// How many descriptors it has open, where the system tells, and the bytes of memory that it has.
+    pub(crate) fn holds(&self) -> (usize, u64) {
+        let id = self.child.id();
+        let open = std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
+        let process = sysinfo::Pid::from_u32(id);
+        let mut system = System::new();
+        system.refresh_processes(ProcessesToUpdate::Some(&[process]), true);
+        (open, system.process(process).unwrap().memory())
     }
 
     /// Ends it in good order; gives back its exit code.
