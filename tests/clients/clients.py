@@ -6,15 +6,24 @@ Usage: clients.py PATH_OF_MLXR
 import os
 import sys
 import unittest
+from typing import Annotated, Literal
 
 import anthropic
 import ollama
 import openai
+import pydantic
 
 from server import Server
 
 MODEL = "stories"
 MESSAGES = [{"role": "user", "content": "Tell me a story about a whale"}]
+
+
+class Animal(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    name: Annotated[str, pydantic.Field(max_length=12)]
+    kind: Literal["cat", "dog"]
+    legs: Annotated[int, pydantic.Field(ge=0, le=8)]
 
 
 class OpenAi(unittest.TestCase):
@@ -77,6 +86,17 @@ class OpenAi(unittest.TestCase):
         self.assertEqual(caught.exception.param, "frobnicate")
         with self.assertRaises(openai.AuthenticationError):
             self.client.with_options(api_key="wrong").models.list()
+
+    def test_form(self):
+        asked = dict(model=MODEL, messages=MESSAGES, seed=1)
+        answer = self.client.chat.completions.parse(**asked, response_format=Animal)
+        self.assertIn(answer.choices[0].message.parsed.kind, ["cat", "dog"])
+        told = self.client.responses.parse(model=MODEL, input="An animal", text_format=Animal)
+        self.assertIn(told.output_parsed.kind, ["cat", "dog"])
+        with self.assertRaises(openai.BadRequestError):
+            self.client.chat.completions.create(
+                **asked, tools=[{"type": "function", "function": {"name": "f"}}], tool_choice="required"
+            )
 
     def test_responses(self):
         asked = dict(model=MODEL, input="Tell me a story", max_output_tokens=16, temperature=0)
@@ -155,6 +175,11 @@ class Ollama(unittest.TestCase):
         self.assertEqual(text, whole.message.content)
         self.assertEqual(lines[-1].eval_count, 12)
         self.assertEqual(lines[-1].done_reason, "length")
+
+    def test_form(self):
+        schema = Animal.model_json_schema()
+        answer = self.client.chat(model=MODEL, messages=MESSAGES, format=schema)
+        self.assertIn(Animal.model_validate_json(answer.message.content).kind, ["cat", "dog"])
 
     def test_generate(self):
         answer = self.client.generate(
