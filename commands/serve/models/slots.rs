@@ -3,7 +3,9 @@
 //! Requests for a model that is loaded take it at once, unless an earlier one waits for another model: then they
 //! wait behind it, so that nobody waits for ever.
 
-use std::collections::{BTreeSet, HashMap};
+mod place;
+mod state;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,8 @@ use tokio::time::{sleep, sleep_until};
 
 use super::{Known, Launcher, PATIENCE, Served};
 use crate::wire::{Failure, Fault};
+use place::{Found, Place};
+use state::{Loaded, Loading, State};
 
 /// The models that are loaded, `most` at a time.
 pub(crate) struct Slots {
@@ -23,33 +27,6 @@ pub(crate) struct Slots {
     keep_alive: Duration,
     state: Mutex<State>,
     changed: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    loaded: HashMap<String, Loaded>,
-    loading: HashMap<String, Loading>,
-    /// Those that have to end before others may begin.
-    ending: usize,
-    /// Those who wait for a model that is not loaded, oldest first.
-    waiting: BTreeSet<u64>,
-    next_ticket: u64,
-    is_closed: bool,
-}
-
-struct Loaded {
-    served: Arc<Served>,
-    leases: usize,
-    /// Those for whom it was loaded and who have not taken it yet.
-    claims: usize,
-    last_used: Instant,
-    keep_alive: Duration,
-}
-
-struct Loading {
-    claims: usize,
-    done: watch::Receiver<Option<Result<(), Failure>>>,
-    since: Instant,
 }
 
 /// What is told of a model.
@@ -68,32 +45,6 @@ pub(crate) enum Residence {
         /// For how long it has been loading.
         time: Duration,
     },
-}
-
-impl State {
-    fn is_full(&self, most: usize) -> bool {
-        self.loaded.len() + self.loading.len() + self.ending >= most
-    }
-
-    /// The idle model that was used longest ago.
-    fn idle(&self) -> Option<String> {
-        let idle = self.loaded.iter().filter(|(_, loaded)| loaded.is_idle());
-        let oldest = idle.min_by_key(|(_, loaded)| loaded.last_used);
-        oldest.map(|(name, _)| name.clone())
-    }
-}
-
-impl Loaded {
-    fn is_idle(&self) -> bool {
-        self.leases == 0 && self.claims == 0
-    }
-
-    /// When it goes if nobody uses it; `None` for never, or while somebody does.
-    fn expires(&self) -> Option<Instant> {
-        self.last_used
-            .checked_add(self.keep_alive)
-            .filter(|_| self.is_idle())
-    }
 }
 
 impl Slots {
@@ -302,114 +253,6 @@ impl Slots {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What somebody who asks for a model finds.
-enum Found {
-    /// It is leased now.
-    Loaded(Arc<Served>),
-    Loading(watch::Receiver<Option<Result<(), Failure>>>),
-    /// Others are loaded and in use.
-    Full,
-    Closed,
-}
-
-/// Somebody who asks for a model, until it is there or no longer wanted.
-struct Place<'a> {
-    slots: &'a Arc<Slots>,
-    ticket: u64,
-    /// The name of the model that is loaded for it.
-    claim: Option<String>,
-}
-
-impl<'a> Place<'a> {
-    fn new(slots: &'a Arc<Slots>) -> Self {
-        let mut state = slots.state();
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        drop(state);
-        Self {
-            slots,
-            ticket,
-            claim: None,
-        }
-    }
-
-    /// Takes the model if it is loaded, and has it loaded if it can be.
-    fn look(&mut self, known: &Known) -> Found {
-        let slots = self.slots;
-        let mut state = slots.state();
-        if state.is_closed {
-            return Found::Closed;
-        }
-        self.give_up(&mut state);
-        let name = &known.name;
-        if state
-            .loaded
-            .get(name)
-            .is_some_and(|loaded| !loaded.served.child.is_alive())
-        {
-            // It will be started again.
-            slots.end(&mut state, name);
-        }
-        let is_first = state
-            .waiting
-            .first()
-            .is_none_or(|first| *first >= self.ticket);
-        if let Some(loaded) = state.loaded.get_mut(name)
-            && is_first
-        {
-            loaded.leases += 1;
-            let served = Arc::clone(&loaded.served);
-            state.waiting.remove(&self.ticket);
-            return Found::Loaded(served);
-        }
-        if !state.loading.contains_key(name) {
-            if state.loaded.contains_key(name) {
-                return Found::Full;
-            }
-            state.waiting.insert(self.ticket);
-            if !is_first {
-                return Found::Full;
-            }
-            if state.is_full(slots.most) {
-                if let Some(idle) = state.idle() {
-                    slots.end(&mut state, &idle);
-                }
-                return Found::Full;
-            }
-            slots.begin(&mut state, known);
-        }
-        state.waiting.remove(&self.ticket);
-        let Some(loading) = state.loading.get_mut(name) else {
-            return Found::Full;
-        };
-        loading.claims += 1;
-        self.claim = Some(name.clone());
-        Found::Loading(loading.done.clone())
-    }
-
-    fn give_up(&mut self, state: &mut State) {
-        let Some(name) = self.claim.take() else {
-            return;
-        };
-        if let Some(loading) = state.loading.get_mut(&name) {
-            loading.claims -= 1;
-        }
-        if let Some(loaded) = state.loaded.get_mut(&name) {
-            loaded.claims = loaded.claims.saturating_sub(1);
-        }
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut state = self.slots.state();
-        state.waiting.remove(&self.ticket);
-        self.give_up(&mut state);
-        drop(state);
-        self.slots.changed.notify_waiters();
     }
 }
 
