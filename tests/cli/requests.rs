@@ -147,9 +147,13 @@ fn ctrl_c_ends_a_batch_with_what_there_is() {
 
 #[test]
 fn what_does_not_fit_into_memory_is_refused() {
-    mlxr(&["run", "--memory", "1MiB", "a"]).refused(4, "0.0 MiB can be had");
+    mlxr(&["run", "--memory", "1MiB", "a"]).refused(
+        4,
+        "the weights take 4.2 MiB of memory, and 1.0 MiB can be had",
+    );
+    mlxr(&["run", "--memory", "8MiB", "a"]).refused(4, "0.0 MiB can be had");
     let line = "{\"prompt\": \"Hello\"}\n";
-    let rows = mlxr_with(line, &["run", "--memory", "1MiB", "--jsonl"]).rows();
+    let rows = mlxr_with(line, &["run", "--memory", "8MiB", "--jsonl"]).rows();
     assert_eq!(rows[0]["error"]["kind"], "context", "{rows:?}");
     let arguments = ["run", "--memory", "4GiB", "--jsonl", "-n", "3"];
     assert_eq!(mlxr_with(line, &arguments).rows()[0]["finish"], "length");
