@@ -37,7 +37,7 @@ pub struct LoadOptions {
     /// the CPU the rest of the process. `None` is
     /// three quarters of what the device has, and no more than it could give now.
     pub memory: Option<usize>,
-    /// Where state outlives the process, for prompts that begin alike; for the CPU.
+    /// Where state outlives the process, for prompts that begin alike.
     pub kept: Option<Kept>,
 }
 

@@ -51,6 +51,8 @@ fn texts(events: &[Kept]) -> usize {
 #[test]
 fn several_at_once_answer_as_each_alone_and_share_steps() {
     let mut bench = Bench::hashing();
+    // A quarter of it, which a step takes while answers grow, is what the prompts' ends need.
+    bench.0.stepper_mut().chunk = 32;
     let heard = three().map(|request| bench.submit(request));
     bench.run();
     for (heard, request) in heard.iter().zip(three()) {
@@ -62,7 +64,7 @@ fn several_at_once_answer_as_each_alone_and_share_steps() {
         .iter()
         .filter(|step| step.len() == 3)
         .count();
-    assert!(together >= 5, "{together} steps of three");
+    assert!(together >= 15, "{together} steps of three");
 }
 
 #[test]
