@@ -9,7 +9,7 @@ use mlxr::engine::Engine;
 use mlxr::files::ModelFiles;
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
-use mlxr::{Error, Kept, LoadOptions, LoadParts, Loaded, Result, hub};
+use mlxr::{Error, Kept, LoadOptions, LoadParts, Loaded, Result, Sharing, hub};
 
 use crate::args::{KeptArgs, ModelArgs};
 use crate::settings::Settings;
@@ -90,6 +90,7 @@ pub(crate) fn options(args: &ModelArgs, settings: &Settings) -> LoadOptions {
         threads: args.threads,
         exact: args.cpu_exact,
         memory: None,
+        sharing: Sharing::default(),
         kept: None,
     }
 }

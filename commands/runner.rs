@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use mlxr::Sharing;
 use mlxr::engine::Engine;
 use mlxr::engine::request::{Event, Request};
 use mlxr::progress::Progress;
@@ -45,6 +46,10 @@ fn serve(
         model::files(&flags.model, settings, &Drawn::new(printer)).and_then(|(_, files)| {
             let options = LoadOptions {
                 memory: flags.budget.bytes(),
+                sharing: Sharing {
+                    taken: flags.taken,
+                    coming: flags.coming,
+                },
                 kept: model::kept(&flags.kept, settings)?,
                 ..model::options(&flags.model, settings)
             };

@@ -1,5 +1,6 @@
 //! `mlxr serve`: models behind HTTP, each in a process of its own. Knows no dialect.
 
+mod admission;
 mod answering;
 mod anthropic;
 mod asking;
@@ -70,7 +71,7 @@ async fn serve(flags: &Serve, settings: &Settings, printer: Printer) -> Result<E
     let loaded = flags.loaded.unwrap_or(arguments.len().max(1));
     let launcher = Launcher {
         names,
-        command: command(flags, loaded)?,
+        command: command(flags)?,
         printer,
     };
     let slots = Slots::new(launcher, loaded, flags.queue, flags.keep_alive.0);
@@ -122,7 +123,7 @@ async fn warm(slots: Arc<Slots>, printer: Printer) {
 }
 
 /// How a runner is started: this program with the arguments that concern it.
-fn command(flags: &Serve, loaded: usize) -> Result<RunnerCommand> {
+fn command(flags: &Serve) -> Result<RunnerCommand> {
     let program = Settings::program()?;
     let device = flags.device.to_possible_value();
     let device = device.map_or_else(String::new, |device| device.get_name().to_owned());
@@ -134,7 +135,7 @@ fn command(flags: &Serve, loaded: usize) -> Result<RunnerCommand> {
         arguments.push("--cpu-exact".into());
     }
     if let Some(memory) = flags.budget.bytes() {
-        arguments.extend(["--memory".into(), format!("{}B", memory / loaded).into()]);
+        arguments.extend(["--memory".into(), format!("{memory}B").into()]);
     }
     if let Some(cache) = &flags.kept.cache {
         let mut argument = OsString::from("--cache=");
@@ -143,9 +144,11 @@ fn command(flags: &Serve, loaded: usize) -> Result<RunnerCommand> {
         let size = format!("{}B", flags.kept.cache_size.as_u64());
         arguments.extend(["--cache-size".into(), size.into()]);
     }
-    Ok(Box::new(move |files| {
+    Ok(Box::new(move |files, sharing| {
         let mut command = Command::new(&program);
         command.args(&arguments).env_remove(Settings::MODEL);
+        command.arg("--taken").arg(sharing.taken.to_string());
+        command.arg("--coming").arg(sharing.coming.to_string());
         if let ModelFiles::Folder(folder) = files {
             command.arg("--model").arg(folder);
         }

@@ -127,6 +127,8 @@ pub(crate) struct Facts {
     /// Tokens that a sequence may hold.
     pub(crate) context: usize,
     pub(crate) weights_bytes: usize,
+    /// What it may take of the device's memory.
+    pub(crate) memory_bytes: usize,
     pub(crate) parameters: usize,
     pub(crate) quantization: String,
     pub(crate) device: String,
@@ -140,6 +142,7 @@ impl From<ModelDescription> for Facts {
             architecture: description.architecture,
             context: description.context,
             weights_bytes: description.weights_bytes,
+            memory_bytes: description.memory_bytes,
             parameters: description.parameters,
             quantization: description.quantization,
             device: description.device.to_string(),

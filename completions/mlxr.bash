@@ -1093,7 +1093,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__runner)
-            opts="-m -q -v -h --model --device --threads --cpu-exact --cache --cache-size --memory --quiet --verbose --help"
+            opts="-m -q -v -h --model --device --threads --cpu-exact --cache --cache-size --memory --taken --coming --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1124,6 +1124,14 @@ _mlxr() {
                     return 0
                     ;;
                 --memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --taken)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --coming)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -81,7 +81,7 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l threads -d 'Threads 
 complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l cache -d 'Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l cache-size -d 'What the folder may hold: the prompts used longest ago go' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB`; what a GPU has no room for goes to the host\'s memory, as much again at most [default: three quarters of what the device has, or what it can give now]' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l loaded -d 'Models that may be loaded at a time; each gets an equal part of --memory [default: as many as are named]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l loaded -d 'Models that may be loaded at a time; what their weights leave of --memory is divided [default: as many as are named]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l keep-alive -d 'How long a model stays loaded that nobody uses, as `30m`; `0` or `forever`' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -l host -d 'Address to listen on' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand serve" -s p -l port -d 'Port to listen on; 0 takes a free one' -r
@@ -102,6 +102,8 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l threads -d 'Threads
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l cache -d 'Keep what is computed of prompts in a folder, for later ones that begin alike [default DIR: mlxr in `XDG_CACHE_HOME` or ~/.cache]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l cache-size -d 'What the folder may hold: the prompts used longest ago go' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l memory -d 'Memory for everything, weights, sequences and kept prompts, as `12GiB`; what a GPU has no room for goes to the host\'s memory, as much again at most [default: three quarters of what the device has, or what it can give now]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l taken -d 'Bytes that other models may take of the same memory' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l coming -d 'Models that are to share what is left' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'

@@ -26,5 +26,6 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use open::{
-    Kept, LoadOptions, LoadParts, Loaded, ModelDescription, Span, open, open_engine, open_stepper,
+    Kept, LoadOptions, LoadParts, Loaded, ModelDescription, Sharing, Span, open, open_engine,
+    open_stepper,
 };

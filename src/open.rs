@@ -1,5 +1,7 @@
 //! From a model's files to an engine that answers: where the rooms are put together.
 
+mod budget;
+
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -13,13 +15,15 @@ use crate::engine::model_stepper::{Budget, ModelStepper};
 use crate::error::Result;
 use crate::files::ModelFiles;
 use crate::kernels::pool;
-use crate::memory::{self, Machine};
+use crate::memory;
 use crate::mlx::{self, Device, DeviceChoice};
 use crate::models::{self, Precision, Source};
 use crate::progress::Progress;
 use crate::sample::Sampling;
 use crate::tokenizer::Tokenizer;
 use crate::weights;
+
+pub use budget::Sharing;
 
 /// How a model is opened.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +41,8 @@ pub struct LoadOptions {
     /// the CPU the rest of the process. `None` is
     /// three quarters of what the device has, and no more than it could give now.
     pub memory: Option<usize>,
+    /// Others that take of the same memory.
+    pub sharing: Sharing,
     /// Where state outlives the process, for prompts that begin alike.
     pub kept: Option<Kept>,
 }
@@ -73,6 +79,8 @@ pub struct ModelDescription {
     pub vocabulary: usize,
     /// Size of the weights' files, in bytes.
     pub weights_bytes: usize,
+    /// What it may take of the device's memory, for weights and everything else, in bytes.
+    pub memory_bytes: usize,
     /// Of the weights, the bytes that are read to compute one token.
     pub read_bytes: usize,
     /// Numbers in the weights, however they are packed.
@@ -197,18 +205,15 @@ fn stepper(
     if let Some(threads) = options.threads.and_then(NonZero::new) {
         pool::set_threads(threads);
     }
-    let memory = match options.memory {
-        Some(memory) => memory,
-        None => memory_of(device)?,
-    };
-    let (loaded, weights) = timed(begin, || {
-        models::load(source, precision, memory, &*progress)
-    })?;
+    let room = options.sharing.room(options.memory, device)?;
+    let (loaded, weights) = timed(begin, || models::load(source, precision, room, &*progress))?;
+    let memory = options.sharing.part(room, loaded.weights_bytes);
     let description = ModelDescription {
         architecture: loaded.architecture,
         context: loaded.model.context(),
         vocabulary: loaded.model.vocabulary(),
         weights_bytes: loaded.weights_bytes,
+        memory_bytes: memory,
         read_bytes: loaded.read_bytes,
         parameters: loaded.parameters,
         quantization: loaded.quantization,
@@ -251,7 +256,7 @@ fn stepper(
         work: loaded.work_bytes,
         offload: match device {
             Device::Cpu => 0,
-            Device::Gpu => offload_room(memory)?,
+            Device::Gpu => options.sharing.offload(memory)?,
         },
     };
     if device == Device::Gpu {
@@ -259,30 +264,6 @@ fn stepper(
     }
     let stepper = model_stepper::new(loaded.model, device, store, budget);
     Ok((stepper, description))
-}
-
-/// What may be taken of a device's memory where nobody says so.
-fn memory_of(device: Device) -> Result<usize> {
-    let (total, available) = match device {
-        Device::Cpu => {
-            let machine = Machine::now();
-            (machine.total, machine.available)
-        }
-        Device::Gpu => {
-            let total = mlx::memory::of_device()?;
-            (total, total)
-        }
-    };
-    Ok((total / 4 * 3).min(available))
-}
-
-/// Memory of the host for what leaves a GPU: half of what could be had now, and as much as the GPU may take at
-/// most. None where the GPU computes in the host's memory: nothing would be won.
-fn offload_room(memory: usize) -> Result<usize> {
-    if mlx::memory::is_shared()? {
-        return Ok(0);
-    }
-    Ok((Machine::now().available / 2).min(memory))
 }
 
 fn timed<T>(begin: Instant, work: impl FnOnce() -> Result<T>) -> Result<(T, Span)> {

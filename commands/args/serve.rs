@@ -35,7 +35,8 @@ pub(crate) struct Serve {
     pub(crate) kept: KeptArgs,
     #[command(flatten)]
     pub(crate) budget: BudgetArgs,
-    /// Models that may be loaded at a time; each gets an equal part of --memory [default: as many as are named]
+    /// Models that may be loaded at a time; what their weights leave of --memory is divided [default: as many as
+    /// are named]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Model")]
     pub(crate) loaded: Option<usize>,
     /// How long a model stays loaded that nobody uses, as `30m`; `0` or `forever`
@@ -57,7 +58,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "KEY", help_heading = "Server")]
     pub(crate) api_key: Vec<String>,
     /// Let pages of this origin ask, as `https://example.com`; `*` is all (repeatable)
-    #[arg(long, value_name = "ORIGIN", help_heading = "Server")]
+    #[arg(long, value_name = "ORIGIN", value_parser = origin, help_heading = "Server")]
     pub(crate) cors: Vec<String>,
     /// Leave out what a request asks and is not supported, and say so in a header, instead of refusing it
     #[arg(long, help_heading = "Server")]
@@ -85,6 +86,22 @@ pub(crate) struct Runner {
     pub(crate) kept: KeptArgs,
     #[command(flatten)]
     pub(crate) budget: BudgetArgs,
+    /// Bytes that other models may take of the same memory
+    #[arg(long, value_name = "BYTES", default_value_t)]
+    pub(crate) taken: usize,
+    /// Models that are to share what is left
+    #[arg(long, value_name = "N", default_value_t)]
+    pub(crate) coming: usize,
+}
+
+/// A browser's name of where a page comes from: a scheme, a host and perhaps a port.
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.split_once("://").map(|(_, host)| host);
+    let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*']));
+    if text == "*" || (is_origin && text.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Ok(text.to_owned());
+    }
+    Err("an origin is written as `https://example.com`, without a path, or `*` for all".to_owned())
 }
 
 /// How long something stays that nobody uses.
@@ -110,7 +127,7 @@ impl FromStr for KeepAlive {
 mod tests {
     use std::time::Duration;
 
-    use super::KeepAlive;
+    use super::{KeepAlive, origin};
 
     #[test]
     fn times_are_read_as_people_write_them() {
@@ -120,5 +137,27 @@ mod tests {
         assert_eq!(read("0"), Ok(Duration::ZERO));
         assert_eq!(read("forever"), Ok(Duration::MAX));
         assert!(read("soon").unwrap_err().contains("`30m`"));
+    }
+
+    #[test]
+    fn origins_have_no_path_and_no_holes() {
+        for good in [
+            "*",
+            "https://example.com",
+            "http://localhost:3000",
+            "app://a",
+        ] {
+            assert_eq!(origin(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "example.com",
+            "https://",
+            "https://a/",
+            "https://*.a",
+            "http://a b",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
     }
 }

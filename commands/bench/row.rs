@@ -235,6 +235,7 @@ pub(crate) mod tests {
             context: 100,
             vocabulary: 10,
             weights_bytes: 1500,
+            memory_bytes: 2000,
             read_bytes: 1000,
             parameters: 750,
             quantization: "bf16".to_owned(),

@@ -89,7 +89,10 @@ impl Child {
                 name: name.to_owned(),
                 printer,
             }),
-            Ok(Err(failure)) => Err(not_started(failure.message)),
+            Ok(Err(failure)) => Err(Failure {
+                fault: failure.fault,
+                ..not_started(failure.message)
+            }),
             Err(_) => Err(not_started(reason(ended).await.message)),
         }
     }

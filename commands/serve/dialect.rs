@@ -83,7 +83,7 @@ fn open_ai_type(fault: Fault) -> &'static str {
         Fault::Key => "authentication_error",
         Fault::Forbidden => "permission_error",
         Fault::Busy => "overloaded_error",
-        Fault::Gone | Fault::Internal => "server_error",
+        Fault::Gone | Fault::Full | Fault::Internal => "server_error",
     }
 }
 
@@ -104,6 +104,6 @@ fn anthropic_type(fault: Fault) -> &'static str {
         Fault::NotFound => "not_found_error",
         Fault::TooLarge => "request_too_large",
         Fault::Busy => "overloaded_error",
-        Fault::Gone | Fault::Internal => "api_error",
+        Fault::Gone | Fault::Full | Fault::Internal => "api_error",
     }
 }

@@ -6,6 +6,7 @@ mod slots;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mlxr::Sharing;
 use mlxr::files::ModelFiles;
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
@@ -28,8 +29,15 @@ pub(super) struct Served {
     pub(super) sampling: Sampling,
 }
 
+impl Served {
+    /// What it may take of the device's memory, in bytes.
+    fn memory(&self) -> usize {
+        self.child.facts().memory_bytes
+    }
+}
+
 /// Gives a command that runs the model in these files.
-pub(super) type RunnerCommand = Box<dyn Fn(&ModelFiles) -> Command + Send + Sync>;
+pub(super) type RunnerCommand = Box<dyn Fn(&ModelFiles, Sharing) -> Command + Send + Sync>;
 
 /// How runners are started.
 pub(super) struct Launcher {
@@ -39,15 +47,15 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    /// Loads a model: its tokenizer here, its weights in a process of its own.
+    /// Loads a model beside others: its tokenizer here, its weights in a process of its own.
     ///
     /// # Errors
     /// Whatever is wrong with it.
-    async fn load(&self, known: Known) -> Result<Served, Failure> {
+    async fn load(&self, known: Known, sharing: Sharing) -> Result<Served, Failure> {
         let name = known.name.clone();
         self.printer.detail(format_args!("{name}: loading"));
         let files = blocking(move || known.files()).await??;
-        let child = Child::start(&name, (self.command)(&files), self.printer);
+        let child = Child::start(&name, (self.command)(&files, sharing), self.printer);
         let read = blocking(move || {
             let tokenizer = Tokenizer::load(&files)?;
             Ok((tokenizer, mlxr::config::default_sampling(&files)?))

@@ -1,41 +1,32 @@
-//! Which address leads where, and what holds for all of them: keys, limits, forms of failure.
+//! Which address leads where, and what holds for all of them: limits, forms of failure.
 
-use std::convert::Infallible;
 use std::error::Error as _;
-use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN};
-use axum::http::{HeaderMap, HeaderValue, Uri};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderValue, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
-use futures_util::FutureExt;
 use http_body_util::LengthLimitError;
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::admission::{self, LEFT_OUT};
 use super::anthropic;
 use super::asking::{Asking, Server};
 use super::dialect::{Dialect, json_response};
 use super::fields::Fields;
 use super::models::Residence;
-use super::{ids, ollama, openai, page, state, tokens};
+use super::{ollama, openai, page, state, tokens};
 use crate::wire::{Failure, Fault};
 
 /// How long a client may take for the body of a request.
 const BODY_TIME: Duration = Duration::from_secs(60);
-
-/// Where the name of a request stands in a response.
-const REQUEST_ID: &str = "x-request-id";
-
-/// Where the fields stand that were left out of a request.
-const LEFT_OUT: &str = "x-mlxr-left-out";
 
 type State_ = State<Arc<Server>>;
 
@@ -68,7 +59,7 @@ pub(super) fn all(server: &Arc<Server>) -> Router {
             .route(&format!("{start}/models/{{*name}}"), get(model))
             .route(&format!("{start}/health"), get(health));
     }
-    page::add(router)
+    let router = page::add(router)
         .route("/cache", get(cache))
         .route("/metrics", get(metrics))
         .route("/apply-template", asked(tokens::apply_template))
@@ -82,8 +73,12 @@ pub(super) fn all(server: &Arc<Server>) -> Router {
         .route("/api/version", get(async || ollama::version()))
         .fallback(nothing)
         .method_not_allowed_fallback(no_method)
-        .layer(from_fn_with_state(Arc::clone(server), guard))
-        .with_state(Arc::clone(server))
+        .layer(from_fn_with_state(Arc::clone(server), admission::guard))
+        .with_state(Arc::clone(server));
+    match admission::other_origins(&server.origins) {
+        Some(layer) => router.layer(layer),
+        None => router,
+    }
 }
 
 /// An address to which a JSON object is posted.
@@ -151,98 +146,6 @@ async fn body(request: Request, bytes: usize) -> Result<Bytes, Failure> {
             "the body did not come in time",
         )),
     }
-}
-
-/// Lets in who may ask, and sees to it that every request is answered.
-async fn guard(
-    State(server): State_,
-    request: Request,
-    next: Next,
-) -> Result<Response, Infallible> {
-    let begin = Instant::now();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let dialect = Dialect::of(&path);
-    let mut response = match admit(&server, request.headers(), request.uri()) {
-        Ok(()) => {
-            let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-            answered.unwrap_or_else(|_| {
-                let fault = "this is a fault of mlxr: please report what was asked";
-                dialect.refuse(&Failure::new(Fault::Internal, fault))
-            })
-        }
-        Err(failure) => dialect.refuse(&failure),
-    };
-    let id = ids::fresh("req_");
-    server.printer.detail(format_args!(
-        "{method} {path}: {} after {} ms ({id})",
-        response.status().as_u16(),
-        begin.elapsed().as_millis()
-    ));
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    Ok(response)
-}
-
-/// Whether a request may be answered: who asks knows a key if there are keys, and no page of another origin asks
-/// through somebody's browser.
-fn admit(server: &Server, headers: &HeaderMap, uri: &Uri) -> Result<(), Failure> {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
-    };
-    let is_listed = |origin: &str| {
-        server
-            .origins
-            .iter()
-            .any(|listed| listed == "*" || listed == origin)
-    };
-    // A name that a page's owner has made mean this machine.
-    if let Some(host) = text(HOST.as_str())
-        && server.is_local
-        && !is_this_machine(host)
-        && !is_listed(&format!("http://{host}"))
-    {
-        let problem = format!("{host} is not this machine (--cors http://{host} would allow it)");
-        return Err(Failure::new(Fault::Forbidden, problem));
-    }
-    if let Some(origin) = text(ORIGIN.as_str()) {
-        let own = text(HOST.as_str()).is_some_and(|host| {
-            origin
-                .strip_prefix("http://")
-                .or(origin.strip_prefix("https://"))
-                == Some(host)
-        });
-        if !own && !is_listed(origin) {
-            let problem = format!("pages of {origin} may not ask (--cors would allow it)");
-            return Err(Failure::new(Fault::Forbidden, problem));
-        }
-    }
-    let is_open =
-        server.keys.is_empty() || uri.path().ends_with("/health") || page::is_file(uri.path());
-    let bearer = text(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
-    let given = bearer.or(text("x-api-key")).unwrap_or_default();
-    if is_open || server.keys.iter().any(|key| is_same(key, given)) {
-        return Ok(());
-    }
-    Err(Failure::new(Fault::Key, "the key is missing or wrong"))
-}
-
-/// Whether the name by which a client has asked is one that only this machine can have.
-fn is_this_machine(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next(),
-        None => host.split(':').next(),
-    };
-    let name = name.unwrap_or_default();
-    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
-}
-
-/// Compares without telling by its time where two differ.
-fn is_same(key: &str, given: &str) -> bool {
-    let differences = key.bytes().zip(given.bytes()).map(|(a, b)| a ^ b);
-    key.len() == given.len() && differences.fold(0, |all, one| all | one) == 0
 }
 
 /// No model that is known here says that its states are meant to be compared.

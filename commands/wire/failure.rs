@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     TooSlow,
     /// Too much is asked at once: later it would do.
     Busy,
+    /// The weights do not fit beside what is loaded.
+    Full,
     /// The model is loaded no more; the next request loads it again.
     Gone,
     /// Something that the client cannot change.
@@ -44,7 +46,7 @@ impl Fault {
             Self::TooSlow => 408,
             Self::TooLarge => 413,
             Self::Busy | Self::Gone => 503,
-            Self::Internal => 500,
+            Self::Full | Self::Internal => 500,
         }
     }
 }
@@ -125,6 +127,10 @@ impl Failure {
 
     /// The same, where the client has no part in it: a model that cannot be loaded.
     pub(crate) fn of_server(error: &Error) -> Self {
-        Self::new(Fault::Internal, error.to_string())
+        let fault = match error {
+            Error::WeightsMemory { .. } => Fault::Full,
+            _ => Fault::Internal,
+        };
+        Self::new(fault, error.to_string())
     }
 }

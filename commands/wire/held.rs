@@ -29,6 +29,8 @@ pub(crate) struct LoadedModel {
     /// When it goes if nobody uses it.
     pub(crate) expires_in_seconds: Option<f64>,
     pub(crate) weights_bytes: usize,
+    /// What it may take of the device's memory in all.
+    pub(crate) memory_bytes_limit: usize,
     /// What sequences and copies of their state take, and may take.
     pub(crate) state_bytes: usize,
     pub(crate) state_bytes_limit: usize,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Server;
+use crate::support::{Response, Server};
 
 fn chat(fields: &Value) -> Value {
     let mut asked = json!({
@@ -121,6 +121,30 @@ fn only_those_who_may_ask_are_answered() {
     let from = |origin: &str| models(&[("x-api-key", "secret"), ("origin", origin)]);
     assert_eq!(from("https://evil.example"), 403);
     assert_eq!(from("https://example.com"), 200);
+    let ours = [("x-api-key", "secret"), ("origin", "https://example.com")];
+    let admitted = server.request("GET", "/v1/models", &ours, "");
+    let allowed = |response: &Response| {
+        let origin = response.header("access-control-allow-origin");
+        origin.map(str::to_owned)
+    };
+    assert_eq!(allowed(&admitted).as_deref(), Some("https://example.com"));
+    // Before it sends a key, a browser asks whether it may.
+    let preflight = |origin: &str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "content-type,x-api-key"),
+        ];
+        server.request("OPTIONS", "/v1/chat/completions", &headers, "")
+    };
+    let answer = preflight("https://example.com");
+    assert_eq!(
+        (answer.status, allowed(&answer).as_deref()),
+        (200, Some("https://example.com"))
+    );
+    let headers = answer.header("access-control-allow-headers");
+    assert_eq!(headers, Some("content-type,x-api-key"));
+    assert_eq!(allowed(&preflight("https://evil.example")), None);
     assert_eq!(from(&format!("http://{}", server.address)), 200);
     // Nor by a name of its own that it has made mean this machine.
     let by = |host: &str| models(&[("x-api-key", "secret"), ("host", host)]);

@@ -167,3 +167,62 @@ fn a_model_that_cannot_be_loaded_says_why() {
     assert!(message.contains("model.safetensors"), "{message}");
     assert_eq!(ask(&server, "one"), 200);
 }
+
+/// How much each loaded model may take, by its name.
+fn limits(server: &Server) -> Vec<(String, u64)> {
+    let held = server.get("/cache").json();
+    let models = held["models"].as_array().unwrap().iter();
+    let mut limits: Vec<(String, u64)> = models
+        .map(|model| {
+            let name = model["model"].as_str().unwrap();
+            (
+                name.to_owned(),
+                model["memory_bytes_limit"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    limits.sort();
+    limits
+}
+
+#[test]
+fn models_that_are_loaded_together_share_the_memory() {
+    let two = Two::new();
+    let server = two.serve(&["--memory", "600MiB"]);
+    assert_eq!((ask(&server, "one"), ask(&server, "two")), (200, 200));
+    let [(_, one), (_, other)] = limits(&server).try_into().unwrap();
+    assert_eq!(one + other, 600 << 20);
+    // Where nobody says how much, they share what there is.
+    let server = two.serve(&[]);
+    assert_eq!((ask(&server, "one"), ask(&server, "two")), (200, 200));
+    let [(_, one), (_, other)] = limits(&server).try_into().unwrap();
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    assert!(one + other < system.total_memory(), "{one} and {other}");
+}
+
+#[test]
+fn a_model_that_is_idle_goes_for_one_that_does_not_fit_beside_it() {
+    let two = Two::new();
+    // Enough for one and a half.
+    let server = two.serve(&["--memory", "6500KiB"]);
+    let load = |model: &str| {
+        let loaded = server.post("/api/generate", &json!({"model": model}));
+        (loaded.status, limits(&server))
+    };
+    let (status, limits) = load("one");
+    assert_eq!((status, &*limits[0].0, limits.len()), (200, "one", 1));
+    let (status, limits) = load("two");
+    assert_eq!((status, &*limits[0].0, limits.len()), (200, "two", 1));
+    assert_eq!(server.runners().len(), 1);
+}
+
+#[test]
+fn a_model_that_fits_nowhere_says_what_it_takes() {
+    let two = Two::new();
+    let server = two.serve(&["--memory", "1MiB"]);
+    let refused = server.post("/v1/completions", &question("one", 1));
+    let refused = refused.refused(500);
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(message.contains("the weights take 4.2 MiB"), "{message}");
+}

@@ -27,6 +27,8 @@ pub(crate) struct Slots {
     keep_alive: Duration,
     state: Mutex<State>,
     changed: Notify,
+    /// Held by who loads a model.
+    loads: tokio::sync::Mutex<()>,
 }
 
 /// What is told of a model.
@@ -62,6 +64,7 @@ impl Slots {
             keep_alive,
             state: Mutex::default(),
             changed: Notify::new(),
+            loads: tokio::sync::Mutex::default(),
         })
     }
 
@@ -206,7 +209,7 @@ impl Slots {
         let (slots, known) = (Arc::clone(self), known.clone());
         // A task of its own: who asked for it may leave, and others wait for it too.
         tokio::spawn(async move {
-            let loaded = slots.launcher.load(known).await;
+            let loaded = slots.load(known).await;
             let mut state = slots.state();
             let claims = state
                 .loading
@@ -233,12 +236,55 @@ impl Slots {
         });
     }
 
+    /// Loads a model when those before it are, so that it is known what they leave. Where that is too little, idle
+    /// ones go.
+    async fn load(self: &Arc<Self>, known: Known) -> Result<Served, Failure> {
+        let _turn = self.loads.lock().await;
+        loop {
+            let sharing = self.state().sharing(self.most);
+            let loaded = self.launcher.load(known.clone(), sharing).await;
+            let Err(failure) = &loaded else {
+                return loaded;
+            };
+            if failure.fault != Fault::Full || sharing.taken == 0 {
+                return loaded;
+            }
+            if !self.make_room(sharing.taken).await {
+                let message = format!("{}: others are in use, try again later", failure.message);
+                return Err(Failure::new(Fault::Busy, message));
+            }
+        }
+    }
+
+    /// Lets the model go that has been idle for longest, and waits until less than `taken` bytes are taken; whether
+    /// that came to be.
+    async fn make_room(self: &Arc<Self>, taken: usize) -> bool {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut state = self.state();
+                if state.sharing(self.most).taken < taken {
+                    return true;
+                }
+                if state.ending == 0 {
+                    let Some(idle) = state.idle() else {
+                        return false;
+                    };
+                    self.end(&mut state, &idle);
+                }
+            }
+            changed.await;
+        }
+    }
+
     /// Lets a model go.
     fn end(self: &Arc<Self>, state: &mut State, name: &str) {
         let Some(loaded) = state.loaded.remove(name) else {
             return;
         };
+        let bytes = loaded.served.memory();
         state.ending += 1;
+        state.ending_bytes += bytes;
         let slots = Arc::clone(self);
         tokio::spawn(async move {
             loaded.served.child.stop(PATIENCE).await;
@@ -246,7 +292,10 @@ impl Slots {
                 .launcher
                 .printer
                 .detail(format_args!("{}: ended", loaded.served.name));
-            slots.state().ending -= 1;
+            let mut state = slots.state();
+            state.ending -= 1;
+            state.ending_bytes -= bytes;
+            drop(state);
             slots.changed.notify_waiters();
         });
     }

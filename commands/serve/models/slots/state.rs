@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mlxr::Sharing;
 use tokio::sync::watch;
 
 use super::super::Served;
@@ -16,6 +17,8 @@ pub(super) struct State {
     pub(super) loading: HashMap<String, Loading>,
     /// Those that have to end before others may begin.
     pub(super) ending: usize,
+    /// What those may take of the device's memory.
+    pub(super) ending_bytes: usize,
     /// Those who wait for a model that is not loaded, oldest first.
     pub(super) waiting: BTreeSet<u64>,
     pub(super) next_ticket: u64,
@@ -40,6 +43,16 @@ pub(super) struct Loading {
 impl State {
     pub(super) fn is_full(&self, most: usize) -> bool {
         self.loaded.len() + self.loading.len() + self.ending >= most
+    }
+
+    /// What is taken of the device's memory, where `most` models may be loaded and one is to be.
+    pub(super) fn sharing(&self, most: usize) -> Sharing {
+        let loaded = self.loaded.values();
+        let taken: usize = loaded.map(|loaded| loaded.served.memory()).sum();
+        Sharing {
+            taken: taken + self.ending_bytes,
+            coming: most.saturating_sub(self.loaded.len() + self.ending + 1),
+        }
     }
 
     /// The idle model that was used longest ago.
