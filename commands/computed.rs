@@ -52,7 +52,7 @@ pub(crate) fn computed(
             // Nobody listens any more only where this thread has ended.
             Event::Done { usage, .. } => drop(sender.send(Ok(usage))),
             Event::Failed(error) => drop(sender.send(Err(error))),
-            Event::Waiting | Event::Started { .. } | Event::Text { .. } => {}
+            Event::Waiting | Event::Started { .. } | Event::Read(_) | Event::Text { .. } => {}
         }
         if pressed.pressed() {
             ControlFlow::Break(())

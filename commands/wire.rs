@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mlxr::ModelDescription;
 use mlxr::engine::figures::Figures;
-use mlxr::engine::request::{Event, Finish, Logprobs, Request, Timings, Token, Usage};
+use mlxr::engine::request::{Event, Finish, Logprobs, Read, Request, Timings, Token, Usage};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use failure::{Failure, Fault};
@@ -54,6 +54,7 @@ pub(crate) enum Happened {
         done: usize,
         total: usize,
     },
+    Read(Read),
     Text {
         text: String,
         tokens: Vec<Token>,
@@ -81,9 +82,13 @@ impl Happened {
                 seed,
             },
             Event::Prefill { done, total } => Self::Prefill { done, total },
+            Event::Read(Read::Scores(scores)) => {
+                Self::Read(Read::Scores(scores.iter().map(finite).collect()))
+            }
+            Event::Read(read) => Self::Read(read.clone()),
             Event::Text { text, tokens } => Self::Text {
                 text: text.to_owned(),
-                tokens: tokens.iter().map(finite).collect(),
+                tokens: tokens.iter().map(told).collect(),
             },
             Event::Done {
                 finish,
@@ -104,19 +109,21 @@ impl Happened {
     }
 }
 
-/// JSON has no word for the logarithm of nothing.
-fn finite(token: &Token) -> Token {
-    let logprobs = token.logprobs.as_ref().map(|logprobs| Logprobs {
-        chosen: logprobs.chosen.max(f32::MIN),
-        top: logprobs
-            .top
-            .iter()
-            .map(|&(id, logprob)| (id, logprob.max(f32::MIN)))
-            .collect(),
-    });
+fn told(token: &Token) -> Token {
     Token {
         id: token.id,
-        logprobs,
+        logprobs: token.logprobs.as_ref().map(finite),
+    }
+}
+
+/// JSON has no word for the logarithm of nothing.
+fn finite(logprobs: &Logprobs) -> Logprobs {
+    let top = logprobs.top.iter();
+    Logprobs {
+        chosen: logprobs.chosen.max(f32::MIN),
+        top: top
+            .map(|&(id, logprob)| (id, logprob.max(f32::MIN)))
+            .collect(),
     }
 }
 

@@ -201,7 +201,9 @@ fn ask(engine: &Engine, request: Request) -> Result<Asked> {
                 }))
             }
             Event::Failed(error) => sender.send(Err(error)),
-            Event::Waiting | Event::Started { .. } | Event::Prefill { .. } => Ok(()),
+            Event::Waiting | Event::Started { .. } | Event::Read(_) | Event::Prefill { .. } => {
+                Ok(())
+            }
         };
         told.map_or(ControlFlow::Break(()), ControlFlow::Continue)
     });

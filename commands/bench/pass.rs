@@ -166,6 +166,7 @@ fn plan(lanes: &mut [Lane], chunk: usize) -> Vec<Work> {
                 input: Input::Tokens(tokens),
                 sample: lane.sample && lane.tokens.is_empty(),
                 mask: None,
+                reading: None,
                 captures: Vec::new(),
             });
         }
@@ -175,6 +176,7 @@ fn plan(lanes: &mut [Lane], chunk: usize) -> Vec<Work> {
             input: Input::Previous,
             sample: true,
             mask: None,
+            reading: None,
             captures: Vec::new(),
         })
     });
@@ -186,7 +188,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use mlxr::engine::request::Token;
-    use mlxr::engine::stepper::Sampled;
+    use mlxr::engine::stepper::Outcome;
 
     use super::*;
 
@@ -203,6 +205,10 @@ mod tests {
     impl Stepper for Noting {
         fn context(&self) -> usize {
             100
+        }
+
+        fn steps_ahead(&self) -> usize {
+            1
         }
 
         fn cache_bytes_per_token(&self, _: Slot) -> usize {
@@ -249,15 +255,16 @@ mod tests {
             Ok(())
         }
 
-        fn collect(&mut self) -> Result<Vec<Sampled>> {
+        fn collect(&mut self) -> Result<Vec<Outcome>> {
             let slots = self.queued.pop_front().unwrap().into_iter();
             let token = Some(Token {
                 id: 1,
                 logprobs: None,
             });
-            let sampled = slots.map(|slot| Sampled {
+            let sampled = slots.map(|slot| Outcome {
                 slot,
                 token: token.clone(),
+                ..Outcome::default()
             });
             Ok(sampled.collect())
         }

@@ -35,7 +35,7 @@ pub(crate) fn sink(
 ) -> Sink {
     Box::new(move |event| {
         let news = match event {
-            Event::Waiting => None,
+            Event::Waiting | Event::Read(_) => None,
             Event::Started { seed, .. } => Some(News::Started { seed }),
             Event::Prefill { done, total } => Some(News::Prefill { done, total }),
             Event::Text { text, .. } => Some(News::Text(text.to_owned())),

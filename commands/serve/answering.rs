@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use mlxr::engine::request::{Finish, Timings, Token, Usage};
+use mlxr::engine::request::{Finish, Read, Timings, Token, Usage};
 
 use super::child::Generation;
 use super::meters::Meters;
 use super::models::{Lease, blocking};
-use super::question::Question;
+use super::question::{Question, Said};
 use crate::parse::{Parser, Part};
 use crate::wire::{Failure, Fault, Happened};
 
@@ -18,8 +18,7 @@ pub(super) struct Answering {
     parsers: Vec<Parser>,
     /// Answers that may not call any more: they have called the one tool that they may.
     one_call: Option<HashSet<usize>>,
-    /// The text of each prompt.
-    pub(super) prompts: Vec<String>,
+    pub(super) prompts: Vec<Said>,
     /// What was heard before anybody asked.
     first: Option<(usize, Happened)>,
     meters: Arc<Meters>,
@@ -33,6 +32,8 @@ pub(super) struct Answering {
 pub(super) enum Step {
     /// It has a place; of the tokens of its prompt, so many need no computing.
     Started { prompt: usize, cached: usize },
+    /// Something was read of its prompt.
+    Read(Read),
     /// Its prompt is evaluated so far.
     Prefill { done: usize, total: usize },
     /// It has grown.
@@ -133,6 +134,7 @@ impl Answering {
             let step = match happened {
                 Happened::Started { prompt, cached, .. } => Step::Started { prompt, cached },
                 Happened::Prefill { done, total } => Step::Prefill { done, total },
+                Happened::Read(read) => Step::Read(read),
                 Happened::Text { text, tokens } => Step::Grown(Grown {
                     parts: allowed(&mut self.one_call, index, parser.push(&text)),
                     tokens,

@@ -225,7 +225,7 @@ async fn whole(mut answering: Answering, shape: &Shape) -> Result<Response, Fail
     let mut parts: Vec<Part> = Vec::new();
     while let Some((_, step)) = answering.next().await? {
         let (grown, ended) = match step {
-            Step::Started { .. } | Step::Prefill { .. } => continue,
+            Step::Started { .. } | Step::Read(_) | Step::Prefill { .. } => continue,
             Step::Grown(grown) => (grown, None),
             Step::Done(grown, ended) => (grown, Some(ended)),
         };

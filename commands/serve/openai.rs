@@ -5,6 +5,7 @@ pub(super) mod completions;
 mod messages;
 pub(super) mod models;
 pub(super) mod responses;
+mod scored;
 
 use jiff::Timestamp;
 use mlxr::engine::request::{Finish, Token};
@@ -120,13 +121,13 @@ fn read_bias((id, bias): (String, Value)) -> Result<(u32, f32), Failure> {
     }
 }
 
-/// A limit of tokens; 0 or less is none at all for some clients, and means nothing.
-fn read_limit(fields: &mut Fields, name: &str) -> Result<Option<usize>, Failure> {
+/// A limit of tokens, at least so many; less is none at all for some clients, and means nothing.
+fn read_limit(fields: &mut Fields, name: &str, least: usize) -> Result<Option<usize>, Failure> {
     match fields.take::<i64>(name)? {
         None | Some(-1) => Ok(None),
         Some(limit) => match usize::try_from(limit) {
-            Ok(limit @ 1..) => Ok(Some(limit)),
-            _ => Err(Failure::field(name, "it must be at least 1")),
+            Ok(limit) if limit >= least => Ok(Some(limit)),
+            _ => Err(Failure::field(name, format!("it must be at least {least}"))),
         },
     }
 }

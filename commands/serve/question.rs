@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Zoned;
 use mlxr::constraint::Constraint;
-use mlxr::engine::request::Request;
+use mlxr::engine::request::{Reading, Request};
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::{Bos, Chat, Ending, Message, Special, Tokenizer};
 use serde_json::{Map, Value};
@@ -25,6 +25,8 @@ pub(super) struct Question {
     pub(super) logit_bias: Vec<(u32, f32)>,
     /// How many of the likeliest tokens are told of beside each one, where that is asked.
     pub(super) logprobs: Option<usize>,
+    /// Whether the tokens of the prompts are told of as well.
+    pub(super) is_scored: bool,
     /// Texts that end the answer.
     pub(super) stop: Vec<String>,
     /// Tokens to produce at most.
@@ -75,10 +77,15 @@ pub(super) struct Prepared {
     /// One for each answer: those to the first prompt, then those to the second …
     pub(super) requests: Vec<Request>,
     pub(super) parsers: Vec<Parser>,
-    /// The text of each prompt.
-    pub(super) prompts: Vec<String>,
+    pub(super) prompts: Vec<Said>,
     /// No more than one tool may be called.
     pub(super) one_call: bool,
+}
+
+/// A prompt as it was asked.
+pub(super) struct Said {
+    pub(super) text: String,
+    pub(super) tokens: Vec<u32>,
 }
 
 impl Question {
@@ -143,10 +150,13 @@ impl Question {
             prompts: Vec::new(),
             one_call: self.one_call,
         };
+        let scores = self.logprobs.filter(|_| self.is_scored);
         for (request, family, tools, text) in prompts {
             request.check(context).map_err(invalid)?;
             for choice in 0..self.choices.max(1) {
                 let mut request = request.clone();
+                // They are the same for all answers.
+                request.reading = scores.filter(|_| choice == 0).map(Reading::Scores);
                 // Each draws for itself.
                 let seed = request.sampling.seed;
                 request.sampling.seed = seed.map(|seed| seed.wrapping_add(choice as u64));
@@ -155,7 +165,8 @@ impl Question {
                     .parsers
                     .push(Parser::new(family, &text, tools.clone()));
             }
-            prepared.prompts.push(text);
+            let tokens = request.tokens;
+            prepared.prompts.push(Said { text, tokens });
         }
         if prepared.requests.is_empty() {
             return Err(Failure::new(Fault::Invalid, "the prompt is empty"));

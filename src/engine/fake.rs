@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::cache::trie::Checkpoint;
-use crate::engine::request::Token;
-use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Stored, Work};
+use crate::engine::request::{Logprobs, Read, Token};
+use crate::engine::stepper::{Input, Outcome, Reading, Restorable, Slot, Stepper, Stored, Work};
 use crate::error::{Error, Result};
 use crate::sample::Sampling;
 use copies::{CHECKPOINT_BYTES, FakeCheckpoint, FakeRows, Held};
@@ -42,7 +42,7 @@ pub(super) struct Queued {
     number: usize,
     /// The slots, each with its opening.
     slots: Vec<(Slot, usize)>,
-    sampled: Vec<Sampled>,
+    outcomes: Vec<Outcome>,
 }
 
 /// How far a sequence can be cut back.
@@ -138,7 +138,7 @@ impl Fake {
         [Arc::clone(&self.offloaded), Arc::clone(&self.copies)]
     }
 
-    fn part(&mut self, number: usize, work: &Work) -> Option<Sampled> {
+    fn part(&mut self, number: usize, work: &Work) -> Option<Outcome> {
         let (context, rewinds) = (self.context, self.rewinds);
         let counters = self.counters();
         let unread: Vec<usize> = self.queued.iter().map(|step| step.number).collect();
@@ -182,8 +182,18 @@ impl Fake {
             }
         }
         assert!(cache.tokens.len() <= context, "within the context");
+        let read = work.reading.as_ref().map(|reading| match reading {
+            Reading::Scores { next, .. } => {
+                Read::Scores(next.iter().map(|&id| score(id)).collect())
+            }
+            Reading::State => Read::State(cache.tokens.iter().map(|&id| id as f32).collect()),
+        });
         if !work.sample {
-            return None;
+            return read.is_some().then_some(Outcome {
+                slot: work.slot,
+                read,
+                ..Outcome::default()
+            });
         }
         assert!(
             cache.tokens.len() >= cache.prompt.len(),
@@ -199,17 +209,31 @@ impl Fake {
             token = next.or(mask.ids().next()).expect("a mask has tokens");
         }
         self.slot(work.slot).sampled = Some((number, token));
-        Some(Sampled {
+        Some(Outcome {
             slot: work.slot,
-            token: (token != NOT_FINITE).then_some(Token {
+            token: Some(Token {
                 id: token,
                 logprobs: None,
             }),
+            read,
+            is_broken: token == NOT_FINITE,
         })
     }
 }
 
+/// How likely the fake takes a token to be.
+pub(super) fn score(id: u32) -> Logprobs {
+    Logprobs {
+        chosen: -(id as f32),
+        top: Vec::new(),
+    }
+}
+
 impl Stepper for Fake {
+    fn steps_ahead(&self) -> usize {
+        1
+    }
+
     fn context(&self) -> usize {
         self.context
     }
@@ -295,29 +319,29 @@ impl Stepper for Fake {
             }
             return Err(Error::Mlx(format!("step {number} failed")));
         }
-        let sampled = work
+        let outcomes = work
             .iter()
             .filter_map(|work| self.part(number, work))
             .collect();
         self.queued.push_back(Queued {
             number,
             slots,
-            sampled,
+            outcomes,
         });
         Ok(())
     }
 
-    fn collect(&mut self) -> Result<Vec<Sampled>> {
+    fn collect(&mut self) -> Result<Vec<Outcome>> {
         let Queued {
             number,
             slots,
-            sampled,
+            outcomes,
         } = self.queued.pop_front().expect("a queued step");
         if self.mute_step == Some(number) {
             return Ok(Vec::new());
         }
         if !self.fail_collects.contains(&number) {
-            return Ok(sampled);
+            return Ok(outcomes);
         }
         for (slot, opening) in slots {
             if let Some(cache) = self

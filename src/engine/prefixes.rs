@@ -70,7 +70,8 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
     ) -> Result<Placed> {
         let now = Instant::now();
         let prompt = &request.tokens;
-        let known = &prompt[..prompt.len().saturating_sub(1)];
+        let usable = if request.reads_all() { 0 } else { prompt.len() };
+        let known = &prompt[..usable.saturating_sub(1)];
         let mut found = self.trie.find(known);
         let mut base = self.best(stepper, &found);
         // What is about to be used goes last.

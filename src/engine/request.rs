@@ -30,13 +30,41 @@ pub struct Request {
     /// Whether special tokens are written in the answer's text, for those who read thinking and calls of tools
     /// out of it.
     pub special: Special,
+    /// What is told of the prompt itself.
+    pub reading: Option<Reading>,
     /// What the answer must look like.
     pub constraint: Option<Constraint>,
     /// The constraint begins once the answer holds this text, such as the end of thinking; until then all is free.
     pub constraint_after: Option<String>,
 }
 
+/// What a prompt is read for, beside its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// How likely each of its tokens was after those before it, with so many of the likeliest beside. All of the
+    /// prompt is computed for it, whatever is cached.
+    Scores(usize),
+    /// The state of the model after it, which stands for the text.
+    State,
+}
+
+/// What was read of a prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Read {
+    /// Of the next tokens of the prompt, the second one coming first: nothing comes before the first.
+    Scores(Vec<Logprobs>),
+    /// After the last norm, `[hidden]`.
+    State(Vec<f32>),
+}
+
 impl Request {
+    /// Whether the states of all tokens of the prompt are looked at.
+    pub(super) fn reads_all(&self) -> bool {
+        matches!(self.reading, Some(Reading::Scores(_)))
+    }
+
     /// Refuses what a model that holds `context` tokens cannot serve.
     ///
     /// # Errors
@@ -101,8 +129,8 @@ pub struct Logprobs {
     pub top: Vec<(u32, f32)>,
 }
 
-/// What the engine tells about one request, in this order: `Waiting`…, `Started`, `Prefill`…, `Text`…, then
-/// exactly one `Done` or `Failed`.
+/// What the engine tells about one request, in this order: `Waiting`…, `Started`, `Read` and `Prefill`…, `Text`…,
+/// then exactly one `Done` or `Failed`.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The request waits for a place. Told with every step meanwhile, so that one that nobody wants any more
@@ -124,6 +152,8 @@ pub enum Event<'a> {
         /// Tokens of the prompt.
         total: usize,
     },
+    /// Of the tokens that were just evaluated, what the request asks to be read. Told before their `Prefill`.
+    Read(&'a Read),
     /// One decode step. `text` holds whole characters only and may be empty: bytes of an
     /// unfinished character and text that may become a stop string wait, and their tokens with them.
     /// Sent for every produced token, and once more before `Done` where an end-of-sequence token

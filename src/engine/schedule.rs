@@ -9,12 +9,9 @@ use crate::engine::figures::Figures;
 use crate::engine::prefixes::{Placed, Prefixes};
 use crate::engine::request::{Event, Finish, Request, Timings, Usage};
 use crate::engine::sequence::{Part, Sequence, Submission};
-use crate::engine::stepper::{Restorable, Slot, Work};
+use crate::engine::stepper::{Outcome, Restorable, Slot, Work};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
-
-/// Steps that may be queued and not collected while the next one is built.
-const STEPS_AHEAD: usize = 1;
 
 /// While answers grow, a step takes this part of the tokens of prompts that it would take else: whoever reads an
 /// answer waits for the whole step.
@@ -69,8 +66,8 @@ impl<S: Restorable> Scheduler<S> {
         !(self.waiting.is_empty() && self.live.is_empty() && self.queued.is_empty())
     }
 
-    /// Queues one step of everything live, then collects the step before it. Where there is
-    /// nothing to queue, collects what is left.
+    /// Queues one step of everything live, then collects those before it that are not to be under way
+    /// meanwhile. Where there is nothing to queue, collects what is left.
     pub(super) fn turn(&mut self) {
         let is_shared = self.live.iter().any(Sequence::is_answering);
         let parts = if is_shared { SHARED_PART } else { 1 };
@@ -78,14 +75,20 @@ impl<S: Restorable> Scheduler<S> {
         self.dismiss();
         self.admit(chunk);
         let (work, parts) = self.plan(chunk);
-        let ahead = if work.is_empty() { 0 } else { STEPS_AHEAD };
+        // What comes next along a constraint depends on what came last: then nothing is ahead, lest such answers
+        // take part in every second step alone.
+        let is_guided = self.live.iter().any(Sequence::is_guided);
+        let ahead = match self.stepper.steps_ahead() {
+            _ if work.is_empty() || is_guided => 0,
+            ahead => ahead,
+        };
         if !work.is_empty() {
             match self.stepper.step(&work) {
                 Ok(()) => self.queued.push_back(parts),
                 Err(error) => self.fail(&parts, &error),
             }
         }
-        if self.queued.len() > ahead
+        while self.queued.len() > ahead
             && let Some(parts) = self.queued.pop_front()
         {
             self.collect(parts);
@@ -186,7 +189,11 @@ impl<S: Restorable> Scheduler<S> {
     /// Whether a live sequence is about to compute much of what a waiting prompt begins with: it is then taken
     /// over, and not computed twice.
     fn waits_for_prefix(&mut self, index: usize) -> bool {
-        let prompt = &self.waiting[index].request.tokens;
+        let request = &self.waiting[index].request;
+        if request.reads_all() {
+            return false;
+        }
+        let prompt = &request.tokens;
         let mut restorable = None;
         for sequence in &mut self.live {
             let evaluated = sequence.evaluated_prompt();
@@ -255,36 +262,36 @@ impl<S: Restorable> Scheduler<S> {
 
     /// Reads the oldest queued step's tokens. Those of sequences that have ended are dropped.
     fn collect(&mut self, parts: Vec<Part>) {
-        let mut sampled = match self.stepper.collect() {
-            Ok(sampled) => sampled,
+        let mut outcomes = match self.stepper.collect() {
+            Ok(outcomes) => outcomes,
             Err(error) => return self.fail(&parts, &error),
         };
         for part in parts {
-            let found = sampled.iter().position(|sampled| sampled.slot == part.slot);
-            let token = found.map(|index| sampled.swap_remove(index));
+            let found = outcomes.iter().position(|found| found.slot == part.slot);
+            let found = found.map(|index| outcomes.swap_remove(index));
+            let Outcome {
+                token,
+                read,
+                is_broken,
+                ..
+            } = found.unwrap_or_default();
             let Some(index) = self.live.iter().position(|live| live.id() == part.id) else {
                 continue;
             };
+            if is_broken {
+                self.fail(&[part], &Error::NotFinite);
+                continue;
+            }
             if part.sampled && token.is_none() {
                 let missing = Error::Mlx("a step gave no token where one was asked for".to_owned());
                 self.fail(&[part], &missing);
                 continue;
             }
-            let token = token
-                .map(|sampled| sampled.token.ok_or(Error::NotFinite))
-                .transpose();
-            let token = match token {
-                Ok(token) => token,
-                Err(error) => {
-                    self.fail(&[part], &error);
-                    continue;
-                }
-            };
             if let Some(done) = part.prefilled {
                 let tokens = self.live[index].prompt(done);
                 self.prefixes.advance(&mut self.stepper, part.slot, tokens);
             }
-            match self.live[index].advance(&part, token) {
+            match self.live[index].advance(&part, read.as_ref(), token) {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(finish)) => {
                     let sequence = self.live.remove(index);

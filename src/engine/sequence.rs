@@ -9,8 +9,8 @@ use crate::engine::answer::{Answer, Piece};
 use crate::engine::figures::LiveRequest;
 use crate::engine::outlet::Outlet;
 use crate::engine::prefixes::Placed;
-use crate::engine::request::{Event, Finish, Request, Timings, Token, Usage};
-use crate::engine::stepper::{Input, Slot, Work};
+use crate::engine::request::{Event, Finish, Read, Reading, Request, Timings, Token, Usage};
+use crate::engine::stepper::{self, Input, Slot, Work};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 
@@ -46,6 +46,7 @@ pub(super) struct Sequence {
     tokenizer: Arc<Tokenizer>,
     answer: Answer,
     guide: Option<Box<Guide>>,
+    reading: Option<Reading>,
     /// The prompt, then every token sampled, read by the host.
     tokens: Vec<u32>,
     usage: Usage,
@@ -90,6 +91,7 @@ impl Sequence {
             answer: Answer::new(Arc::clone(&tokenizer), request.stop, request.special),
             tokenizer,
             guide,
+            reading: request.reading,
             usage: Usage {
                 prompt,
                 matched: placed.matched,
@@ -231,6 +233,7 @@ impl Sequence {
                 slot: self.slot,
                 input,
                 sample,
+                reading: prefilled.and_then(|until| self.reads(before, until)),
                 mask: self
                     .guide
                     .as_ref()
@@ -240,6 +243,25 @@ impl Sequence {
             },
             part,
         ))
+    }
+
+    /// What is read of a piece of the prompt.
+    fn reads(&self, start: usize, end: usize) -> Option<stepper::Reading> {
+        let prompt = &self.tokens[..self.usage.prompt];
+        let next = &prompt[start + 1..prompt.len().min(end + 1)];
+        match self.reading? {
+            Reading::Scores(top) if !next.is_empty() => Some(stepper::Reading::Scores {
+                next: next.to_vec(),
+                top,
+            }),
+            Reading::State if end == prompt.len() => Some(stepper::Reading::State),
+            Reading::Scores(_) | Reading::State => None,
+        }
+    }
+
+    /// Whether the answer is along a constraint.
+    pub(super) fn is_guided(&self) -> bool {
+        self.guide.is_some()
     }
 
     /// Whether what may come next depends on a token that is not read yet.
@@ -252,10 +274,12 @@ impl Sequence {
         !self.ignore_eos && self.tokenizer.eos_ids().contains(&id)
     }
 
-    /// A step is done in which it had a `part`, with the token sampled there. An error ends the sequence.
+    /// A step is done in which it had a `part`, with what was read and the token sampled there. An error ends the
+    /// sequence.
     pub(super) fn advance(
         &mut self,
         part: &Part,
+        read: Option<&Read>,
         token: Option<Token>,
     ) -> Result<ControlFlow<Finish>> {
         let id = token.as_ref().map(|token| token.id);
@@ -264,19 +288,23 @@ impl Sequence {
             (Some(guide), Some(id)) => guide.push(id)?.is_break(),
             _ => false,
         };
-        Ok(self.told(part, token, is_complete))
+        Ok(self.told(part, read, token, is_complete))
     }
 
     /// Records what came of a step, and tells it.
     fn told(
         &mut self,
         part: &Part,
+        read: Option<&Read>,
         token: Option<Token>,
         is_complete: bool,
     ) -> ControlFlow<Finish> {
         // Recorded before anyone is told: the next step has this token already, and a sink may end
         // the sequence here.
         self.tokens.extend(token.as_ref().map(|token| token.id));
+        if let Some(read) = read {
+            self.tell(Event::Read(read))?;
+        }
         if let Some(done) = part.prefilled {
             self.prefilled(done)?;
         }

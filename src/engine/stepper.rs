@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::cache::trie::{Checkpoint, Rows};
-use crate::engine::request::Token;
+use crate::engine::request::{Read, Token};
 use crate::error::Result;
 use crate::sample::{Mask, Sampling};
 
 /// A sequence that has a cache, from [`Stepper::open`] to [`Stepper::close`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub usize);
 
 /// The tokens that one sequence contributes to a step.
@@ -33,22 +33,42 @@ pub struct Work {
     pub sample: bool,
     /// The tokens among which it is; `None` is all.
     pub mask: Option<Arc<Mask>>,
+    /// What is to be read of the tokens.
+    pub reading: Option<Reading>,
     /// Numbers of tokens, ascending, after which a [`Restorable::Checkpoint`] is to be kept.
     pub captures: Vec<usize>,
 }
 
-/// A token sampled in a step.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sampled {
-    /// For whom.
+/// What is read of the tokens that one sequence contributes to a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// How likely was what came after them.
+    Scores {
+        /// The token after each one, but for the last where that ends the prompt.
+        next: Vec<u32>,
+        /// How many of the likeliest tokens are told of beside each one.
+        top: usize,
+    },
+    /// The state after the last one.
+    State,
+}
+
+/// What a step gave one sequence.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outcome {
+    /// Whose.
     pub slot: Slot,
-    /// The token; `None` where the logits were not finite numbers, which ends that sequence alone.
+    /// The token, where one was to be sampled.
     pub token: Option<Token>,
+    /// What was to be read.
+    pub read: Option<Read>,
+    /// Logits were not finite numbers: all else means nothing, and that sequence alone ends.
+    pub is_broken: bool,
 }
 
 /// Computes steps over several sequences. Lives on the engine's thread and is made there.
 ///
-/// Steps are queued: [`Stepper::step`] may return before anything is computed, and
+/// Where [`Stepper::steps_ahead`] says so, steps are queued: [`Stepper::step`] may return before anything is computed, and
 /// [`Stepper::collect`] waits for the oldest step not yet collected, so that the engine can queue
 /// step n+1 before it reads the tokens of step n. Calls take effect in the order in which they are
 /// made: a slot may be rewound or closed while a step that works on it is not collected, and what
@@ -59,6 +79,9 @@ pub trait Stepper {
 
     /// Tokens of prompts that one step should take at most, in all.
     fn prefill_chunk(&self) -> usize;
+
+    /// Steps that may be queued and not collected while the next one is built: 0 where nothing is won by it.
+    fn steps_ahead(&self) -> usize;
 
     /// Bytes that the cache of `slot` holds for each of its tokens; 0 for an empty one.
     fn cache_bytes_per_token(&self, slot: Slot) -> usize;
@@ -84,10 +107,10 @@ pub trait Stepper {
     /// and they must be closed; other sequences are untouched.
     fn step(&mut self, work: &[Work]) -> Result<()>;
 
-    /// The tokens of the oldest step not collected, in the order of its `work`, for those that
-    /// asked to sample. An error concerns every sequence in that `work`, as one of
+    /// What the oldest step not collected gave, in the order of its `work`, to those that asked to sample or
+    /// to read. An error concerns every sequence in that `work`, as one of
     /// [`Stepper::step`] does.
-    fn collect(&mut self) -> Result<Vec<Sampled>>;
+    fn collect(&mut self) -> Result<Vec<Outcome>>;
 
     /// Ends a sequence and frees its cache.
     fn close(&mut self, slot: Slot);
@@ -205,6 +228,10 @@ impl<S: Stepper + ?Sized> Stepper for Box<S> {
         (**self).prefill_chunk()
     }
 
+    fn steps_ahead(&self) -> usize {
+        (**self).steps_ahead()
+    }
+
     fn cache_bytes_per_token(&self, slot: Slot) -> usize {
         (**self).cache_bytes_per_token(slot)
     }
@@ -231,7 +258,7 @@ impl<S: Stepper + ?Sized> Stepper for Box<S> {
         (**self).step(work)
     }
 
-    fn collect(&mut self) -> Result<Vec<Sampled>> {
+    fn collect(&mut self) -> Result<Vec<Outcome>> {
         (**self).collect()
     }
 

@@ -4,6 +4,7 @@ mod answers;
 mod constraints;
 mod prefixes;
 mod property;
+mod reading;
 mod scheduling;
 mod thread;
 mod traces;
@@ -15,7 +16,7 @@ use std::time::Instant;
 use crate::constraint::Grammars;
 use crate::engine::fake::{Fake, Rewinds, Rule, any_token};
 use crate::engine::outlet::Outlet;
-use crate::engine::request::{Event, Finish, Request, Sink, Timings, Usage};
+use crate::engine::request::{Event, Finish, Read, Request, Sink, Timings, Usage};
 use crate::engine::schedule::Scheduler;
 use crate::engine::sequence::{Sequence, Submission};
 use crate::engine::stepper::Restorable;
@@ -74,6 +75,7 @@ enum Kept {
         done: usize,
         total: usize,
     },
+    Read(Read),
     Text {
         text: String,
         ids: Vec<u32>,
@@ -101,6 +103,7 @@ impl Kept {
                 seed,
             },
             Event::Prefill { done, total } => Self::Prefill { done, total },
+            Event::Read(read) => Self::Read(read.clone()),
             Event::Text { text, tokens } => Self::Text {
                 text: text.to_owned(),
                 ids: tokens.iter().map(|token| token.id).collect(),
@@ -159,6 +162,10 @@ impl Heard {
                     outcome.prefills.push(done);
                     2
                 }
+                Kept::Read(read) => {
+                    outcome.read.push(read);
+                    2
+                }
                 Kept::Text { text, ids } => {
                     outcome.text += &text;
                     outcome.ids.extend(ids);
@@ -191,6 +198,7 @@ impl Heard {
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     prefills: Vec<usize>,
+    read: Vec<Read>,
     texts: Vec<String>,
     text: String,
     ids: Vec<u32>,

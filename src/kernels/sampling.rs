@@ -82,6 +82,28 @@ fn mixed(h: u32) -> u32 {
     h ^ (h >> 16)
 }
 
+/// How likely a token is by its row of logits `[V]`, with the `top` likeliest. `None` where a logit is NaN or
+/// infinite, all are minus infinity, or the row has no such token.
+pub fn score(logits: &[f32], token: u32, top: usize) -> Option<Logprobs> {
+    let row = Row::new(Instructions::best(), logits)?;
+    let (total, top) = likeliest(&row, top)?;
+    let chosen = logits.get(token as usize)? - total;
+    Some(Logprobs { chosen, top })
+}
+
+/// The logarithm of the sum of all, and the `count` likeliest tokens with their log-probabilities.
+fn likeliest(row: &Row<'_>, count: usize) -> Option<(f32, Vec<(u32, f32)>)> {
+    let best = row.best().score();
+    if best.is_infinite() {
+        return None;
+    }
+    let total = best + row.mass(best, 1.0).ln() as f32;
+    let mut top = row.top(count);
+    top.sort_unstable();
+    let pairs = top.iter().map(|key| (key.id(), key.score() - total));
+    Some((total, pairs.collect()))
+}
+
 /// Chooses a token from its row of logits `[V]`; among equals the lower id goes first. `None` where a
 /// logit is NaN or infinite, or all are minus infinity.
 ///
@@ -107,17 +129,13 @@ fn choose_with(
     noise: Noise,
 ) -> Option<Choice> {
     let mut row = Row::new(instructions, logits)?;
-    let best = row.best().score();
-    if best.is_infinite() {
+    if row.best().score().is_infinite() {
         return None;
     }
-    let raw = sampling.logprobs.map(|count| {
-        let total = best + row.mass(best, 1.0).ln() as f32;
-        let mut top = row.top(count);
-        top.sort_unstable();
-        let pairs = top.iter().map(|key| (key.id(), key.score() - total));
-        (total, pairs.collect())
-    });
+    let raw = match sampling.logprobs {
+        Some(count) => Some(likeliest(&row, count)?),
+        None => None,
+    };
     add_bias(&mut row, &sampling.logit_bias);
     penalize(&mut row, sampling, seen);
     if let Some(mask) = mask {

@@ -79,6 +79,12 @@ pub trait Model {
     /// What MLX says; the caches of the batch are then not usable any more.
     fn forward(&self, batch: &Batch, caches: &mut [&mut SequenceCache]) -> Result<Tensor>;
 
+    /// The last norm: what chosen rows `[R, hidden]` of the hidden states stand for, `[R, hidden]`.
+    ///
+    /// # Errors
+    /// What MLX says.
+    fn states(&self, hidden: &Tensor) -> Result<Tensor>;
+
     /// The last norm and the head: logits `[R, vocabulary]` of chosen rows `[R, hidden]` of the
     /// hidden states.
     ///

@@ -1,10 +1,13 @@
-"""The official clients of OpenAI, Anthropic and Ollama against a real server with the built-in model.
+"""The official clients of OpenAI, Anthropic and Ollama against a real server with the built-in model, and with
+the golden checkpoints where they are (MLXR_GOLDEN_DIR).
 
 Usage: clients.py PATH_OF_MLXR
 """
 
+import json
 import os
 import sys
+import tempfile
 import unittest
 from typing import Annotated, Literal
 
@@ -13,6 +16,7 @@ import ollama
 import openai
 import pydantic
 
+import models
 from server import Server
 
 MODEL = "stories"
@@ -24,6 +28,19 @@ class Animal(pydantic.BaseModel):
     name: Annotated[str, pydantic.Field(max_length=12)]
     kind: Literal["cat", "dog"]
     legs: Annotated[int, pydantic.Field(ge=0, le=8)]
+
+
+WEATHER = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "maxLength": 12},
+        "unit": {"enum": ["celsius", "fahrenheit"]},
+    },
+    "required": ["city", "unit"],
+    "additionalProperties": False,
+}
+
+FUNCTION = {"name": "get_weather", "description": "The weather of a city", "parameters": WEATHER}
 
 
 class OpenAi(unittest.TestCase):
@@ -66,9 +83,11 @@ class OpenAi(unittest.TestCase):
 
     def test_completion(self):
         answer = self.client.completions.create(
-            model=MODEL, prompt=["Once", "The"], max_tokens=5, echo=True
+            model=MODEL, prompt=["Once", "The"], max_tokens=5, echo=True, logprobs=1
         )
         self.assertTrue(answer.choices[1].text.startswith("The"))
+        self.assertIsNone(answer.choices[1].logprobs.token_logprobs[0])
+        self.assertEqual(len(answer.choices[1].logprobs.tokens), len(answer.choices[1].logprobs.text_offset))
 
     def test_errors(self):
         with self.assertRaises(openai.NotFoundError) as caught:
@@ -199,8 +218,149 @@ class Ollama(unittest.TestCase):
         self.assertEqual(caught.exception.status_code, 404)
 
 
+class Tools(unittest.TestCase):
+    """A model that can be made to call, by every dialect: whole, in a stream, and with the result."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.server = Server(program, "-m", models.caller(cls.folder.name))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.end()
+        cls.folder.cleanup()
+
+    def check(self, name, arguments):
+        self.assertEqual(name, "get_weather")
+        self.assertEqual(set(arguments), {"city", "unit"})
+        self.assertIn(arguments["unit"], ["celsius", "fahrenheit"])
+
+    def test_openai(self):
+        client = openai.OpenAI(base_url=f"{self.server.url}/v1", api_key="none", max_retries=0)
+        asked = dict(
+            model="caller",
+            messages=MESSAGES,
+            tools=[{"type": "function", "function": FUNCTION}],
+            tool_choice="required",
+            seed=1,
+        )
+        choice = client.chat.completions.create(**asked).choices[0]
+        self.assertEqual(choice.finish_reason, "tool_calls")
+        [call] = choice.message.tool_calls
+        self.check(call.function.name, json.loads(call.function.arguments))
+        with client.chat.completions.stream(**asked) as stream:
+            for _ in stream:
+                pass
+            [streamed] = stream.get_final_completion().choices[0].message.tool_calls
+        self.assertEqual(streamed.function.arguments, call.function.arguments)
+        result = {"role": "tool", "tool_call_id": call.id, "content": "rain"}
+        asked["messages"] = [*MESSAGES, choice.message, result]
+        asked["tool_choice"] = "none"
+        answer = client.chat.completions.create(**asked, max_tokens=8)
+        self.assertIsNone(answer.choices[0].message.tool_calls)
+
+    def test_responses(self):
+        client = openai.OpenAI(base_url=f"{self.server.url}/v1", api_key="none", max_retries=0)
+        response = client.responses.create(
+            model="caller",
+            input="What is the weather?",
+            tools=[{"type": "function", **FUNCTION, "strict": True}],
+            tool_choice={"type": "function", "name": "get_weather"},
+        )
+        [call] = [item for item in response.output if item.type == "function_call"]
+        self.check(call.name, json.loads(call.arguments))
+
+    def test_anthropic(self):
+        client = anthropic.Anthropic(base_url=self.server.url, api_key="none", max_retries=0)
+        asked = dict(
+            model="caller",
+            max_tokens=200,
+            messages=MESSAGES,
+            tools=[{"name": "get_weather", "description": "The weather", "input_schema": WEATHER}],
+            tool_choice={"type": "tool", "name": "get_weather"},
+        )
+        whole = client.messages.create(**asked)
+        self.assertEqual(whole.stop_reason, "tool_use")
+        [call] = [block for block in whole.content if block.type == "tool_use"]
+        self.check(call.name, call.input)
+        with client.messages.stream(**asked) as stream:
+            final = stream.get_final_message()
+        [call] = [block for block in final.content if block.type == "tool_use"]
+        self.check(call.name, call.input)
+        result = {"type": "tool_result", "tool_use_id": call.id, "content": "rain"}
+        said = {"role": "assistant", "content": final.content}
+        asked["messages"] = [*MESSAGES, said, {"role": "user", "content": [result]}]
+        asked["tool_choice"] = {"type": "none"}
+        self.assertNotEqual(client.messages.create(**asked).stop_reason, "tool_use")
+
+    def test_ollama(self):
+        client = ollama.Client(host=self.server.url)
+        self.assertIn("tools", client.show("caller").capabilities)
+        tools = [{"type": "function", "function": FUNCTION}]
+        answer = client.chat(model="caller", messages=MESSAGES, tools=tools, options={"num_predict": 8})
+        self.assertEqual(answer.message.role, "assistant")
+        call = {"function": {"name": "get_weather", "arguments": {"city": "Bern", "unit": "celsius"}}}
+        called = {"role": "assistant", "content": "", "tool_calls": [call]}
+        messages = [*MESSAGES, called, {"role": "tool", "content": "rain", "tool_name": "get_weather"}]
+        lines = list(client.chat(model="caller", messages=messages, tools=tools, stream=True))
+        self.assertTrue(lines[-1].done)
+
+
+class Golden(unittest.TestCase):
+    """Every architecture: streams, forms and calls."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        paths = models.golden(cls.folder.name)
+        if not paths:
+            cls.folder.cleanup()
+            raise unittest.SkipTest("no golden checkpoints: set MLXR_GOLDEN_DIR")
+        cls.names = [os.path.basename(path) for path in paths]
+        named = [argument for path in paths for argument in ("-m", path)]
+        cls.server = Server(program, "--loaded", "2", *named)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.end()
+        cls.folder.cleanup()
+
+    def test_every_model(self):
+        client = openai.OpenAI(base_url=f"{self.server.url}/v1", api_key="none", max_retries=0)
+        claude = anthropic.Anthropic(base_url=self.server.url, api_key="none", max_retries=0)
+        local = ollama.Client(host=self.server.url)
+        for name in self.names:
+            with self.subTest(name):
+                asked = dict(model=name, messages=MESSAGES, max_tokens=24, temperature=0)
+                whole = client.chat.completions.create(**asked).choices[0].message.content
+                stream = client.chat.completions.create(**asked, stream=True)
+                text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+                self.assertEqual(text, whole)
+                asked["extra_body"] = {"temperature": asked.pop("temperature")}
+                message = claude.messages.create(**asked)
+                self.assertEqual("".join(block.text for block in message.content), whole)
+                options = {"num_predict": 24, "temperature": 0}
+                lines = local.chat(model=name, messages=MESSAGES, options=options, stream=True)
+                self.assertEqual("".join(line.message.content for line in lines), whole)
+                form = client.chat.completions.parse(
+                    model=name, messages=MESSAGES, response_format=Animal, seed=1
+                )
+                self.assertIn(form.choices[0].message.parsed.kind, ["cat", "dog"])
+                called = client.chat.completions.create(
+                    model=name,
+                    messages=MESSAGES,
+                    tools=[{"type": "function", "function": FUNCTION}],
+                    tool_choice="required",
+                    seed=1,
+                )
+                [call] = called.choices[0].message.tool_calls
+                self.assertIn("city", json.loads(call.function.arguments))
+
+
 if __name__ == "__main__":
-    server = Server(os.path.abspath(sys.argv.pop(1)), "--api-key", "secret")
+    program = os.path.abspath(sys.argv.pop(1))
+    server = Server(program, "--api-key", "secret")
     try:
         ended = unittest.main(exit=False)
     finally:

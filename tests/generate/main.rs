@@ -89,7 +89,8 @@ impl Model {
                         .unwrap();
                 }
                 Event::Failed(error) => sender.send(Err(error)).unwrap(),
-                Event::Waiting | Event::Started { .. } | Event::Prefill { .. } => {}
+                Event::Waiting | Event::Started { .. } | Event::Read(_) | Event::Prefill { .. } => {
+                }
             }
             ControlFlow::Continue(())
         });

@@ -15,7 +15,35 @@ use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
-use super::{for_each, load, on};
+use super::{Golden, for_each, load, on};
+
+/// Some tokenizer: the checkpoints have none.
+pub(super) fn tokenizer() -> Arc<Tokenizer> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/stories");
+    Arc::new(Tokenizer::load(&ModelFiles::Folder(folder)).unwrap())
+}
+
+/// An engine that computes with a checkpoint.
+pub(super) fn engine(golden: &Golden, tokenizer: &Arc<Tokenizer>) -> Engine {
+    let device = if on("gpu") || on("graphs") {
+        Device::Gpu
+    } else {
+        Device::Cpu
+    };
+    let folder = golden.folder.clone();
+    let engine = Engine::start(Arc::clone(tokenizer), move || {
+        let loaded = load(&folder, Precision::Float32)?;
+        let budget = Budget {
+            memory: 64 << 30,
+            weights: 0,
+            rest: 0,
+            work: loaded.work_bytes,
+            offload: 0,
+        };
+        Ok(model_stepper::new(loaded.model, device, None, budget))
+    });
+    engine.unwrap()
+}
 
 /// The whole answer, and how it ended.
 fn answer(engine: &Engine, request: Request) -> (String, Vec<u32>, Finish) {
@@ -32,7 +60,7 @@ fn answer(engine: &Engine, request: Request) -> (String, Vec<u32>, Finish) {
                 sender.send((whole, ids, finish)).unwrap();
             }
             Event::Failed(error) => panic!("{error}"),
-            Event::Waiting | Event::Started { .. } | Event::Prefill { .. } => {}
+            Event::Waiting | Event::Started { .. } | Event::Read(_) | Event::Prefill { .. } => {}
         }
         std::ops::ControlFlow::Continue(())
     });
@@ -42,27 +70,9 @@ fn answer(engine: &Engine, request: Request) -> (String, Vec<u32>, Finish) {
 
 #[test]
 fn answers_are_what_is_asked_for() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/stories");
-    let tokenizer = Arc::new(Tokenizer::load(&ModelFiles::Folder(folder)).unwrap());
-    let device = if on("gpu") || on("graphs") {
-        Device::Gpu
-    } else {
-        Device::Cpu
-    };
+    let tokenizer = tokenizer();
     for_each(|golden| {
-        let folder = golden.folder.clone();
-        let engine = Engine::start(Arc::clone(&tokenizer), move || {
-            let loaded = load(&folder, Precision::Float32)?;
-            let budget = Budget {
-                memory: 64 << 30,
-                weights: 0,
-                rest: 0,
-                work: loaded.work_bytes,
-                offload: 0,
-            };
-            Ok(model_stepper::new(loaded.model, device, None, budget))
-        });
-        let engine = engine.unwrap();
+        let engine = engine(golden, &tokenizer);
         let request = |seed, temperature| Request {
             tokens: vec![40, 41, 42, 43],
             sampling: Sampling {

@@ -126,7 +126,7 @@ fn ask(engine: &Engine, request: Request, patience: usize) -> (Vec<Token>, Usage
                     .unwrap();
             }
             Event::Failed(error) => panic!("{error}"),
-            Event::Waiting | Event::Started { .. } | Event::Prefill { .. } => {}
+            Event::Waiting | Event::Started { .. } | Event::Read(_) | Event::Prefill { .. } => {}
         }
         if events >= patience {
             ControlFlow::Break(())
@@ -157,6 +157,7 @@ fn alone(stepper: &mut ModelStepper, request: &Request) -> Vec<Token> {
             input,
             sample: index + 1 >= count,
             mask: None,
+            reading: None,
             captures: Vec::new(),
         };
         stepper.step(&[work]).unwrap();

@@ -215,6 +215,58 @@ fn texts_and_tokens_are_completed() {
 }
 
 #[test]
+fn how_likely_a_prompt_is_can_be_asked() {
+    let server = Server::new(&["--cpu-exact"]);
+    let ask = |fields: Value| {
+        let mut body = json!({"temperature": 0, "logprobs": 2});
+        let fields = fields.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(fields);
+        server.post("/v1/completions", &body)
+    };
+    let said = ask(json!({"prompt": "The cat", "max_tokens": 9})).json();
+    let (answer, alone) = (&said["choices"][0]["text"], &said["choices"][0]["logprobs"]);
+    let whole = format!("The cat{}", answer.as_str().unwrap());
+    let ids = server.post("/tokenize", &json!({"prompt": whole})).json()["tokens"].clone();
+    // By its text and by its tokens; what was cached of it meanwhile changes nothing.
+    for prompt in [json!([whole, "A"]), json!([ids])] {
+        let told = ask(json!({"prompt": prompt, "echo": true, "max_tokens": 1})).json();
+        let choice = &told["choices"][0];
+        assert!(choice["text"].as_str().unwrap().starts_with(&whole));
+        let list = |name: &str| choice["logprobs"][name].as_array().unwrap();
+        assert_eq!(list("tokens").len(), ids.as_array().unwrap().len() + 1);
+        assert_eq!(
+            (&list("token_logprobs")[0], &list("top_logprobs")[0]),
+            (&Value::Null, &Value::Null)
+        );
+        let begin = list("tokens").len() - 10;
+        for (at, logprob) in alone["token_logprobs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .enumerate()
+        {
+            let again = list("token_logprobs")[begin + at].as_f64().unwrap();
+            assert!(
+                (again - logprob.as_f64().unwrap()).abs() < 1e-3,
+                "{again} and {logprob}"
+            );
+            let likeliest = list("top_logprobs")[begin + at].as_object().unwrap();
+            assert_eq!(likeliest.len(), 2);
+            let name = list("tokens")[begin + at].as_str().unwrap();
+            assert_eq!(likeliest[name], list("token_logprobs")[begin + at]);
+        }
+        assert_eq!(list("text_offset")[begin], "The cat".len());
+        assert_eq!(told["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+    }
+    let alone = ask(json!({"prompt": "The cat", "echo": true, "max_tokens": 0})).json();
+    assert_eq!(alone["choices"][0]["text"], "The cat");
+    let tokens = alone["choices"][0]["logprobs"]["tokens"].as_array();
+    assert!(tokens.unwrap().len() > 1);
+    let streamed = ask(json!({"prompt": "a", "echo": true, "stream": true})).refused(400);
+    assert_eq!(streamed["error"]["param"], "logprobs");
+}
+
+#[test]
 fn models_are_listed_by_name() {
     let server = Server::new(&[]);
     let all = server.get("/v1/models").json();

@@ -130,7 +130,7 @@ impl Writer for Stream {
     fn step(&mut self, _index: usize, step: Step) -> String {
         let (grown, ended) = match step {
             Step::Started { prompt, cached } => return self.begin_message(prompt, cached),
-            Step::Prefill { .. } => return String::new(),
+            Step::Read(_) | Step::Prefill { .. } => return String::new(),
             Step::Grown(grown) => (grown, None),
             Step::Done(grown, ended) => (grown, Some(ended)),
         };

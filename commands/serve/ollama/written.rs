@@ -188,7 +188,7 @@ impl Writer for Stream {
 
     fn step(&mut self, _index: usize, step: Step) -> String {
         match step {
-            Step::Started { .. } | Step::Prefill { .. } => String::new(),
+            Step::Started { .. } | Step::Read(_) | Step::Prefill { .. } => String::new(),
             Step::Grown(grown) => self.grown(grown),
             Step::Done(grown, ended) => {
                 let lines = self.grown(grown);

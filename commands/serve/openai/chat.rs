@@ -47,8 +47,8 @@ fn read(fields: &mut Fields) -> Result<Question, Failure> {
     let question = read_sampling(fields)?;
     let conversation = conversation(fields)?;
     let is_parallel = fields.take("parallel_tool_calls")?.unwrap_or(true);
-    let limit = read_limit(fields, "max_tokens")?;
-    let limit = read_limit(fields, "max_completion_tokens")?.or(limit);
+    let limit = read_limit(fields, "max_tokens", 1)?;
+    let limit = read_limit(fields, "max_completion_tokens", 1)?.or(limit);
     let top: Option<usize> = fields.take("top_logprobs")?;
     let logprobs = fields.take("logprobs")?.unwrap_or(false);
     if top.is_some_and(|top| top > MOST_LOGPROBS) {
@@ -217,7 +217,7 @@ async fn whole(mut answering: Answering, shape: &Shape) -> Result<Response, Fail
         }
         let (choice, calls, logprobs) = &mut choices[index];
         let (grown, ended) = match step {
-            Step::Started { .. } | Step::Prefill { .. } => continue,
+            Step::Started { .. } | Step::Read(_) | Step::Prefill { .. } => continue,
             Step::Grown(grown) => (grown, None),
             Step::Done(grown, ended) => (grown, Some(ended)),
         };
@@ -349,7 +349,7 @@ impl Writer for Stream {
 
     fn step(&mut self, index: usize, step: Step) -> String {
         let (grown, ended) = match step {
-            Step::Started { .. } => return String::new(),
+            Step::Started { .. } | Step::Read(_) => return String::new(),
             Step::Prefill { done, total } => return prefill(done, total),
             Step::Grown(grown) => (grown, None),
             Step::Done(grown, ended) => (grown, Some(ended)),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use mlxr::engine::request::Token;
-use mlxr::tokenizer::Tokenizer;
-use serde_json::{Map, Value, json};
+use mlxr::engine::request::{Logprobs, Read};
+use serde_json::{Value, json};
 
+use super::scored::Table;
 use super::{DONE, EVENTS, PING, Streaming, Totals};
 use super::{finish_reason, now, prefill, read_limit, read_sampling};
 use crate::parse::Part;
@@ -17,7 +17,7 @@ use crate::serve::fields::Fields;
 use crate::serve::form;
 use crate::serve::ids;
 use crate::serve::models::{Lease, Served};
-use crate::serve::question::{Prompt, Question};
+use crate::serve::question::{Prompt, Question, Said};
 use crate::serve::stream::{self, Writer, data};
 use crate::wire::Failure;
 
@@ -39,12 +39,16 @@ pub(in crate::serve) async fn answer(
     let streaming = Streaming::read(&mut fields)?;
     let echo = fields.take("echo")?.unwrap_or(false);
     let question = read(&mut fields, echo)?;
+    if streaming.is_wanted && question.is_scored {
+        let problem = "those of the prompt are not told in a stream: not together with `echo`";
+        return Err(Failure::field("logprobs", problem));
+    }
     asking.leave_out(fields)?;
     let lease = asking.lease(model.as_deref()).await?;
     let mut shape = Shape::new(&lease, &question);
-    let answering = asking.begin(lease, question).await?;
+    let mut answering = asking.begin(lease, question).await?;
     if echo {
-        shape.echoed.clone_from(&answering.prompts);
+        shape.echoed = std::mem::take(&mut answering.prompts);
     }
     if streaming.is_wanted {
         let writer = Stream {
@@ -105,16 +109,13 @@ fn read(fields: &mut Fields, echo: bool) -> Result<Question, Failure> {
         let problem = format!("it is {MOST_LOGPROBS} at most");
         return Err(Failure::field("logprobs", problem));
     }
-    if echo && logprobs.is_some() {
-        let problem = "those of the prompt cannot be told yet: not together with `echo`";
-        return Err(Failure::field("logprobs", problem));
-    }
     fields.expect("best_of", &[json!(1), json!(question.choices)])?;
     Ok(Question {
         prompt,
         logprobs,
+        is_scored: echo && logprobs.is_some(),
         constraint: form::of_chat(fields)?,
-        limit: read_limit(fields, "max_tokens")?,
+        limit: read_limit(fields, "max_tokens", usize::from(!echo))?,
         ..question
     })
 }
@@ -128,7 +129,7 @@ struct Shape {
     /// Answers to each prompt.
     choices: usize,
     /// Prompts that come before their answers, where that is asked.
-    echoed: Vec<String>,
+    echoed: Vec<Said>,
 }
 
 impl Shape {
@@ -157,20 +158,20 @@ impl Shape {
     fn echoed(&self, index: usize) -> &str {
         self.echoed
             .get(index / self.choices)
-            .map_or("", String::as_str)
+            .map_or("", |said| &said.text)
     }
 }
 
 /// Where the answers are.
 struct Answers {
     totals: Totals,
-    /// Bytes of the text of each answer that were sent.
+    /// Characters of the text of each answer that were sent.
     lengths: Vec<usize>,
 }
 
 impl Answers {
     fn new(shape: &Shape) -> Self {
-        let echoed = shape.echoed.iter().map(String::len);
+        let echoed = shape.echoed.iter().map(|said| said.text.chars().count());
         let lengths = echoed.flat_map(|length| std::iter::repeat_n(length, shape.choices));
         Self {
             totals: Totals::default(),
@@ -185,11 +186,13 @@ impl Answers {
         }
         let text = text(grown.parts);
         let logprobs = if shape.with_logprobs {
-            logprobs(&shape.served.tokenizer, &grown.tokens, self.lengths[index])
+            let mut table = Table::new(&shape.served.tokenizer);
+            table.add_answer(&grown.tokens, self.lengths[index]);
+            table.value()
         } else {
             Value::Null
         };
-        self.lengths[index] += text.len();
+        self.lengths[index] += text.chars().count();
         json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason})
     }
 }
@@ -202,41 +205,25 @@ fn text(parts: Vec<Part>) -> String {
     texts.collect()
 }
 
-/// Log-probabilities in the form that completions have; the first token's text begins at `offset`.
-fn logprobs(tokenizer: &Tokenizer, tokens: &[Token], mut offset: usize) -> Value {
-    let piece = |id| {
-        let bytes = tokenizer.piece(id).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let (mut names, mut chosen, mut top, mut offsets) = (vec![], vec![], vec![], vec![]);
-    for token in tokens {
-        let name = piece(token.id);
-        offsets.push(offset);
-        offset += name.len();
-        names.push(name);
-        if let Some(logprobs) = &token.logprobs {
-            chosen.push(logprobs.chosen);
-            let likeliest = logprobs
-                .top
-                .iter()
-                .map(|&(id, logprob)| (piece(id), logprob.into()));
-            top.push(likeliest.collect::<Map<String, Value>>());
-        }
-    }
-    json!({"tokens": names, "token_logprobs": chosen, "top_logprobs": top, "text_offset": offsets})
-}
-
 /// Sends the answers when they are complete.
 async fn whole(mut answering: Answering, shape: &Shape) -> Result<Response, Failure> {
     let mut totals = Totals::default();
     let mut choices: Vec<(Grown, Option<&str>)> = Vec::new();
+    let mut scores: Vec<Vec<Logprobs>> = Vec::new();
+    scores.resize_with(shape.echoed.len(), Vec::new);
     while let Some((index, step)) = answering.next().await? {
         if choices.len() <= index {
             choices.resize_with(index + 1, Default::default);
         }
         let (grown, reason) = &mut choices[index];
         let added = match step {
-            Step::Started { .. } | Step::Prefill { .. } => continue,
+            Step::Read(Read::Scores(read)) => {
+                if let Some(scores) = scores.get_mut(index / shape.choices) {
+                    scores.extend(read);
+                }
+                continue;
+            }
+            Step::Started { .. } | Step::Read(_) | Step::Prefill { .. } => continue,
             Step::Grown(added) => added,
             Step::Done(added, ended) => {
                 totals.add(&ended, index.is_multiple_of(shape.choices), 0);
@@ -252,9 +239,19 @@ async fn whole(mut answering: Answering, shape: &Shape) -> Result<Response, Fail
         .into_iter()
         .enumerate()
         .map(|(index, (grown, reason))| {
+            let echoed = shape.echoed.get(index / shape.choices);
+            let table = echoed.filter(|_| shape.with_logprobs).map(|said| {
+                let mut table = Table::new(&shape.served.tokenizer);
+                table.add_prompt(&said.text, &said.tokens, &scores[index / shape.choices]);
+                table.add_answer(&grown.tokens, said.text.chars().count());
+                table.value()
+            });
             let mut choice = answers.choice(shape, index, grown, reason);
             let text = choice["text"].as_str().unwrap_or_default();
             choice["text"] = format!("{}{text}", shape.echoed(index)).into();
+            if let Some(table) = table {
+                choice["logprobs"] = table;
+            }
             choice
         });
     let mut object = shape.object(&choices.collect());
@@ -298,7 +295,7 @@ impl Writer for Stream {
 
     fn step(&mut self, index: usize, step: Step) -> String {
         let (grown, reason) = match step {
-            Step::Started { .. } => return String::new(),
+            Step::Started { .. } | Step::Read(_) => return String::new(),
             Step::Prefill { done, total } => return prefill(done, total),
             Step::Grown(grown) if grown.parts.is_empty() && grown.tokens.is_empty() => {
                 return String::new();

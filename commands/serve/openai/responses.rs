@@ -77,7 +77,7 @@ fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> 
     let (constraint, format) = read_text(fields)?;
 
     let instructions: Option<String> = fields.take("instructions")?;
-    let limit = read_limit(fields, "max_output_tokens")?;
+    let limit = read_limit(fields, "max_output_tokens", 1)?;
     let sampling = SamplingArgs {
         temperature: fields.take("temperature")?,
         top_p: fields.take("top_p")?,

@@ -6,19 +6,23 @@ use std::ops::Range;
 use super::Budget;
 use super::kept::Kept;
 use crate::cache::{Checkpoint, Rows, SequenceCache};
-use crate::engine::request::{Logprobs, Token};
-use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Stored, Work};
+use crate::engine::request::{Logprobs, Read, Token};
+use crate::engine::stepper::{Input, Outcome, Reading, Restorable, Slot, Stepper, Stored, Work};
 use crate::error::{Error, Result};
 use crate::kernels::sampling::Noise;
 use crate::memory::held;
-use crate::mlx::{Array, async_eval, eval, memory, slice, synchronize, to_vec};
+use crate::mlx::{Array, Dtype, async_eval, eval, memory, slice, synchronize, to_vec};
 use crate::models::Model;
 use crate::ops::batch::Batch;
-use crate::ops::sampling::{Choice, History, choose};
+use crate::ops::sampling::{Choice, History, Scores, choose, score};
+use crate::ops::tensor::Tensor;
 use crate::sample::Sampling;
 
 /// Steps after which MLX's pool of freed buffers is given back (reference: 256).
 const STEPS_PER_CLEARING: usize = 256;
+
+/// Tokens of prompts whose logits are looked at together: each takes a row as long as the vocabulary.
+const ROWS_READ: usize = 128;
 
 /// Tokens of prompts in a step (reference: 2048).
 const PREFILL_CHUNK: usize = 2048;
@@ -51,9 +55,17 @@ struct Live {
 /// A step that is not collected.
 struct Queued {
     choices: Vec<(Slot, Choice)>,
+    readings: Vec<(Slot, Reader)>,
     /// What must be evaluated where nothing was sampled.
     state: Vec<Array>,
     has_prompt: bool,
+}
+
+/// What is read of a sequence's tokens, not yet evaluated.
+enum Reader {
+    /// For some rows at a time.
+    Scores(Vec<Scores>),
+    State(Array),
 }
 
 impl DeviceStepper {
@@ -108,6 +120,13 @@ impl DeviceStepper {
         let sampling: Vec<usize> = (0..work.len())
             .filter(|&index| work[index].sample)
             .collect();
+        let mut readings = Vec::new();
+        for (work, segment) in work.iter().zip(&batch.segments) {
+            if let Some(reading) = &work.reading {
+                let reader = self.read(&hidden, segment.row, segment.length, reading)?;
+                readings.push((work.slot, reader));
+            }
+        }
         let mut choices = Vec::with_capacity(sampling.len());
         if !sampling.is_empty() {
             let last =
@@ -145,7 +164,8 @@ impl DeviceStepper {
                 logprobs.flat_map(|found| [&found.chosen, &found.top_tokens, &found.top]);
             std::iter::once(&choice.token).chain(logprobs)
         });
-        async_eval(results.chain(&state))?;
+        let read = readings.iter().flat_map(|(_, reader)| reader.arrays());
+        async_eval(results.chain(read).chain(&state))?;
         let has_prompt = work
             .iter()
             .any(|work| matches!(work.input, Input::Tokens(_)));
@@ -153,9 +173,74 @@ impl DeviceStepper {
         let last = state.last().filter(|_| choices.is_empty()).cloned();
         Ok(Queued {
             choices,
+            readings,
             state: last.into_iter().collect(),
             has_prompt,
         })
+    }
+}
+
+impl DeviceStepper {
+    /// Reads the states of `length` tokens from `row` on.
+    fn read(
+        &self,
+        hidden: &Tensor,
+        row: usize,
+        length: usize,
+        reading: &Reading,
+    ) -> Result<Reader> {
+        let (next, top) = match reading {
+            Reading::Scores { next, top } => (next, *top),
+            Reading::State => {
+                let state = self.model.states(&hidden.take(&[row + length - 1])?)?;
+                let state = state.device()?.as_dtype(Dtype::Float32)?;
+                return Ok(Reader::State(state.reshape(&[-1])?));
+            }
+        };
+        let pieces = (row..).step_by(ROWS_READ).zip(next.chunks(ROWS_READ));
+        let scores = pieces.map(|(first, next)| {
+            let rows: Vec<usize> = (first..first + next.len()).collect();
+            let logits = self.model.logits(&hidden.take(&rows)?)?;
+            score(logits.device()?, next, top)
+        });
+        Ok(Reader::Scores(scores.collect::<Result<_>>()?))
+    }
+}
+
+impl Reader {
+    fn arrays(&self) -> Vec<&Array> {
+        match self {
+            Self::Scores(scores) => scores.iter().flat_map(Scores::arrays).collect(),
+            Self::State(state) => vec![state],
+        }
+    }
+
+    /// Waits for it and brings it to the host; `None` where it is not finite numbers.
+    fn read(&self) -> Result<Option<Read>> {
+        match self {
+            Self::Scores(scores) => {
+                let mut all = Vec::new();
+                for scores in scores {
+                    let (chosen, top) = (to_vec(&scores.chosen)?, to_vec(&scores.top)?);
+                    let ids = to_vec(&scores.top_tokens)?;
+                    let count = ids.len() / chosen.len().max(1);
+                    if chosen.iter().any(|logprob| logprob.is_nan()) {
+                        return Ok(None);
+                    }
+                    for (row, &chosen) in chosen.iter().enumerate() {
+                        let row = row * count..(row + 1) * count;
+                        let top = likeliest(&ids[row.clone()], &top[row]);
+                        all.push(Logprobs { chosen, top });
+                    }
+                }
+                Ok(Some(Read::Scores(all)))
+            }
+            Self::State(state) => {
+                let state = to_vec(state)?;
+                let is_finite = state.iter().all(|number| number.is_finite());
+                Ok(is_finite.then_some(Read::State(state)))
+            }
+        }
     }
 }
 
@@ -166,6 +251,10 @@ impl Stepper for DeviceStepper {
 
     fn prefill_chunk(&self) -> usize {
         PREFILL_CHUNK
+    }
+
+    fn steps_ahead(&self) -> usize {
+        1
     }
 
     fn cache_bytes_per_token(&self, slot: Slot) -> usize {
@@ -224,21 +313,38 @@ impl Stepper for DeviceStepper {
         Ok(())
     }
 
-    fn collect(&mut self) -> Result<Vec<Sampled>> {
+    fn collect(&mut self) -> Result<Vec<Outcome>> {
         let queued = self.queued.pop_front().ok_or_else(super::nothing_queued)?;
         eval(&queued.state)?;
-        let sampled = queued.choices.into_iter().map(|(slot, choice)| {
-            Ok(Sampled {
+        let mut outcomes = Vec::with_capacity(queued.choices.len());
+        for (slot, choice) in queued.choices {
+            let token = read(&choice)?;
+            outcomes.push(Outcome {
                 slot,
-                token: read(&choice)?,
-            })
-        });
-        let sampled = sampled.collect::<Result<Vec<_>>>()?;
+                is_broken: token.is_none(),
+                token,
+                read: None,
+            });
+        }
+        for (slot, reader) in queued.readings {
+            let read = reader.read()?;
+            let found = outcomes.iter().position(|found| found.slot == slot);
+            let index = found.unwrap_or_else(|| {
+                let outcome = Outcome {
+                    slot,
+                    ..Outcome::default()
+                };
+                outcomes.push(outcome);
+                outcomes.len() - 1
+            });
+            outcomes[index].is_broken |= read.is_none();
+            outcomes[index].read = read;
+        }
         self.steps += 1;
         if queued.has_prompt || self.steps.is_multiple_of(STEPS_PER_CLEARING) {
             memory::clear_pool()?;
         }
-        Ok(sampled)
+        Ok(outcomes)
     }
 
     fn close(&mut self, slot: Slot) {
@@ -374,6 +480,14 @@ impl Drop for DeviceStepper {
     }
 }
 
+/// Tokens with their log-probabilities, the likeliest first.
+fn likeliest(ids: &[f32], logprobs: &[f32]) -> Vec<(u32, f32)> {
+    let pairs = ids.iter().zip(logprobs);
+    let mut top: Vec<(u32, f32)> = pairs.map(|(&id, &logprob)| (id as u32, logprob)).collect();
+    top.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    top
+}
+
 /// Waits for a choice and brings it to the host.
 fn read(choice: &Choice) -> Result<Option<Token>> {
     let scalar = |array: &Array| {
@@ -385,9 +499,7 @@ fn read(choice: &Choice) -> Result<Option<Token>> {
         return Ok(None);
     };
     let logprobs = choice.logprobs.as_ref().map(|found| {
-        let ids = to_vec(&found.top_tokens)?.into_iter().map(|id| id as u32);
-        let mut top: Vec<(u32, f32)> = ids.zip(to_vec(&found.top)?).collect();
-        top.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let top = likeliest(&to_vec(&found.top_tokens)?, &to_vec(&found.top)?);
         let chosen = to_vec(&found.chosen)?.first().copied().unwrap_or(f32::NAN);
         Ok::<_, Error>(Logprobs { chosen, top })
     });

@@ -7,17 +7,21 @@ use std::ops::Range;
 use super::Budget;
 use super::kept::Kept;
 use crate::cache::{Checkpoint, Rows, SequenceCache};
-use crate::engine::request::{Logprobs, Token};
-use crate::engine::stepper::{Input, Restorable, Sampled, Slot, Stepper, Stored, Work};
+use crate::engine::request::{Logprobs, Read, Token};
+use crate::engine::stepper::{Input, Outcome, Reading, Restorable, Slot, Stepper, Stored, Work};
 use crate::error::Result;
-use crate::kernels::sampling::{Choice, Noise, choose};
+use crate::kernels::sampling::{self, Choice, Noise, choose, score};
 use crate::memory;
 use crate::models::Model;
 use crate::ops::batch::Batch;
+use crate::ops::tensor::Tensor;
 use crate::sample::{Mask, Sampling};
 
 /// Tokens of prompts in a step: a chunk bounds how long a cancelled prompt goes on, which is seconds.
 const PREFILL_CHUNK: usize = 256;
+
+/// Tokens of prompts whose logits are looked at together: each takes a row as long as the vocabulary.
+const ROWS_READ: usize = 32;
 
 /// The token of a sequence whose logits were not finite: its row of the embedding is zeros.
 const NONE: i32 = -1;
@@ -49,7 +53,7 @@ struct Live {
 /// A step that is not collected.
 enum Queued {
     Waiting(Vec<Work>),
-    Done(Result<Vec<Sampled>>),
+    Done(Result<Vec<Outcome>>),
 }
 
 impl HostStepper {
@@ -90,7 +94,7 @@ impl HostStepper {
         }
     }
 
-    fn run(&mut self, work: &[Work]) -> Result<Vec<Sampled>> {
+    fn run(&mut self, work: &[Work]) -> Result<Vec<Outcome>> {
         if work.is_empty() {
             return Ok(Vec::new());
         }
@@ -99,18 +103,18 @@ impl HostStepper {
             live.map(|live| (work.slot, live))
         });
         let mut live: Vec<(Slot, Live)> = taken.collect();
-        let sampled = if live.len() == work.len() {
+        let outcomes = if live.len() == work.len() {
             step(&*self.model, work, &mut live)
         } else {
             Err(super::some_not_open())
         };
         self.live.extend(live);
-        sampled
+        outcomes
     }
 }
 
-/// Appends each one's work to its sequence, and samples.
-fn step(model: &dyn Model, work: &[Work], live: &mut [(Slot, Live)]) -> Result<Vec<Sampled>> {
+/// Appends each one's work to its sequence, reads, and samples.
+fn step(model: &dyn Model, work: &[Work], live: &mut [(Slot, Live)]) -> Result<Vec<Outcome>> {
     let ids = work.iter().zip(&*live).map(|(work, (slot, live))| {
         Ok(match &work.input {
             Input::Tokens(tokens) => tokens.iter().map(|&id| id as i32).collect(),
@@ -133,21 +137,65 @@ fn step(model: &dyn Model, work: &[Work], live: &mut [(Slot, Live)]) -> Result<V
     let sampling: Vec<usize> = (0..work.len())
         .filter(|&index| work[index].sample)
         .collect();
-    if sampling.is_empty() {
-        return Ok(Vec::new());
-    }
-    let last = |&index: &usize| batch.segments[index].row + batch.segments[index].length - 1;
-    let rows: Vec<usize> = sampling.iter().map(last).collect();
-    let logits = model.logits(&hidden.take(&rows)?)?.into_numbers()?;
-    let logits = logits.chunks_exact(logits.len() / rows.len());
-    let sampled = sampling.iter().zip(logits).map(|(&index, logits)| {
-        let (slot, live) = &mut live[index];
-        Sampled {
-            slot: *slot,
-            token: live.sample(logits, work[index].mask.as_deref()),
+    let mut outcomes: BTreeMap<usize, Outcome> = BTreeMap::new();
+    for (index, work) in work.iter().enumerate() {
+        if let Some(reading) = &work.reading {
+            let segment = &batch.segments[index];
+            let read = read(model, &hidden, segment.row, segment.length, reading)?;
+            let outcome = Outcome {
+                slot: work.slot,
+                is_broken: read.is_none(),
+                read,
+                token: None,
+            };
+            outcomes.insert(index, outcome);
         }
-    });
-    Ok(sampled.collect())
+    }
+    if !sampling.is_empty() {
+        let last = |&index: &usize| batch.segments[index].row + batch.segments[index].length - 1;
+        let rows: Vec<usize> = sampling.iter().map(last).collect();
+        let logits = model.logits(&hidden.take(&rows)?)?.into_numbers()?;
+        let logits = logits.chunks_exact(logits.len() / rows.len());
+        for (&index, logits) in sampling.iter().zip(logits) {
+            let (slot, live) = &mut live[index];
+            let outcome = outcomes.entry(index).or_default();
+            outcome.slot = *slot;
+            outcome.token = live.sample(logits, work[index].mask.as_deref());
+            outcome.is_broken |= outcome.token.is_none();
+        }
+    }
+    Ok(outcomes.into_values().collect())
+}
+
+/// Reads the states of `length` tokens from `row` on; `None` where they are not finite numbers.
+fn read(
+    model: &dyn Model,
+    hidden: &Tensor,
+    row: usize,
+    length: usize,
+    reading: &Reading,
+) -> Result<Option<Read>> {
+    let (next, top) = match reading {
+        Reading::Scores { next, top } => (next, *top),
+        Reading::State => {
+            let state = model.states(&hidden.take(&[row + length - 1])?)?;
+            let state = state.into_numbers()?;
+            let is_finite = state.iter().all(|number| number.is_finite());
+            return Ok(is_finite.then_some(Read::State(state)));
+        }
+    };
+    let mut scores = Vec::with_capacity(next.len());
+    for (first, next) in (row..).step_by(ROWS_READ).zip(next.chunks(ROWS_READ)) {
+        let rows: Vec<usize> = (first..first + next.len()).collect();
+        let logits = model.logits(&hidden.take(&rows)?)?.into_numbers()?;
+        for (logits, &token) in logits.chunks_exact(logits.len() / rows.len()).zip(next) {
+            let Some(found) = score(logits, token, top) else {
+                return Ok(None);
+            };
+            scores.push(found.into());
+        }
+    }
+    Ok(Some(Read::Scores(scores)))
 }
 
 impl Live {
@@ -159,14 +207,19 @@ impl Live {
         self.history.push(id);
         self.previous = Some(id);
         let Choice { token, logprobs } = chosen?;
-        let logprobs = logprobs.map(|found| Logprobs {
-            chosen: found.chosen,
-            top: found.top,
-        });
         Some(Token {
             id: token,
-            logprobs,
+            logprobs: logprobs.map(Logprobs::from),
         })
+    }
+}
+
+impl From<sampling::Logprobs> for Logprobs {
+    fn from(found: sampling::Logprobs) -> Self {
+        Self {
+            chosen: found.chosen,
+            top: found.top,
+        }
     }
 }
 
@@ -204,6 +257,10 @@ impl Stepper for HostStepper {
 
     fn prefill_chunk(&self) -> usize {
         PREFILL_CHUNK
+    }
+
+    fn steps_ahead(&self) -> usize {
+        0
     }
 
     fn cache_bytes_per_token(&self, slot: Slot) -> usize {
@@ -258,10 +315,10 @@ impl Stepper for HostStepper {
         Ok(())
     }
 
-    fn collect(&mut self) -> Result<Vec<Sampled>> {
+    fn collect(&mut self) -> Result<Vec<Outcome>> {
         match self.queued.pop_front() {
             Some(Queued::Waiting(work)) => self.run(&work),
-            Some(Queued::Done(sampled)) => sampled,
+            Some(Queued::Done(outcomes)) => outcomes,
             None => Err(super::nothing_queued()),
         }
     }

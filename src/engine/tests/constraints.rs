@@ -168,7 +168,7 @@ fn an_answer_along_a_constraint_is_the_same_in_company() {
         assert_eq!(alone.finish, together.finish);
         assert_eq!(alone.error, together.error);
     }
-    // The free ones go on with each step as if they were alone.
+    // All of them go on with each step as if they were alone.
     let counts = |slot: usize| {
         let has = |step: &&Vec<_>| {
             step.iter()
@@ -177,6 +177,8 @@ fn an_answer_along_a_constraint_is_the_same_in_company() {
         bench.fake().steps.iter().take(12).filter(has).count()
     };
     assert!(counts(0) >= 11, "{}", counts(0));
+    assert!(alone[1].ids.len() > 4);
+    assert!(counts(1) >= alone[1].ids.len().min(11), "{}", counts(1));
 }
 
 #[test]

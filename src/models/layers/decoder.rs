@@ -125,6 +125,10 @@ impl<B: Block> Model for Decoder<B> {
         Ok(x)
     }
 
+    fn states(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.norm.apply(hidden)
+    }
+
     fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let [logits] = project(&self.norm, [&self.head], hidden)?;
         match self.config.soft_cap {

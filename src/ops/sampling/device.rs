@@ -1,6 +1,6 @@
 //! Choosing as a graph of MLX's operations, on any device.
 
-use super::{Choice, ChoiceLogprobs};
+use super::{Choice, ChoiceLogprobs, Scores};
 use crate::error::Result;
 use crate::kernels::sampling::{COLDEST, Noise};
 use crate::mlx::{Array, Dtype, bitwise_xor, ops, right_shift, slice};
@@ -33,6 +33,32 @@ pub(super) fn choose(
         .map(|top| logprobs(&raw, &total, &token, top))
         .transpose()?;
     Ok(Choice { token, logprobs })
+}
+
+/// See [`super::score`].
+pub(super) fn score(logits: &Array, tokens: &[u32], top: usize) -> Result<Scores> {
+    let raw = logits.as_dtype(Dtype::Float32)?;
+    let total = raw.logsumexp_axis(1, true)?;
+    let all = raw.subtract(&total)?;
+    let [rows, size] = [raw.shape()[0], raw.shape()[1]];
+    let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
+    let ids = Array::from_slice(&ids, &[rows, 1]);
+    let chosen = ops::indexing::take_along_axis(&all, &ids, 1)?;
+    // A NaN or an infinity anywhere makes the sum no number, or the difference.
+    let chosen = ops::select(&total.is_finite()?, &chosen, Array::from_f32(f32::NAN))?;
+    let count = i32::try_from(top).unwrap_or(size).min(size);
+    let top_tokens = if count == 0 || count == size {
+        let ids = ops::arange::<i32, i32>(None, count, None)?;
+        ops::broadcast_to(&ids, &[rows, count])?
+    } else {
+        let order = ops::argpartition_axis(all.negative()?, count - 1, 1)?;
+        slice(&order, 1, ..count)?.as_dtype(Dtype::Int32)?
+    };
+    Ok(Scores {
+        chosen: chosen.reshape(&[-1])?,
+        top: ops::indexing::take_along_axis(&all, &top_tokens, 1)?,
+        top_tokens,
+    })
 }
 
 fn biased(logits: &Array, sampling: &Sampling) -> Result<Array> {

@@ -35,6 +35,32 @@ pub struct ChoiceLogprobs {
     pub top: Array,
 }
 
+/// How likely some tokens are, not yet evaluated.
+#[derive(Debug, Clone)]
+pub struct Scores {
+    /// Their log-probabilities, float32 `[R]`; NaN where the logits are not finite numbers.
+    pub chosen: Array,
+    /// The likeliest tokens of each row, int32 `[R, n]`, in no order.
+    pub top_tokens: Array,
+    /// Theirs, float32 `[R, n]`.
+    pub top: Array,
+}
+
+impl Scores {
+    /// What is to be evaluated.
+    pub fn arrays(&self) -> [&Array; 3] {
+        [&self.chosen, &self.top_tokens, &self.top]
+    }
+}
+
+/// How likely each of `tokens` is by its row of logits `[R, V]`, with the `top` likeliest.
+///
+/// # Errors
+/// What MLX says.
+pub fn score(logits: &Array, tokens: &[u32], top: usize) -> Result<Scores> {
+    device::score(logits, tokens, top)
+}
+
 /// The tokens that penalties look back on, as arrays on the device.
 #[derive(Debug, Clone)]
 pub struct History {

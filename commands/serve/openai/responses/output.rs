@@ -229,7 +229,7 @@ impl Writer for Output {
 
     fn step(&mut self, _index: usize, step: Step) -> String {
         let (grown, ended) = match step {
-            Step::Started { .. } => return String::new(),
+            Step::Started { .. } | Step::Read(_) => return String::new(),
             Step::Prefill { done, total } => return super::super::prefill(done, total),
             Step::Grown(grown) => (grown, None),
             Step::Done(grown, ended) => (grown, Some(ended)),
