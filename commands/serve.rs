@@ -6,6 +6,7 @@ mod anthropic;
 mod asking;
 mod child;
 mod dialect;
+mod embedding;
 mod fields;
 mod form;
 mod ids;

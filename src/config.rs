@@ -1,5 +1,6 @@
 //! `config.json` and `generation_config.json`, typed: both forms of every field, errors by name.
 
+mod embedding;
 mod packing;
 mod rope;
 
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::sample::Sampling;
 
+pub use embedding::EmbeddingConfig;
 pub use packing::{PackingConfig, Quantization};
 pub use rope::{RopeConfig, RopeScaling};
 
@@ -57,6 +59,14 @@ impl Config {
             None => {}
         }
         Ok(Self { path, fields })
+    }
+
+    /// One without fields, for messages about a file.
+    fn of_path(path: PathBuf) -> Self {
+        Self {
+            path,
+            fields: Map::new(),
+        }
     }
 
     /// The file, for messages.

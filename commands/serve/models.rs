@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlxr::Sharing;
+use mlxr::config::{EmbeddingConfig, default_sampling};
 use mlxr::files::ModelFiles;
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
@@ -27,6 +28,8 @@ pub(super) struct Served {
     pub(super) tokenizer: Arc<Tokenizer>,
     /// How the model's makers sample.
     pub(super) sampling: Sampling,
+    /// How it makes embeddings, if it does.
+    pub(super) embedding: Result<Option<EmbeddingConfig>, Failure>,
 }
 
 impl Served {
@@ -58,10 +61,12 @@ impl Launcher {
         let child = Child::start(&name, (self.command)(&files, sharing), self.printer);
         let read = blocking(move || {
             let tokenizer = Tokenizer::load(&files)?;
-            Ok((tokenizer, mlxr::config::default_sampling(&files)?))
+            let embedding = EmbeddingConfig::read(&files);
+            let embedding = embedding.map_err(|error| Failure::of_server(&error));
+            Ok((tokenizer, default_sampling(&files)?, embedding))
         });
         let (child, read) = tokio::join!(child, read);
-        let (tokenizer, sampling) =
+        let (tokenizer, sampling, embedding) =
             read?.map_err(|error: mlxr::Error| Failure::of_server(&error))?;
         let child = Arc::new(child?);
         let facts = child.facts();
@@ -76,6 +81,7 @@ impl Launcher {
             child,
             tokenizer: Arc::new(tokenizer),
             sampling,
+            embedding,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Ollama's dialect: `/api/chat`, `/api/generate` and what tells of models.
 
 mod asked;
+mod embed;
 mod listed;
 mod written;
 
@@ -21,6 +22,7 @@ use crate::parse::Part;
 use crate::wire::{Failure, Fault};
 use written::{Form, Stream};
 
+pub(super) use embed::{embed, embed_one};
 pub(super) use listed::{processes, show, tags, version};
 
 /// Answers a conversation.

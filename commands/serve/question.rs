@@ -27,6 +27,10 @@ pub(super) struct Question {
     pub(super) logprobs: Option<usize>,
     /// Whether the tokens of the prompts are told of as well.
     pub(super) is_scored: bool,
+    /// The states after the prompts are asked for, not answers.
+    pub(super) is_embedded: bool,
+    /// Prompts that are too long are cut at their end.
+    pub(super) is_cut: bool,
     /// Texts that end the answer.
     pub(super) stop: Vec<String>,
     /// Tokens to produce at most.
@@ -52,6 +56,42 @@ pub(super) enum Prompt {
     Tokens(Vec<Vec<u32>>),
     /// What is between two texts.
     Infill { before: String, after: String },
+}
+
+impl Prompt {
+    /// Reads a text or a list of tokens, or a list of either.
+    ///
+    /// # Errors
+    /// Where it is none of them; `name` is the field's.
+    pub(super) fn read(name: &str, value: Value) -> Result<Self, Failure> {
+        let not_tokens = |error: serde_json::Error| Failure::field(name, error);
+        match value {
+            Value::String(text) => Ok(Self::Texts(vec![text])),
+            Value::Array(list) if list.is_empty() => Ok(Self::Texts(Vec::new())),
+            Value::Array(list) if list.iter().all(Value::is_string) => {
+                let texts = list.into_iter();
+                let texts = texts.filter_map(|text| Some(text.as_str()?.to_owned()));
+                Ok(Self::Texts(texts.collect()))
+            }
+            Value::Array(list) if list.iter().all(Value::is_array) => {
+                let lists = serde_json::from_value(list.into());
+                lists.map(Self::Tokens).map_err(not_tokens)
+            }
+            other => {
+                let list = serde_json::from_value(other).map_err(not_tokens)?;
+                Ok(Self::Tokens(vec![list]))
+            }
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Texts(texts) => texts.len(),
+            Self::Tokens(lists) => lists.len(),
+            Self::Chat(_) | Self::Infill { .. } => 1,
+        }
+    }
 }
 
 impl Default for Prompt {
@@ -115,9 +155,13 @@ impl Question {
             Prompt::Chat(conversation) => prompts.push(conversation.asked(tokenizer, base)?),
             Prompt::Texts(texts) => {
                 for text in texts {
-                    let tokens = tokenizer.encode(&text, Bos::Auto).map_err(invalid)?;
+                    let tokens = if self.is_embedded {
+                        tokenizer.encode_whole(&text)
+                    } else {
+                        tokenizer.encode(&text, Bos::Auto)
+                    };
                     let request = Request {
-                        tokens,
+                        tokens: tokens.map_err(invalid)?,
                         ..base.clone()
                     };
                     prompts.push((request, Family::Plain, Vec::new(), text));
@@ -151,12 +195,18 @@ impl Question {
             one_call: self.one_call,
         };
         let scores = self.logprobs.filter(|_| self.is_scored);
-        for (request, family, tools, text) in prompts {
+        for (mut request, family, tools, text) in prompts {
+            if self.is_cut {
+                request.tokens.truncate(context - 1);
+            }
             request.check(context).map_err(invalid)?;
             for choice in 0..self.choices.max(1) {
                 let mut request = request.clone();
                 // They are the same for all answers.
                 request.reading = scores.filter(|_| choice == 0).map(Reading::Scores);
+                if self.is_embedded {
+                    request.reading = Some(Reading::State);
+                }
                 // Each draws for itself.
                 let seed = request.sampling.seed;
                 request.sampling.seed = seed.map(|seed| seed.wrapping_add(choice as u64));

@@ -54,7 +54,10 @@ pub(super) fn all(server: &Arc<Server>) -> Router {
             )
             .route(&format!("{start}/tokenize"), asked(tokens::tokenize))
             .route(&format!("{start}/detokenize"), asked(tokens::detokenize))
-            .route(&format!("{start}/embeddings"), asked(no_embeddings))
+            .route(
+                &format!("{start}/embeddings"),
+                asked(openai::embeddings::answer),
+            )
             .route(&format!("{start}/models"), get(models))
             .route(&format!("{start}/models/{{*name}}"), get(model))
             .route(&format!("{start}/health"), get(health));
@@ -66,8 +69,8 @@ pub(super) fn all(server: &Arc<Server>) -> Router {
         .route("/api/chat", asked(ollama::chat))
         .route("/api/generate", asked(ollama::generate))
         .route("/api/show", asked(ollama::show))
-        .route("/api/embed", asked(no_embeddings))
-        .route("/api/embeddings", asked(no_embeddings))
+        .route("/api/embed", asked(ollama::embed))
+        .route("/api/embeddings", asked(ollama::embed_one))
         .route("/api/tags", get(tags))
         .route("/api/ps", get(processes))
         .route("/api/version", get(async || ollama::version()))
@@ -146,14 +149,6 @@ async fn body(request: Request, bytes: usize) -> Result<Bytes, Failure> {
             "the body did not come in time",
         )),
     }
-}
-
-/// No model that is known here says that its states are meant to be compared.
-async fn no_embeddings(asking: Asking, mut fields: Fields) -> Result<Response, Failure> {
-    let model: Option<String> = fields.take("model")?;
-    let name = asking.server.slots.names().find(model.as_deref())?.name;
-    let problem = format!("{name} makes no embeddings: it was not trained for that");
-    Err(Failure::field("model", problem))
 }
 
 async fn models(State(server): State_) -> Response {

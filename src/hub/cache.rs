@@ -91,11 +91,14 @@ impl Cache {
     pub(super) fn link(&self, commit: &str, file: &str, etag: &str) -> Result<()> {
         let path = self.snapshot(commit).join(file);
         create_parent(&path)?;
-        let target = Path::new("../../blobs").join(etag);
+        // From the snapshot's folder, or from one in it.
+        let mut target = PathBuf::from("../".repeat(file.matches('/').count()));
+        target.extend(["..", "..", "blobs", etag]);
         if fs::read_link(&path).is_ok_and(|current| current == target) {
             return Ok(());
         }
-        let fresh = self.snapshot(commit).join(format!(".{file}.mlxr"));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let fresh = path.with_file_name(format!(".{name}.mlxr"));
         remove(&fresh)?;
         symlink(&target, &fresh).map_err(Error::io("write", &fresh))?;
         fs::rename(&fresh, &path).map_err(Error::io("write", path))

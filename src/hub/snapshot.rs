@@ -21,6 +21,12 @@ pub(super) const WEIGHTS: &str = "model.safetensors";
 /// The list of the files of the weights, where they are several.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
+/// Which parts a model for embeddings is made of.
+const MODULES: &str = "modules.json";
+
+/// How it pools states.
+const POOLING: &str = "1_Pooling/config.json";
+
 /// Longest header that the safetensors format allows, in bytes (the limit of its own library).
 const LONGEST_HEADER: u64 = 100_000_000;
 
@@ -44,8 +50,18 @@ pub(super) fn is_wanted_beside_weights(name: &str) -> bool {
     let is_json = name
         .rsplit_once('.')
         .is_some_and(|(_, extension)| extension == "json");
+    // The only file in a folder: how the states of a model for embeddings are pooled.
+    if name == POOLING {
+        return true;
+    }
     is_plain(name)
-        && ([CONFIG, "generation_config.json", "special_tokens_map.json"].contains(&name)
+        && ([
+            CONFIG,
+            "generation_config.json",
+            "special_tokens_map.json",
+            MODULES,
+        ]
+        .contains(&name)
             || name.starts_with("tokenizer") && is_json
             || name.starts_with("chat_template."))
 }
@@ -241,6 +257,8 @@ mod tests {
             "special_tokens_map.json",
             "chat_template.jinja",
             "chat_template.json",
+            "modules.json",
+            "1_Pooling/config.json",
         ] {
             assert!(is_wanted_beside_weights(name), "{name}");
         }
@@ -249,6 +267,7 @@ mod tests {
             "pytorch_model.bin",
             "model.gguf",
             "original/config.json",
+            "2_Pooling/config.json",
             "tokenizer.model",
             "consolidated.safetensors",
             "chat_template.../x",

@@ -73,7 +73,7 @@ impl Config {
 fn is_raw(config: &Config, loader: &Loader<'_>) -> bool {
     let (prefix, _) = loader.text_prefixes();
     let layer = config.full.iter().position(|full| !full).unwrap_or(0);
-    let name = format!("{prefix}.layers.{layer}.linear_attn.conv1d.weight");
+    let name = format!("{prefix}layers.{layer}.linear_attn.conv1d.weight");
     let shape = loader.shape(&name);
     shape.is_none_or(|shape| shape.last() == Some(&config.delta.taps))
 }

@@ -55,6 +55,8 @@ pub struct Tokenizer {
     bos_id: Option<u32>,
     /// What raw text begins with: nothing, or the beginning-of-sequence token.
     prefix: Vec<u32>,
+    /// What the tokenizer's own post-processor puts behind a text.
+    suffix: Vec<u32>,
     template: Option<Result<ChatTemplate, String>>,
 }
 
@@ -84,7 +86,7 @@ impl Tokenizer {
         engine.with_padding(None);
 
         let companions = Companions::read(files)?;
-        let added = added_before_text(&engine).map_err(refuse)?;
+        let (added, suffix) = added_around_text(&engine).map_err(refuse)?;
         // Special tokens are put in by this type alone, and offsets must not be trimmed.
         engine.with_post_processor(None::<PostProcessorWrapper>);
 
@@ -102,6 +104,7 @@ impl Tokenizer {
             eos_ids: companions.eos_ids(&engine)?,
             bos_id,
             prefix,
+            suffix,
             template: ChatTemplate::find(files, &companions)?,
             path,
             engine,
@@ -122,6 +125,17 @@ impl Tokenizer {
             return Ok(ids.to_vec());
         }
         Ok([&self.prefix, ids].concat())
+    }
+
+    /// The ids of a text that stands for itself, with all that the model's files put around it: what models for
+    /// embeddings read.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_whole(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = self.encode(text, Bos::Auto)?;
+        ids.extend(&self.suffix);
+        Ok(ids)
     }
 
     /// Renders and encodes a chat.
@@ -221,15 +235,18 @@ fn caught<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> 
     }
 }
 
-/// What the tokenizer's own post-processor puts before a text.
-fn added_before_text(engine: &tokenizers::Tokenizer) -> Result<Vec<u32>, String> {
+/// What the tokenizer's own post-processor puts before a text, and behind it.
+fn added_around_text(engine: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
     let encode = |special| {
         let encoding = caught(|| engine.encode_fast("a", special))?;
         Ok::<_, String>(encoding.get_ids().to_vec())
     };
     let (plain, whole) = (encode(false)?, encode(true)?);
     let text_at = (0..whole.len()).find(|at| whole[*at..].starts_with(&plain));
-    Ok(whole[..text_at.unwrap_or(0)].to_vec())
+    let Some(at) = text_at else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    Ok((whole[..at].to_vec(), whole[at + plain.len()..].to_vec()))
 }
 
 /// Says in plain words what is wrong with a `tokenizer.json` that the engine refused.

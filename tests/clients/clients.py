@@ -307,6 +307,39 @@ class Tools(unittest.TestCase):
         self.assertTrue(lines[-1].done)
 
 
+class Embeddings(unittest.TestCase):
+    """A model that says that it makes them, and one that does not."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.server = Server(program, "-m", models.embedder(cls.folder.name))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.end()
+        cls.folder.cleanup()
+
+    def test_both(self):
+        client = openai.OpenAI(base_url=f"{self.server.url}/v1", api_key="none", max_retries=0)
+        # This client asks for base64 by itself.
+        told = client.embeddings.create(model="embedder", input=["The cat", "The dog"])
+        [cat, dog] = [one.embedding for one in told.data]
+        plain = client.embeddings.create(model="embedder", input="The cat", encoding_format="float")
+        self.assertEqual(len(cat), len(plain.data[0].embedding))
+        self.assertAlmostEqual(sum(a * b for a, b in zip(cat, plain.data[0].embedding)), 1, 4)
+        local = ollama.Client(host=self.server.url)
+        embedded = local.embed(model="embedder", input=["The dog"]).embeddings[0]
+        self.assertAlmostEqual(sum(a * b for a, b in zip(dog, embedded)), 1, 4)
+        self.assertIn("embedding", local.show("embedder").capabilities)
+
+    def test_others_refuse(self):
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="secret", max_retries=0)
+        with self.assertRaises(openai.BadRequestError) as caught:
+            client.embeddings.create(model=MODEL, input="a")
+        self.assertEqual(caught.exception.param, "model")
+
+
 class Golden(unittest.TestCase):
     """Every architecture: streams, forms and calls."""
 

@@ -26,6 +26,18 @@ def caller(folder):
     return str(model)
 
 
+def embedder(folder):
+    """The built-in model, saying that it makes embeddings."""
+    model = pathlib.Path(folder) / "embedder"
+    shutil.copytree(STORIES, model)
+    kinds = ["Transformer", "Pooling", "Normalize"]
+    modules = [{"type": f"sentence_transformers.models.{kind}"} for kind in kinds]
+    (model / "modules.json").write_text(json.dumps(modules))
+    (model / "1_Pooling").mkdir()
+    (model / "1_Pooling" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
+    return str(model)
+
+
 def golden(folder):
     """The checkpoints that have the reference's logits, with a vocabulary of letters; none where they are not."""
     place = os.environ.get("MLXR_GOLDEN_DIR", ROOT.parent / "shared" / "golden-models")

@@ -1,12 +1,11 @@
 //! Answers that must look like something, and tools that must be called.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::Server;
+use crate::support::{Server, copy_of_stories};
 
 /// A template that tells of tools, as a family does that calls with JSON between tags.
 const TEMPLATE: &str = "{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}{% for message in messages %}\
@@ -16,13 +15,7 @@ const TEMPLATE: &str = "{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}
 
 /// The built-in model with that template.
 fn caller() -> (TempDir, Server) {
-    let folder = tempfile::tempdir().unwrap();
-    let model = folder.path().join("caller");
-    fs::create_dir(&model).unwrap();
-    let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/stories");
-    for file in fs::read_dir(stories).unwrap().map(Result::unwrap) {
-        fs::copy(file.path(), model.join(file.file_name())).unwrap();
-    }
+    let (folder, model) = copy_of_stories("caller");
     fs::write(model.join("chat_template.jinja"), TEMPLATE).unwrap();
     let server = Server::new(&["-m", model.to_str().unwrap()]);
     (folder, server)

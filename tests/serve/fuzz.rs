@@ -32,7 +32,7 @@ fn bodies() -> Vec<(&'static str, Value)> {
         ),
         (
             "/v1/completions",
-            json!({"model": "stories", "prompt": ["a", "b"], "max_tokens": 2, "echo": true, "logprobs": null,
+            json!({"model": "stories", "prompt": ["a", "b"], "max_tokens": 2, "echo": true, "logprobs": 1,
                 "suffix": "", "best_of": 1, "n": 1, "stop": "x", "stream": false}),
         ),
         (

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod anthropic;
 #[cfg(test)]
+mod embeddings;
+#[cfg(test)]
 mod ends;
 #[cfg(test)]
 mod forms;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
@@ -10,28 +10,20 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::ends::read_until;
-use crate::support::Server;
+use crate::support::{Server, copy_of_stories};
 
 /// Two models of different names.
 struct Two {
-    _folder: TempDir,
+    _folders: [TempDir; 2],
     paths: [PathBuf; 2],
 }
 
 impl Two {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let paths = ["one", "two"].map(|name| folder.path().join(name));
-        let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/stories");
-        for path in &paths {
-            fs::create_dir(path).unwrap();
-            for file in fs::read_dir(&stories).unwrap().map(Result::unwrap) {
-                fs::copy(file.path(), path.join(file.file_name())).unwrap();
-            }
-        }
+        let [(one, first), (two, second)] = ["one", "two"].map(copy_of_stories);
         Self {
-            _folder: folder,
-            paths,
+            _folders: [one, two],
+            paths: [first, second],
         }
     }
 

@@ -1,7 +1,9 @@
 //! A server with nothing of this machine's environment, and clients of it; knows nothing of what it should say.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
@@ -279,4 +281,16 @@ fn unchunk(mut body: &str) -> String {
         body = &rest[size + 2..];
     }
     whole
+}
+
+/// A folder of that name with the files of the built-in model, in one that is removed afterwards.
+pub(crate) fn copy_of_stories(name: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join(name);
+    fs::create_dir(&model).unwrap();
+    let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/stories");
+    for file in fs::read_dir(stories).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), model.join(file.file_name())).unwrap();
+    }
+    (folder, model)
 }

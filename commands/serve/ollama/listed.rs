@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::response::Response;
 use jiff::Timestamp;
-use mlxr::config::Config;
+use mlxr::config::{Config, EmbeddingConfig};
 use mlxr::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
@@ -104,12 +104,13 @@ pub(in crate::serve) async fn show(
             Ok((config, tokenizer))
         });
         let (config, tokenizer) = read.map_err(|error| Failure::of_server(&error))?;
-        Ok::<_, Failure>(shown(&known, &config, &tokenizer))
+        let embeds = matches!(EmbeddingConfig::read(&files), Ok(Some(_)));
+        Ok::<_, Failure>(shown(&known, &config, &tokenizer, embeds))
     });
     Ok(json_response(&shown.await??))
 }
 
-fn shown(known: &Known, config: &Config, tokenizer: &Tokenizer) -> Value {
+fn shown(known: &Known, config: &Config, tokenizer: &Tokenizer, embeds: bool) -> Value {
     let architecture = config.architecture().unwrap_or_default();
     let context = config.optional_size("max_position_embeddings");
     let template = tokenizer
@@ -121,6 +122,9 @@ fn shown(known: &Known, config: &Config, tokenizer: &Tokenizer) -> Value {
     }
     if template.contains("think") {
         capabilities.push("thinking");
+    }
+    if embeds {
+        capabilities.push("embedding");
     }
     json!({
         "modelfile": "",

@@ -65,22 +65,7 @@ pub(in crate::serve) async fn answer(
 /// Reads the question out of a request.
 fn read(fields: &mut Fields, echo: bool) -> Result<Question, Failure> {
     let question = read_sampling(fields)?;
-    let prompt = match fields.require("prompt")? {
-        Value::String(text) => Prompt::Texts(vec![text]),
-        Value::Array(list) if list.is_empty() => Prompt::Texts(Vec::new()),
-        Value::Array(list) if list.iter().all(Value::is_string) => {
-            let texts = list
-                .into_iter()
-                .filter_map(|text| Some(text.as_str()?.to_owned()));
-            Prompt::Texts(texts.collect())
-        }
-        Value::Array(list) if list.iter().all(Value::is_array) => Prompt::Tokens(
-            serde_json::from_value(list.into()).map_err(|error| Failure::field("prompt", error))?,
-        ),
-        other => Prompt::Tokens(vec![
-            serde_json::from_value(other).map_err(|error| Failure::field("prompt", error))?,
-        ]),
-    };
+    let prompt = Prompt::read("prompt", fields.require("prompt")?)?;
     let suffix: Option<String> = fields.take("suffix")?;
     let prompt = match (suffix.filter(|suffix| !suffix.is_empty()), prompt) {
         (None, prompt) => prompt,
@@ -95,11 +80,7 @@ fn read(fields: &mut Fields, echo: bool) -> Result<Question, Failure> {
             ));
         }
     };
-    let prompts = match &prompt {
-        Prompt::Texts(texts) => texts.len(),
-        Prompt::Tokens(lists) => lists.len(),
-        Prompt::Chat(_) | Prompt::Infill { .. } => 1,
-    };
+    let prompts = prompt.count();
     if prompts > MOST_PROMPTS {
         let problem = format!("{prompts} prompts are more than {MOST_PROMPTS}");
         return Err(Failure::field("prompt", problem));

@@ -76,7 +76,7 @@ impl<B: Block + 'static> Decoder<B> {
     ) -> Result<Box<dyn Model>> {
         let (prefix, head) = loader.text_prefixes();
         let (vocabulary, hidden) = (config.vocabulary, config.hidden);
-        let embedding = loader.embedding(&format!("{prefix}.embed_tokens"), vocabulary, hidden)?;
+        let embedding = loader.embedding(&format!("{prefix}embed_tokens"), vocabulary, hidden)?;
         let tied = config
             .tied
             .unwrap_or_else(|| !loader.has(&format!("{head}.weight")));
@@ -87,9 +87,9 @@ impl<B: Block + 'static> Decoder<B> {
             loader.head(head, hidden, vocabulary)?
         };
         let blocks = (0..config.layers)
-            .map(|layer| block(layer, &format!("{prefix}.layers.{layer}"), &config))
+            .map(|layer| block(layer, &format!("{prefix}layers.{layer}"), &config))
             .collect::<Result<_>>()?;
-        let norm = format!("{prefix}.norm");
+        let norm = format!("{prefix}norm");
         Ok(Box::new(Self {
             embedding,
             blocks,

@@ -62,11 +62,13 @@ const ROWS_AT_A_TIME: usize = 6;
 /// The types that a checkpoint may hold numbers in.
 const FLOATS: &[Dtype] = &[Dtype::Float32, Dtype::Float16, Dtype::Bfloat16];
 
-/// Where the tensors of the text model may be, and its head: by itself, or beside a tower for images.
-const TEXT: [(&str, &str); 3] = [
-    ("model", "lm_head"),
-    ("language_model.model", "language_model.lm_head"),
-    ("model.language_model", "lm_head"),
+/// What the names of the text model's tensors may begin with, and its head: by itself, or beside a tower for images.
+const TEXT: [(&str, &str); 4] = [
+    ("model.", "lm_head"),
+    ("language_model.model.", "language_model.lm_head"),
+    ("model.language_model.", "lm_head"),
+    // Models for embeddings are the trunk alone.
+    ("", "lm_head"),
 ];
 
 /// Tensors of what sees and hears, which answers to text need not.
@@ -109,9 +111,9 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Where the tensors of the text model are, and those of its head.
+    /// What the names of the text model's tensors begin with, and those of its head.
     pub fn text_prefixes(&self) -> (&'static str, &'static str) {
-        let has = |prefix: &str| self.has(&format!("{prefix}.embed_tokens.weight"));
+        let has = |prefix: &str| self.has(&format!("{prefix}embed_tokens.weight"));
         let found = TEXT.into_iter().find(|(prefix, _)| has(prefix));
         let (prefix, head) = found.unwrap_or(TEXT[0]);
         // The nested form comes with the head on either level.
