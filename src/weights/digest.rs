@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::files::SINGLE;
+use super::header::SINGLE;
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::mlx::{Bytes, MappedFile};
