@@ -130,7 +130,8 @@ pub fn plan(files: &ModelFiles, settings: &QuantizeSettings) -> Result<Plan> {
     } = planner;
     let mut planned: Vec<Planned> = planned.into_values().map(|(planned, _)| planned).collect();
     planned.sort_by_key(|tensor| tensor.layer.map_or(0, |layer| layer + 1));
-    if planned.iter().all(|tensor| tensor.packing.is_none()) {
+    let none = planned.iter().all(|tensor| tensor.packing.is_none());
+    if none && settings.overrides.is_empty() {
         return Err(Error::Quantize {
             what: files.label().display().to_string(),
             problem: format!("no tensor of it can be packed as {}", settings.base),

@@ -179,8 +179,9 @@ impl Writer<'_> {
     fn tensor(&self, index: usize, advance: &dyn Fn(usize)) -> Result<Vec<(String, String)>> {
         let tensor = &self.plan.tensors[index];
         let parts = &self.layout.parts[index];
-        let rows: usize = tensor.shape.iter().rev().skip(1).product();
-        let columns = tensor.shape.last().copied().unwrap_or(1);
+        // Of what is read: a tensor that only gets another shape has other rows.
+        let rows = tensor.pieces.len() * tensor.view.count * tensor.view.rows;
+        let columns = tensor.view.columns;
         let each = (self.block / (columns * 4).max(1)).clamp(1, rows.max(1));
         let mut hashers = vec![Xxh3::new(); parts.len()];
         let mut buffers = vec![Vec::new(); parts.len()];

@@ -157,7 +157,10 @@ fn config(plan: &Plan) -> Result<Value> {
             packing.insert(tensor.prefix().to_owned(), Value::Object(fields(own)));
         }
     }
-    for field in ["quantization", "quantization_config"] {
+    config.remove("quantization_config");
+    let is_packed = plan.tensors.iter().any(|tensor| tensor.packing.is_some());
+    let fields = ["quantization", "quantization_config"];
+    for field in fields.into_iter().filter(|_| is_packed) {
         config.insert(field.to_owned(), Value::Object(packing.clone()));
     }
     Ok(config.into_iter().collect::<Map<_, _>>().into())
