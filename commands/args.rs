@@ -5,6 +5,7 @@ mod cache;
 mod constraint;
 mod framing;
 mod model;
+mod quantize;
 mod sampling;
 mod serve;
 
@@ -23,6 +24,7 @@ pub(crate) use cache::{
 pub(crate) use constraint::ConstraintArgs;
 pub(crate) use framing::{FramingArgs, Think};
 pub(crate) use model::{BudgetArgs, Device, KeptArgs, ModelArgs};
+pub(crate) use quantize::Quantize;
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use serve::{KeepAlive, Runner, Serve};
 
@@ -68,6 +70,7 @@ pub(crate) enum Command {
     Run(Box<Run>),
     Serve(Box<Serve>),
     Runner(Box<Runner>),
+    Quantize(Box<Quantize>),
     Bench(Box<Bench>),
     Cache(Cache),
 }

@@ -10,6 +10,7 @@ mod generated;
 mod interrupt;
 mod model;
 mod parse;
+mod quantize;
 mod run;
 mod runner;
 mod serve;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Run(flags) => run::run(&flags, &settings, printer),
         Command::Serve(flags) => serve::run(&flags, &settings, printer),
         Command::Runner(flags) => runner::run(&flags, &settings, printer),
+        Command::Quantize(args) => quantize::run(&args, &settings, printer),
         Command::Cache(args) => cache::run(&args, &settings, printer),
         Command::Bench(args) => bench::run(&args, &settings, printer),
     });

@@ -31,6 +31,7 @@ complete -c mlxr -n "__fish_mlxr_needs_command" -s V -l version -d 'Print versio
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "serve" -d 'Serve models over HTTP: OpenAI\'s, Anthropic\'s and Ollama\'s interfaces'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "runner" -d 'Answer requests on standard input: what `serve` starts for each model'
+complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "quantize" -d 'Make a model smaller: fewer bits for each weight'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "bench" -d 'Measure how fast a model computes'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "cache" -d 'Look into what is kept of models and prompts, add to it and remove it'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -108,6 +109,33 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l cpu-exact -d 'Compu
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s h -l help -d 'Print help'
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s o -l output -d 'Folder that is written' -r -F
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l mode -d 'How weights are packed: integers, or floats of 4 or 8 bits' -r -f -a "affine\t''
+mxfp4\t''
+nvfp4\t''
+mxfp8\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s b -l bits -d 'Bits of a weight: 2, 3, 4, 5, 6 or 8 [default: 4, of mxfp8 8]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s g -l group -d 'Weights that share a scale: 32, 64 or 128 [default: 64, of mxfp4 and mxfp8 32, of nvfp4 16]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l recipe -d 'The mix' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l embed -d 'For embeddings, also where they are the head' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l head -d 'For a head of its own' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l expert -d 'For experts behind a router' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l override -d 'For tensors by name; `*` stands for anything, the last that fits counts (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l dtype -d 'Type of what is not packed, and of scales [default: that of the model]' -r -f -a "bf16\t''
+f16\t''
+f32\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l memory -d 'Memory for what is read and written, as `2GiB`' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l threads -d 'Threads that compute [default: one for each core]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l verify -d 'Hold a packed model against what it says of itself: shapes, scales, digests' -r -F
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l report -d 'Measure what was lost on a text, the sample or a file: divergence, agreement, perplexity; also kept beside the weights' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l max-kld -d 'End with code 1 if the mean divergence, in nats per token, is above X' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l force -d 'Replace DIR even if this command did not make it'
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l explain -d 'Show each tensor with its role, its packing, the reason and its size'
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l dry-run -d 'Write nothing, and show what would be written'
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l json -d 'Print one JSON object'
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
 cpu\t''
@@ -279,12 +307,13 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcomm
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "rm" -d 'Remove models or prompts by name'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "prune" -d 'Remove prompts that were not used for long, or until the others fit'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner bench cache help" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner bench cache help" -f -a "serve" -d 'Serve models over HTTP: OpenAI\'s, Anthropic\'s and Ollama\'s interfaces'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner bench cache help" -f -a "runner" -d 'Answer requests on standard input: what `serve` starts for each model'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner bench cache help" -f -a "bench" -d 'Measure how fast a model computes'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner bench cache help" -f -a "cache" -d 'Look into what is kept of models and prompts, add to it and remove it'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner bench cache help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "serve" -d 'Serve models over HTTP: OpenAI\'s, Anthropic\'s and Ollama\'s interfaces'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "runner" -d 'Answer requests on standard input: what `serve` starts for each model'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "quantize" -d 'Make a model smaller: fewer bits for each weight'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "bench" -d 'Measure how fast a model computes'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "cache" -d 'Look into what is kept of models and prompts, add to it and remove it'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "start" -d 'Measure from the start of the program to its first token'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "cache" -d 'Measure prompts that begin as earlier ones did'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "ls" -d 'List downloaded models and kept prompts, with their sizes'

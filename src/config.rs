@@ -314,6 +314,44 @@ impl Config {
         Ok(Some(Quantization::new(default, overrides)))
     }
 
+    /// Rows and columns of the squares that share a factor in a checkpoint of 8-bit floats, if it says so:
+    /// `weight_block_size`, or `block_structure` of compressed-tensors.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where these are no two sizes.
+    pub fn fp8_block(&self) -> Result<Option<[usize; 2]>> {
+        let Some(method) = self.object("quantization_config")? else {
+            return Ok(None);
+        };
+        let groups = method.get("config_groups").and_then(Value::as_object);
+        let mut structures = groups
+            .into_iter()
+            .flat_map(Map::values)
+            .filter_map(|group| group.get("weights")?.get("block_structure"));
+        let Some(block) = method
+            .get("weight_block_size")
+            .or_else(|| structures.next())
+        else {
+            return Ok(None);
+        };
+        let sides: Option<Vec<u64>> = block
+            .as_array()
+            .and_then(|sides| sides.iter().map(Value::as_u64).collect());
+        match sides.as_deref() {
+            Some(&[rows, columns]) => Ok(Some([rows as usize, columns as usize])),
+            _ => Err(self.problem(format!("the size of blocks is {block}, not two sizes"))),
+        }
+    }
+
+    /// Whether matrices are packed, by MLX or by another method; 8-bit floats in blocks are not.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field.
+    pub fn is_packed(&self) -> Result<bool> {
+        let has = |field: &str| self.fields.get(field).is_some_and(|value| !value.is_null());
+        Ok(has("quantization") || (has("quantization_config") && self.fp8_block()?.is_none()))
+    }
+
     fn packing(&self, name: &str, object: &Map<String, Value>) -> Result<PackingConfig> {
         let mode = object
             .get("mode")

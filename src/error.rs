@@ -162,6 +162,14 @@ pub enum Error {
         /// Why not.
         problem: String,
     },
+    /// A checkpoint cannot be packed, or not as it was asked for.
+    #[error("{what}: {problem}")]
+    Quantize {
+        /// The file, folder or option.
+        what: String,
+        /// Why not.
+        problem: String,
+    },
     /// The hub could not be reached or answered with an error.
     #[error("{repo}: {problem}")]
     Hub {

@@ -20,6 +20,7 @@ pub mod models;
 mod open;
 pub mod ops;
 pub mod progress;
+pub mod quantize;
 pub mod sample;
 pub mod tokenizer;
 pub mod weights;

@@ -2,11 +2,13 @@
 
 mod digest;
 mod files;
+mod header;
 mod random;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -15,6 +17,7 @@ use crate::kernels::matrix::Part;
 use crate::mlx::{Array, Bytes, Dtype, Packing, array_over};
 pub use digest::digest;
 use files::Files;
+pub use header::{INDEX, SINGLE, header};
 use random::Random;
 
 /// The tensors of one checkpoint, in one file or in shards, and which of them were asked for.
@@ -30,6 +33,23 @@ enum Source {
     Files(Files),
     /// Any tensor that is asked for, made up.
     Random(Random),
+}
+
+/// One tensor as a file holds it.
+#[derive(Debug, Clone)]
+pub struct StoredTensor {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its type as safetensors files name it: `BF16`, `F8_E4M3` …
+    pub dtype: String,
+    /// The file, for messages.
+    pub path: PathBuf,
+    /// The file's bytes.
+    pub bytes: Bytes,
+    /// Of these, the tensor's.
+    pub range: Range<usize>,
 }
 
 /// One tensor whose shape and type are those that were asked for.
@@ -95,6 +115,14 @@ impl Weights {
         match &self.source {
             Source::Files(files) => files.has(name),
             Source::Random(_) => true,
+        }
+    }
+
+    /// Every tensor of the files as it is stored, in the order of their names.
+    pub fn stored(&self) -> Vec<StoredTensor> {
+        match &self.source {
+            Source::Files(files) => files.stored(),
+            Source::Random(_) => Vec::new(),
         }
     }
 

@@ -119,6 +119,11 @@ pub(crate) fn data(text: &str) -> Result<()> {
     written.map_err(Error::io("write", STANDARD_OUTPUT))
 }
 
+/// Writes a value to stdout as one line.
+pub(crate) fn json(value: &serde_json::Value) -> Result<()> {
+    data(&format!("{value}\n"))
+}
+
 /// Hands what [`data`] wrote to the reader of stdout.
 pub(crate) fn flush() -> Result<()> {
     io::stdout()

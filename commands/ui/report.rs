@@ -65,6 +65,10 @@ impl Report {
                 Exit::Usage,
                 "`mlxr bench --help` says what can be measured and compared",
             ),
+            Error::Quantize { .. } => (
+                Exit::Usage,
+                "`mlxr quantize --help` says what can be asked for; `--explain` shows what it leads to",
+            ),
             Error::ContextOverflow { .. } => (
                 Exit::Context,
                 "shorten the prompt, or raise `--ctx` if the model allows more",

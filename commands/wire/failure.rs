@@ -101,6 +101,7 @@ impl Failure {
             | Error::TensorNames { .. }
             | Error::Tokenizer { .. }
             | Error::Benchmark { .. }
+            | Error::Quantize { .. }
             | Error::Hub { .. }
             | Error::HubRefused { .. }
             | Error::Server { .. }

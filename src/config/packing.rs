@@ -24,6 +24,25 @@ pub struct PackingConfig {
 }
 
 impl PackingConfig {
+    /// A mode with so many bits in groups of so many; what is not said is what mlx-lm takes.
+    ///
+    /// # Errors
+    /// One sentence where MLX has no such mode or sizes.
+    pub fn new(mode: &str, bits: Option<usize>, group_size: Option<usize>) -> Result<Self, String> {
+        let (default_bits, default_group) = match mode {
+            "mxfp4" => (4, 32),
+            "mxfp8" => (8, 32),
+            "nvfp4" => (4, 16),
+            _ => (4, 64),
+        };
+        let packing = Self {
+            mode: mode.to_owned(),
+            group_size: group_size.unwrap_or(default_group),
+            bits: bits.unwrap_or(default_bits),
+        };
+        packing.check().map(|()| packing)
+    }
+
     /// Whether MLX has this mode in these sizes.
     pub(super) fn check(&self) -> Result<(), String> {
         let Self {

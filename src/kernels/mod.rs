@@ -37,6 +37,7 @@ pub mod pages;
 mod panel;
 mod parts;
 pub mod pool;
+pub mod quantize;
 pub mod rotary;
 pub mod router;
 pub mod sampling;

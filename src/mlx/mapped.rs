@@ -12,7 +12,11 @@ use crate::error::{Error, Result};
 
 /// A read-only mapped file, or memory that lies as one does.
 #[derive(Debug)]
-pub struct MappedFile(memmap2::Mmap);
+pub struct MappedFile {
+    map: memmap2::Mmap,
+    /// There is a file behind it.
+    of_file: bool,
+}
 
 impl MappedFile {
     /// Maps a whole file.
@@ -24,7 +28,24 @@ impl MappedFile {
         // SAFETY: as with every mapped model file, another process that truncates it while it is
         // used can end this one; nothing is ever written through the mapping.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
-        Ok(Self(map))
+        Ok(Self { map, of_file: true })
+    }
+
+    /// As [`Bytes::release`].
+    fn release(&self, range: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if self.of_file && range.start < range.end && range.end <= self.map.len() {
+            // SAFETY: the mapping is of a file that is never written through it: what is dropped is read again.
+            drop(unsafe {
+                self.map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    range.start,
+                    range.end - range.start,
+                )
+            });
+        }
+        #[cfg(not(unix))]
+        drop(range);
     }
 
     /// Memory that lies as a mapped file does, in small pages whatever the allocator does, and holds what
@@ -38,8 +59,9 @@ impl MappedFile {
         // What the kernel refuses here it does not do anyway.
         drop(map.advise(memmap2::Advice::NoHugePage));
         fill(&mut map);
+        let of_file = false;
         let map = map.make_read_only();
-        map.map(Self)
+        map.map(|map| Self { map, of_file })
             .map_err(|error| Error::Mlx(format!("memory cannot be made read-only: {error}")))
     }
 }
@@ -83,12 +105,21 @@ pub enum Bytes {
     Static(&'static [u8]),
 }
 
+impl Bytes {
+    /// Says that some bytes will not be read again soon: they need not stay in memory. A hint.
+    pub fn release(&self, range: std::ops::Range<usize>) {
+        if let Self::Mapped(file) = self {
+            file.release(range);
+        }
+    }
+}
+
 impl std::ops::Deref for Bytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Mapped(file) => &file.0,
+            Self::Mapped(file) => &file.map,
             Self::Static(bytes) => bytes,
         }
     }

@@ -3,6 +3,7 @@
 use super::layers::block::Mixer as _;
 use super::layers::decoder::{self, Decoder, DecoderConfig};
 use super::layers::grouped::{Biases, GroupedAttention, GroupedConfig, Windows};
+use super::roles::{Tensors, tables};
 use super::{Loader, Model, Spec};
 use crate::cache::{LayerCaches, LayerKind};
 use crate::config::{self, RopeConfig};
@@ -15,6 +16,18 @@ use crate::ops::tensor::Tensor;
 
 pub(super) const SPEC: Spec = Spec {
     names: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
+    tensors: Tensors {
+        rules: &[
+            tables::ENDS,
+            tables::NORMS,
+            tables::MORE_NORMS,
+            tables::HEAD_NORMS,
+            tables::ATTENTION,
+            tables::GATED_MLP,
+        ],
+        saved_under: None,
+        unused: &[],
+    },
     load,
 };
 

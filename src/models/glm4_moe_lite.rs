@@ -4,6 +4,7 @@ use super::layers::block::{FeedForward, PreNorm};
 use super::layers::decoder::{Decoder, DecoderConfig};
 use super::layers::experts::stack;
 use super::layers::latent::LatentConfig;
+use super::roles::{Tensors, tables};
 use super::{Loader, Model, Spec};
 use crate::config::{self, RopeConfig};
 use crate::error::Result;
@@ -14,6 +15,18 @@ use crate::ops::rope::Rope;
 
 pub(super) const SPEC: Spec = Spec {
     names: &["Glm4MoeLiteForCausalLM", "GLM4MoeLite"],
+    tensors: Tensors {
+        rules: &[
+            tables::ENDS,
+            tables::NORMS,
+            tables::LATENT,
+            tables::GATED_MLP,
+            tables::ROUTED_EXPERTS,
+            tables::SHARED_EXPERTS,
+        ],
+        saved_under: None,
+        unused: &[],
+    },
     load,
 };
 

@@ -4,6 +4,7 @@ use super::layers::block::PreNorm;
 use super::layers::decoder::{Decoder, DecoderConfig};
 use super::layers::experts;
 use super::layers::grouped::{Biases, GroupedAttention, GroupedConfig, Windows};
+use super::roles::{Tensors, tables};
 use super::{Loader, Model, Picked, Spec};
 use crate::config::{self, RopeConfig};
 use crate::error::Result;
@@ -15,6 +16,17 @@ use crate::ops::rope::Rope;
 
 pub(super) const SPEC: Spec = Spec {
     names: &["GptOssForCausalLM"],
+    tensors: Tensors {
+        rules: &[
+            tables::ENDS,
+            tables::NORMS,
+            tables::ATTENTION,
+            tables::SINKS,
+            tables::OSS_EXPERTS,
+        ],
+        saved_under: None,
+        unused: &[],
+    },
     load,
 };
 

@@ -14,12 +14,13 @@ mod mistral;
 mod qwen2;
 mod qwen3;
 mod qwen3_next;
+pub mod roles;
 mod shapes;
 
 use std::fmt;
 
 use load::{BiasStack, Picked, packing_of};
-pub use load::{Loader, Precision};
+pub use load::{Loader, Precision, text_prefixes};
 pub use shapes::{SHAPES, Shape};
 
 use crate::cache::SequenceCache;
@@ -36,6 +37,8 @@ use crate::weights::Weights;
 pub struct Spec {
     /// What `architectures` in `config.json` may say.
     pub names: &'static [&'static str],
+    /// What its tensors are for.
+    pub tensors: roles::Tensors,
     /// Makes the model from its configuration and weights.
     pub load: fn(&config::Config, &Loader<'_>) -> Result<Box<dyn Model>>,
 }
@@ -59,6 +62,7 @@ pub const ARCHITECTURES: &[Spec] = &[
     qwen3::SPEC,
     qwen3::EXPERTS,
     qwen3_next::SPEC,
+    qwen3_next::QWEN3_5,
 ];
 
 /// A loaded model: weights and the way through them. Sequences live in caches outside of it.
@@ -121,6 +125,24 @@ pub struct LoadedModel {
     pub quantization: String,
 }
 
+/// The architecture that a configuration names.
+///
+/// # Errors
+/// [`Error::UnknownArchitecture`] with what is known.
+pub fn spec(config: &config::Config) -> Result<&'static Spec> {
+    let architecture = config.architecture()?;
+    let mut specs = ARCHITECTURES.iter();
+    let spec = specs.find(|spec| spec.names.contains(&architecture));
+    spec.ok_or_else(|| Error::UnknownArchitecture {
+        path: config.path().to_path_buf(),
+        name: architecture.to_owned(),
+        known: ARCHITECTURES
+            .iter()
+            .flat_map(|spec| spec.names.iter().copied())
+            .collect(),
+    })
+}
+
 /// Loads a model: configuration, weights, and the architecture that it names. There are `room` bytes for it.
 ///
 /// # Errors
@@ -136,17 +158,7 @@ pub fn load(
         Source::Random(shape, packing) => shape.config(packing.as_ref()),
     };
     let architecture = config.architecture()?.to_owned();
-    let spec = ARCHITECTURES
-        .iter()
-        .find(|spec| spec.names.contains(&architecture.as_str()));
-    let spec = spec.ok_or_else(|| Error::UnknownArchitecture {
-        path: config.path().to_path_buf(),
-        name: architecture.clone(),
-        known: ARCHITECTURES
-            .iter()
-            .flat_map(|spec| spec.names.iter().copied())
-            .collect(),
-    })?;
+    let spec = spec(&config)?;
     let quantization = config.quantization()?;
     let weights = match source {
         Source::Files(files) => Weights::open(files)?,

@@ -4,6 +4,7 @@ use super::layers::block::{FeedForward, PreNorm};
 use super::layers::decoder::{Decoder, DecoderConfig};
 use super::layers::experts::SparseConfig;
 use super::layers::grouped::{Biases, GroupedAttention, GroupedConfig, Windows};
+use super::roles::{Tensors, tables};
 use super::{Loader, Model, Spec};
 use crate::config::{self, RopeConfig};
 use crate::error::Result;
@@ -12,11 +13,35 @@ use crate::ops::rope::Rope;
 
 pub(super) const SPEC: Spec = Spec {
     names: &["Qwen3ForCausalLM"],
+    tensors: Tensors {
+        rules: &[
+            tables::ENDS,
+            tables::NORMS,
+            tables::HEAD_NORMS,
+            tables::ATTENTION,
+            tables::GATED_MLP,
+        ],
+        saved_under: None,
+        unused: &[],
+    },
     load: |config, loader| load(config, loader, None),
 };
 
 pub(super) const EXPERTS: Spec = Spec {
     names: &["Qwen3MoeForCausalLM"],
+    tensors: Tensors {
+        rules: &[
+            tables::ENDS,
+            tables::NORMS,
+            tables::HEAD_NORMS,
+            tables::ATTENTION,
+            tables::GATED_MLP,
+            tables::ROUTED_EXPERTS,
+            tables::ROUTER,
+        ],
+        saved_under: None,
+        unused: &[],
+    },
     load: |config, loader| {
         let sparse = SparseConfig::read(config, false)?;
         load(config, loader, Some(&sparse))

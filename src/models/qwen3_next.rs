@@ -6,10 +6,25 @@ use super::layers::decoder::{Decoder, DecoderConfig};
 use super::layers::delta::DeltaConfig;
 use super::layers::experts::SparseConfig;
 use super::layers::grouped::{Biases, GroupedAttention, GroupedConfig};
+use super::roles::{TensorRule, Tensors, tables};
 use super::{Loader, Model, Spec};
 use crate::config::{self, RopeConfig};
 use crate::error::Result;
 use crate::ops::rope::Rope;
+
+const RULES: &[&[TensorRule]] = &[
+    tables::ENDS,
+    tables::RAISED_NORMS,
+    tables::ATTENTION,
+    tables::DELTA,
+    tables::GATED_MLP,
+    tables::ROUTED_EXPERTS,
+    tables::ROUTER,
+    tables::SHARED_EXPERT,
+];
+
+/// A head that guesses several tokens ahead.
+const GUESSES: &[&str] = &["mtp.", "model.mtp."];
 
 pub(super) const SPEC: Spec = Spec {
     names: &[
@@ -17,11 +32,27 @@ pub(super) const SPEC: Spec = Spec {
         "Qwen3NextForConditionalGeneration",
         "Qwen3NextMoeForCausalLM",
         "Qwen3NextMoeForConditionalGeneration",
+    ],
+    tensors: Tensors {
+        rules: RULES,
+        saved_under: None,
+        unused: GUESSES,
+    },
+    load,
+};
+
+pub(super) const QWEN3_5: Spec = Spec {
+    names: &[
         "Qwen3_5ForCausalLM",
         "Qwen3_5ForConditionalGeneration",
         "Qwen3_5MoeForCausalLM",
         "Qwen3_5MoeForConditionalGeneration",
     ],
+    tensors: Tensors {
+        rules: RULES,
+        saved_under: Some(("language_model.model.", "language_model.lm_head")),
+        unused: GUESSES,
+    },
     load,
 };
 
@@ -90,9 +121,9 @@ fn load(config: &config::Config, loader: &Loader<'_>) -> Result<Box<dyn Model>> 
         norm_shift: if is_raw(&config, loader) { 1.0 } else { 0.0 },
         ..decoder
     };
-    // A head that guesses several tokens ahead.
-    loader.skip("mtp.");
-    loader.skip("model.mtp.");
+    for prefix in GUESSES {
+        loader.skip(prefix);
+    }
     let biases = Biases::all(config.attention_bias);
     Decoder::load(decoder, loader, |layer, prefix, decoder| {
         let hidden = decoder.hidden;

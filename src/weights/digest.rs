@@ -1,12 +1,13 @@
 //! What tells one model's files from all others without reading all of them.
 
 use std::fs;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::files::SINGLE;
+use super::header::SINGLE;
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::mlx::{Bytes, MappedFile};
@@ -25,19 +26,22 @@ const SAMPLE: usize = 4096;
 /// [`Error::Io`] where a file cannot be read.
 pub fn digest(files: &ModelFiles, what: &str) -> Result<String> {
     let mut hasher = Xxh3::new();
-    let mut add = |name: &str, bytes: &[u8]| {
+    let mut add = |name: &str, bytes: &[u8], release: &dyn Fn(Range<usize>)| {
         hasher.update(&(name.len() as u64).to_le_bytes());
         hasher.update(name.as_bytes());
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         let (beginning, rest) = bytes.split_at(bytes.len().min(BEGINNING));
         hasher.update(beginning);
-        for stretch in rest.chunks(STRETCH) {
+        for (index, stretch) in rest.chunks(STRETCH).enumerate() {
             hasher.update(&stretch[..stretch.len().min(SAMPLE)]);
+            let start = beginning.len() + index * STRETCH;
+            release(start..start + stretch.len());
         }
     };
-    add("what", what.as_bytes());
+    let nothing = |_: Range<usize>| ();
+    add("what", what.as_bytes(), &nothing);
     for name in ["config.json", "tokenizer.json"] {
-        add(name, &files.read(name)?.unwrap_or_default());
+        add(name, &files.read(name)?.unwrap_or_default(), &nothing);
     }
     match files {
         ModelFiles::Folder(folder) => {
@@ -55,10 +59,12 @@ pub fn digest(files: &ModelFiles, what: &str) -> Result<String> {
                 let changed = changed.unwrap_or_default().as_nanos();
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let bytes = Bytes::Mapped(Arc::new(MappedFile::open(&path)?));
-                add(&format!("{name} {changed}"), &bytes);
+                // A sample may bring its whole stretch into memory.
+                let release = |range| bytes.release(range);
+                add(&format!("{name} {changed}"), &bytes, &release);
             }
         }
-        ModelFiles::Embedded(..) => add(SINGLE, &files.read(SINGLE)?.unwrap_or_default()),
+        ModelFiles::Embedded(..) => add(SINGLE, &files.read(SINGLE)?.unwrap_or_default(), &nothing),
     }
     Ok(format!("{:032x}", hasher.digest128()))
 }

@@ -9,13 +9,11 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
 use serde_json::{Map, Value};
 
-use super::Tensor;
+use super::header::{INDEX, SINGLE};
+use super::{StoredTensor, Tensor};
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::mlx::{Bytes, Dtype, MappedFile};
-
-pub(super) const SINGLE: &str = "model.safetensors";
-pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// The files of one checkpoint, open.
 #[derive(Debug)]
@@ -71,6 +69,19 @@ impl Files {
 
     pub(super) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// Every tensor as it is stored, in the order of their names.
+    pub(super) fn stored(&self) -> Vec<StoredTensor> {
+        let all = self.tensors.iter().map(|(name, stored)| StoredTensor {
+            name: name.clone(),
+            shape: stored.shape.clone(),
+            dtype: format!("{:?}", stored.dtype),
+            path: self.model.path(&stored.file),
+            bytes: stored.bytes.clone(),
+            range: stored.range.clone(),
+        });
+        all.collect()
     }
 
     /// The tensor of this name, if there is one; it must have this shape and one of these types.

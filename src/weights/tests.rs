@@ -4,7 +4,6 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::files::{INDEX, SINGLE};
 use super::*;
 use crate::mlx::{DeviceChoice, open, to_vec};
 

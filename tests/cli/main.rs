@@ -16,6 +16,8 @@ mod kept;
 mod made;
 #[cfg(test)]
 mod manners;
+#[cfg(test)]
+mod quantize;
 mod requests;
 #[cfg(test)]
 mod support;

@@ -15,6 +15,7 @@ mod along;
 mod branches;
 mod changed;
 mod int8;
+mod packed;
 mod reading;
 mod state;
 

@@ -113,15 +113,7 @@ impl<'a> Loader<'a> {
 
     /// What the names of the text model's tensors begin with, and those of its head.
     pub fn text_prefixes(&self) -> (&'static str, &'static str) {
-        let has = |prefix: &str| self.has(&format!("{prefix}embed_tokens.weight"));
-        let found = TEXT.into_iter().find(|(prefix, _)| has(prefix));
-        let (prefix, head) = found.unwrap_or(TEXT[0]);
-        // The nested form comes with the head on either level.
-        if self.has(&format!("{head}.weight")) || !self.has("lm_head.weight") {
-            (prefix, head)
-        } else {
-            (prefix, "lm_head")
-        }
+        text_prefixes(|name| self.has(name))
     }
 
     /// Whether the checkpoint has this tensor.
@@ -246,6 +238,19 @@ impl<'a> Loader<'a> {
             Precision::Int8 if self.quantization.is_some() => CacheNumber::I8,
             Precision::Int8 | Precision::Stored => CacheNumber::F16,
         })
+    }
+}
+
+/// Where the tensors of the text model are, and those of its head, in a checkpoint that has these tensors.
+pub fn text_prefixes(has: impl Fn(&str) -> bool) -> (&'static str, &'static str) {
+    let embeds = |prefix: &str| has(&format!("{prefix}embed_tokens.weight"));
+    let found = TEXT.into_iter().find(|(prefix, _)| embeds(prefix));
+    let (prefix, head) = found.unwrap_or(TEXT[0]);
+    // The nested form comes with the head on either level.
+    if has(&format!("{head}.weight")) || !has("lm_head.weight") {
+        (prefix, head)
+    } else {
+        (prefix, "lm_head")
     }
 }
 

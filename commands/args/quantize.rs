@@ -1,0 +1,144 @@
+//! The arguments of `quantize`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::builder::PossibleValuesParser;
+use clap::{Args, ValueEnum};
+use mlxr::kernels::matrix::Number;
+use mlxr::quantize::{Choice, DType, Override, Recipe};
+
+use super::{after_help, at_least_one};
+
+/// Make a model smaller: fewer bits for each weight
+///
+/// What a tensor is for decides how it is stored: each architecture has a table of roles. Matrices get the base
+/// (--mode, --bits, --group); the recipe keeps what a few wrong numbers ruin, such as the router of experts and the
+/// projections of latent attention, and a tensor whose role is not known stays as it is. --explain says what
+/// becomes of each tensor, and why.
+///
+/// A CHOICE is `keep`, a number of bits, or a packing: affine6g64, mxfp4, mxfp8, nvfp4.
+///
+/// Recipes: `default`; `more-bits`, which gives values, ways down, embeddings and the head more of them; `mlx-lm`,
+/// what `mlx_lm.convert` does; `mixed_2_6`, `mixed_3_4`, `mixed_3_6` and `mixed_4_6` of mlx-lm; `ollama`.
+///
+/// Tensors are read, packed and written one after the other. A process that ends before it is done leaves a hidden
+/// folder beside DIR, and the same command goes on from there. The result loads in mlx-lm too.
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
+pub(crate) struct Quantize {
+    /// Folder or `org/name[@revision]` of the hub, not packed yet
+    #[arg(required_unless_present = "verify")]
+    pub(crate) model: Option<String>,
+    /// Folder that is written
+    #[arg(
+        short,
+        long,
+        value_name = "DIR",
+        required_unless_present_any = ["explain", "dry_run", "verify"],
+    )]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace DIR even if this command did not make it
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+
+    /// How weights are packed: integers, or floats of 4 or 8 bits
+    #[arg(
+        long,
+        default_value = "affine",
+        value_parser = PossibleValuesParser::new(["affine", "mxfp4", "nvfp4", "mxfp8"]),
+        help_heading = "Packing",
+    )]
+    pub(crate) mode: String,
+    /// Bits of a weight: 2, 3, 4, 5, 6 or 8 [default: 4, of mxfp8 8]
+    #[arg(short, long, value_name = "N", help_heading = "Packing")]
+    pub(crate) bits: Option<usize>,
+    /// Weights that share a scale: 32, 64 or 128 [default: 64, of mxfp4 and mxfp8 32, of nvfp4 16]
+    #[arg(short, long, value_name = "N", help_heading = "Packing")]
+    pub(crate) group: Option<usize>,
+    /// The mix
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "default",
+        help_heading = "Packing"
+    )]
+    pub(crate) recipe: Recipe,
+    /// For embeddings, also where they are the head
+    #[arg(long, value_name = "CHOICE", help_heading = "Packing")]
+    pub(crate) embed: Option<Choice>,
+    /// For a head of its own
+    #[arg(long, value_name = "CHOICE", help_heading = "Packing")]
+    pub(crate) head: Option<Choice>,
+    /// For experts behind a router
+    #[arg(long, value_name = "CHOICE", help_heading = "Packing")]
+    pub(crate) expert: Option<Choice>,
+    /// For tensors by name; `*` stands for anything, the last that fits counts (repeatable)
+    #[arg(
+        long = "override",
+        value_name = "PATTERN=CHOICE",
+        help_heading = "Packing"
+    )]
+    pub(crate) overrides: Vec<Override>,
+    /// Type of what is not packed, and of scales [default: that of the model]
+    #[arg(long, value_enum, help_heading = "Packing")]
+    pub(crate) dtype: Option<Floats>,
+
+    /// Memory for what is read and written, as `2GiB`
+    #[arg(long, value_name = "SIZE", help_heading = "Work")]
+    pub(crate) memory: Option<ByteSize>,
+    /// Threads that compute [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Work")]
+    pub(crate) threads: Option<usize>,
+
+    /// Hold a packed model against what it says of itself: shapes, scales, digests
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "output", "explain", "dry_run"], help_heading = "Output")]
+    pub(crate) verify: Option<PathBuf>,
+    /// Measure what was lost on a text, the sample or a file: divergence, agreement, perplexity; also kept beside
+    /// the weights
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        requires = "output",
+        conflicts_with = "dry_run",
+        help_heading = "Output",
+    )]
+    pub(crate) report: Option<OsString>,
+    /// End with code 1 if the mean divergence, in nats per token, is above X
+    #[arg(long, value_name = "X", requires = "report", help_heading = "Output")]
+    pub(crate) max_kld: Option<f64>,
+    /// Show each tensor with its role, its packing, the reason and its size
+    #[arg(long, help_heading = "Output")]
+    pub(crate) explain: bool,
+    /// Write nothing, and show what would be written
+    #[arg(long, help_heading = "Output")]
+    pub(crate) dry_run: bool,
+    /// Print one JSON object
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// A type of floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Floats {
+    #[value(name = "bf16", alias = "bfloat16")]
+    Bfloat16,
+    #[value(name = "f16", alias = "float16")]
+    Float16,
+    #[value(name = "f32", alias = "float32")]
+    Float32,
+}
+
+impl From<Floats> for DType {
+    fn from(floats: Floats) -> Self {
+        Self(match floats {
+            Floats::Bfloat16 => Number::Bfloat16,
+            Floats::Float16 => Number::Float16,
+            Floats::Float32 => Number::Float32,
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! `mlxr quantize`: a packed model of a dense one, and whether a packed one is whole.
+
+mod explain;
+mod report;
+mod statistics;
+mod verify;
+
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use indicatif::BinaryBytes;
+use mlxr::config::PackingConfig;
+use mlxr::kernels::pool;
+use mlxr::quantize::{QuantizeSettings, Recipe, WriteOptions, plan, write};
+use mlxr::{Error, Result, hub};
+
+use crate::args::Quantize;
+use crate::settings::Settings;
+use crate::ui::Exit;
+use crate::ui::printer::{self, Printer};
+use crate::ui::progress::Drawn;
+
+/// Does what the arguments ask for.
+pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Result<Exit> {
+    let progress = Arc::new(Drawn::new(printer));
+    if let Some(threads) = args.threads.and_then(NonZero::new) {
+        pool::set_threads(threads);
+    }
+    if let Some(folder) = &args.verify {
+        return verify::verify(folder, args.json, settings, &progress);
+    }
+    let asked = asked(args)?;
+    let name = args.model.as_deref().unwrap_or_default();
+    let files = hub::resolve(name, &Settings::hub()?, &*progress)?;
+    let plan = plan(&files, &asked)?;
+    for (name, reason) in &plan.dropped {
+        printer.detail(format_args!("{name} is left out: {reason}"));
+    }
+    let looks = args.explain || args.dry_run;
+    if looks {
+        explain::show(&plan, args, settings)?;
+    }
+    let Some(target) = args.output.as_ref().filter(|_| !args.dry_run) else {
+        return Ok(Exit::Success);
+    };
+    let options = WriteOptions {
+        target: target.clone(),
+        memory: args.memory.map(|memory| memory.as_u64() as usize),
+        force: args.force,
+    };
+    let begin = Instant::now();
+    let written = write(&plan, &options, &*progress)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    if written.resumed > 0 {
+        let all = written.resumed + written.tensors;
+        printer.talk(format_args!(
+            "{} of {all} tensors were there already",
+            written.resumed
+        ));
+    }
+    printer.talk(format_args!(
+        "{}: {} in {:.3} bits per weight, {seconds:.1} s",
+        target.display(),
+        BinaryBytes(plan.bytes() as u64),
+        plan.bits_per_weight(),
+    ));
+    let text = args.report.as_deref().map(Path::new);
+    let text = text.map(|path| Some(path).filter(|path| !path.as_os_str().is_empty()));
+    let report = text.map(|text| report::report(&plan, &files, target, text, settings, &progress));
+    let report = report.transpose()?;
+    if args.json && !looks {
+        let mut value = explain::summary(&plan, Some(seconds));
+        if let Some(report) = &report {
+            value["report"] = report.json(&plan);
+        }
+        printer::json(&value)?;
+    } else if let Some(report) = &report {
+        report.show(settings)?;
+    }
+    let too_far = |report: &report::Report| {
+        args.max_kld
+            .is_some_and(|most| report.divergence.mean > most)
+    };
+    Ok(if report.as_ref().is_some_and(too_far) {
+        Exit::Gate
+    } else {
+        Exit::Success
+    })
+}
+
+/// What the arguments ask for, if they do not contradict each other.
+fn asked(args: &Quantize) -> Result<QuantizeSettings> {
+    let refuse = |problem: String| Error::Quantize {
+        what: format!("--mode {}", args.mode),
+        problem,
+    };
+    let base = PackingConfig::new(&args.mode, args.bits, args.group).map_err(refuse)?;
+    if matches!(args.recipe, Recipe::Mixed(..)) && (args.mode != "affine" || args.bits.is_some()) {
+        return Err(Error::Quantize {
+            what: format!("--recipe {}", args.recipe),
+            problem: "it says the mode, affine, and the bits itself".to_owned(),
+        });
+    }
+    Ok(QuantizeSettings {
+        base,
+        recipe: args.recipe,
+        embed: args.embed.clone(),
+        head: args.head.clone(),
+        expert: args.expert.clone(),
+        overrides: args.overrides.clone(),
+        dtype: args.dtype.map(Into::into),
+    })
+}

@@ -1,0 +1,162 @@
+//! Floats of four and eight bits with a scale a group, as MLX 0.32.2 makes them on the CPU: scales and quotients are
+//! rounded to the type of the weights on the way, powers of two are rounded up, and between two codes the smaller
+//! is taken.
+
+use super::super::matrix::{Format, Number};
+use super::super::simd::{Kernel, Simd};
+use super::affine::squeeze;
+use super::{Packed, round_to};
+
+/// The largest floats of four bits (E2M1) and of eight (E4M3).
+const LARGEST_4: f32 = 6.0;
+const LARGEST_8: f32 = 448.0;
+
+/// Above these a number is nearer to the next of 0, 0.5, 1, 1.5, 2, 3, 4 and 6 than to the one before.
+const STEPS: [f32; 7] = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0];
+
+pub(super) struct Floats<'a> {
+    pub(super) weights: &'a [u8],
+    pub(super) number: Number,
+    pub(super) format: Format,
+    pub(super) out: Packed<'a>,
+}
+
+impl Kernel for Floats<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> bool {
+        let Self { number, format, .. } = self;
+        let (group, bits) = (format.group(), format.bits());
+        let mut finite = true;
+        let groups = self.weights.chunks_exact(group * number.size());
+        let codes = self.out.codes.chunks_exact_mut(group * bits / 8);
+        for ((weights, codes), scale) in groups.zip(codes).zip(self.out.scales.iter_mut()) {
+            let mut floats = [0.0; 32];
+            let floats = &mut floats[..group];
+            number.read::<S>(weights, floats);
+            let largest = largest(floats);
+            finite &= largest.is_finite();
+            let divisor;
+            (*scale, divisor) = if format == Format::Nvfp4 {
+                scale_e4m3::<S>(largest, number)
+            } else {
+                scale_e8m0::<S>(largest, bits, number)
+            };
+            let (eights, _) = floats.as_chunks_mut::<8>();
+            for (eight, out) in eights.iter_mut().zip(codes.chunks_exact_mut(bits)) {
+                for value in &mut *eight {
+                    *value /= divisor;
+                }
+                round_to::<S>(number, eight);
+                let mut bytes = [0; 8];
+                for (value, byte) in eight.iter().zip(&mut bytes) {
+                    *byte = if bits == 4 {
+                        e2m1(*value)
+                    } else {
+                        e4m3(*value)
+                    };
+                }
+                if divisor == 0.0 {
+                    // MLX finds no quotient nearer to one code than to another, and takes the first.
+                    bytes = [0; 8];
+                }
+                let word = squeeze(u64::from_le_bytes(bytes), bits).to_le_bytes();
+                out.copy_from_slice(&word[..bits]);
+            }
+        }
+        finite
+    }
+}
+
+/// The largest size of some numbers; what is not finite stays so.
+#[inline(always)]
+fn largest(floats: &[f32]) -> f32 {
+    let mut largest = 0_u32;
+    for float in floats {
+        // Sizes are in the order of their bits, and infinities and NaNs are beyond all numbers.
+        largest = largest.max(float.to_bits() & 0x7fff_ffff);
+    }
+    f32::from_bits(largest)
+}
+
+/// The byte of a scale that is an E4M3, and what numbers are divided by.
+#[inline(always)]
+fn scale_e4m3<S: Simd>(largest: f32, number: Number) -> (u8, f32) {
+    let scale = e4m3(rounded::<S>(largest / LARGEST_4, number));
+    (scale, from_e4m3(scale))
+}
+
+/// The byte of a scale that is a power of two, and what numbers are divided by.
+#[inline(always)]
+fn scale_e8m0<S: Simd>(largest: f32, bits: usize, number: Number) -> (u8, f32) {
+    let most = if bits == 4 { LARGEST_4 } else { LARGEST_8 };
+    let scale = rounded::<S>(largest / most, number);
+    if scale == 0.0 {
+        return (127, 1.0);
+    }
+    // The next power that is not smaller.
+    let bits = scale.to_bits();
+    let power = (bits >> 23) + u32::from(bits & 0x007f_ffff != 0);
+    // MLX wraps around below the smallest power, and makes one of the largest of it.
+    let power = if bits < 1 << 23 { 0 } else { power };
+    // Below the normal floats there are halves of the smallest.
+    let divisor = f32::from_bits(if power == 0 { 1 << 22 } else { power << 23 });
+    (power as u8, divisor)
+}
+
+#[inline(always)]
+fn rounded<S: Simd>(value: f32, number: Number) -> f32 {
+    let mut eight = [0.0; 8];
+    eight[0] = value;
+    round_to::<S>(number, &mut eight);
+    eight[0]
+}
+
+#[inline(always)]
+fn e2m1(value: f32) -> u8 {
+    let size = value.abs();
+    let mut code = 0;
+    for step in STEPS {
+        code += u8::from(size > step);
+    }
+    let sign = u8::from(value < 0.0 && code > 0) << 3;
+    code | sign
+}
+
+/// The nearest number of eight bits, ties to even; 448 for what is larger.
+#[inline(always)]
+fn e4m3(value: f32) -> u8 {
+    /// 2⁻⁶, the smallest that is not below the normal numbers.
+    const NORMAL: u32 = 121 << 23;
+    /// Added to what is smaller, it leaves multiples of 2⁻⁹ in the last bits.
+    const SHIFT: f32 = 16384.0;
+    let bits = value.to_bits();
+    let sign = (bits >> 24 & 0x80) as u8;
+    let bits = bits & 0x7fff_ffff;
+    let small = (f32::from_bits(bits) + SHIFT)
+        .to_bits()
+        .wrapping_sub(SHIFT.to_bits());
+    let odd = bits >> 20 & 1;
+    let normal = bits.wrapping_add(0x7ffff + odd).wrapping_sub(120 << 23) >> 20;
+    let code = if bits >= LARGEST_8.to_bits() {
+        0x7e
+    } else if bits < NORMAL {
+        small
+    } else {
+        normal
+    };
+    code as u8 | sign
+}
+
+/// What a byte stands for.
+#[inline(always)]
+pub(super) fn from_e4m3(code: u8) -> f32 {
+    let (exponent, fraction) = (u32::from(code >> 3 & 15), u32::from(code & 7));
+    let size = match (exponent, fraction) {
+        (15, 7) => f32::NAN,
+        (0, _) => fraction as f32 / 512.0,
+        _ => f32::from_bits((exponent + 120) << 23 | fraction << 20),
+    };
+    if code & 0x80 == 0 { size } else { -size }
+}
