@@ -76,13 +76,14 @@ struct Walk {
 }
 
 impl Walk {
-    /// A number below `count`.
+    /// A number below `count`, by `SplitMix64` (Steele et al. 2014): with a simpler generator some walks never come
+    /// to an end, since one number tells too much of the next.
     fn below(&mut self, count: usize) -> usize {
-        self.state = self
-            .state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.state >> 33) as usize % count
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) % count as u64) as usize
     }
 
     /// The answer, or what it is after `limit` tokens.
