@@ -1,5 +1,5 @@
-//! Makes a packed checkpoint of a dense one: what each tensor is for decides how it is packed ([`plan`]), and tensors
-//! are read, packed and written one after the other ([`write`]). Knows no engine: what was lost is measured
+//! Makes a packed checkpoint of a dense one: what each tensor is for decides how it is packed ([`plan()`]), and tensors
+//! are read, packed and written one after the other ([`write()`]). Knows no engine: what was lost is measured
 //! elsewhere.
 
 mod error;
