@@ -19,7 +19,7 @@ use super::statistics::{Estimate, Token, compare};
 use crate::settings::Settings;
 use crate::ui::printer;
 use crate::ui::progress::Drawn;
-use crate::ui::table::{Align, Table};
+use crate::ui::table::Table;
 
 /// The text where none is named.
 const SAMPLE: &str = include_str!("sample.txt");
@@ -201,17 +201,8 @@ impl Report {
             let what = format!("{:.2} % ({})", 100.0 * worst.relative, worst.name);
             rows.push(("weights farthest off", what));
         }
-        let mut table = Table::default();
-        table.column(
-            "against the source",
-            Align::Left,
-            rows.iter().map(|(name, _)| (*name).to_owned()),
-        );
-        table.column(
-            "measured (95 % of such texts)",
-            Align::Right,
-            rows.iter().map(|(_, value)| value.clone()),
-        );
+        let heads = ["against the source", "measured (95 % of such texts)"];
+        let table = Table::of_pairs(heads, &rows);
         printer::data(&if settings.terminals.stdout {
             table.drawn()
         } else {

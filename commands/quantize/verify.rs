@@ -12,7 +12,7 @@ use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer;
 use crate::ui::progress::Drawn;
-use crate::ui::table::{Align, Table};
+use crate::ui::table::Table;
 
 /// Reads a model, and prints what was found.
 pub(super) fn verify(
@@ -44,17 +44,7 @@ pub(super) fn verify(
             ("size", BinaryBytes(found.bytes as u64).to_string()),
             ("problems", found.problems.len().to_string()),
         ];
-        let mut table = Table::default();
-        table.column(
-            "of the model",
-            Align::Left,
-            rows.iter().map(|(name, _)| (*name).to_owned()),
-        );
-        table.column(
-            "found",
-            Align::Right,
-            rows.iter().map(|(_, value)| value.clone()),
-        );
+        let table = Table::of_pairs(["of the model", "found"], &rows);
         printer::data(&if settings.terminals.stdout {
             table.drawn()
         } else {

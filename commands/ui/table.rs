@@ -19,6 +19,19 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Names, and what there is to say of each, under these heads.
+    pub(crate) fn of_pairs(heads: [&str; 2], rows: &[(&str, String)]) -> Self {
+        let mut table = Self::default();
+        let names = rows.iter().map(|(name, _)| (*name).to_owned());
+        table.column(heads[0], Align::Left, names);
+        table.column(
+            heads[1],
+            Align::Right,
+            rows.iter().map(|(_, said)| said.clone()),
+        );
+        table
+    }
+
     /// Adds a column.
     pub(crate) fn column(
         &mut self,
