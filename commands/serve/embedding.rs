@@ -18,6 +18,8 @@ pub(super) struct Texts {
     pub(super) prompt: Prompt,
     /// Those that are too long are cut at their end.
     pub(super) is_cut: bool,
+    /// Tokens that a text may have; no more than the model allows.
+    pub(super) context: Option<usize>,
     /// How many of the first numbers are wanted.
     pub(super) dimensions: Option<usize>,
 }
@@ -44,6 +46,7 @@ impl Texts {
         Ok(Self {
             prompt,
             is_cut,
+            context: None,
             dimensions: fields.take("dimensions")?,
         })
     }
@@ -58,6 +61,7 @@ impl Texts {
             prompt: self.prompt,
             is_embedded: true,
             is_cut: self.is_cut,
+            context: self.context,
             limit: Some(0),
             ..Question::default()
         };

@@ -197,7 +197,8 @@ impl Question {
         let scores = self.logprobs.filter(|_| self.is_scored);
         for (mut request, family, tools, text) in prompts {
             if self.is_cut {
-                request.tokens.truncate(context - 1);
+                let room = request.context.unwrap_or(context);
+                request.tokens.truncate(room.saturating_sub(1));
             }
             request.check(context).map_err(invalid)?;
             for choice in 0..self.choices.max(1) {

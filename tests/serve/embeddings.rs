@@ -74,6 +74,9 @@ fn texts_become_lists_of_numbers() {
     let long = "word ".repeat(3000);
     let cut = server.post("/api/embed", &json!({"input": long})).json();
     assert!(cut["prompt_eval_count"].as_u64().unwrap() > 100);
+    let options = json!({"num_ctx": 20});
+    let cut = server.post("/api/embed", &json!({"input": long, "options": options}));
+    assert_eq!(cut.json()["prompt_eval_count"], 19);
     let refused = ask(&json!({"input": long})).refused(400);
     assert_eq!(refused["error"]["code"], "context_length_exceeded");
 }

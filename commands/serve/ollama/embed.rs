@@ -60,9 +60,9 @@ async fn answer(
     let begin = Instant::now();
     let head = Head::read(&mut fields)?;
     let is_cut = fields.take("truncate")?.unwrap_or(true);
-    let texts = Texts::read(&mut fields, texts, is_cut)?;
-    // Nothing is sampled, and the context is the model's.
-    asked::options(&mut fields)?;
+    let mut texts = Texts::read(&mut fields, texts, is_cut)?;
+    // Nothing is sampled, so the others change nothing.
+    texts.context = asked::options(&mut fields)?.context;
     asking.leave_out(fields)?;
     let lease = asking.lease(head.model.as_deref()).await?;
     let load = begin.elapsed().as_nanos() as u64;
