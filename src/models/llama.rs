@@ -3,23 +3,14 @@
 use super::layers::decoder::DecoderConfig;
 use super::layers::grouped::Biases;
 use super::layers::plain::PlainConfig;
-use super::roles::{Tensors, tables};
+use super::roles::tables;
 use super::{Loader, Model, Spec};
 use crate::config::Config;
 use crate::error::Result;
 
 pub(super) const SPEC: Spec = Spec {
     names: &["LlamaForCausalLM"],
-    tensors: Tensors {
-        rules: &[
-            tables::ENDS,
-            tables::NORMS,
-            tables::ATTENTION,
-            tables::GATED_MLP,
-        ],
-        saved_under: None,
-        unused: &[],
-    },
+    tensors: tables::PLAIN,
     load,
 };
 

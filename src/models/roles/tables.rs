@@ -6,7 +6,7 @@ use super::Role::{
     Mlp, Norm, Output, Query, RoutedExpert, Router, SharedExpert, Value,
 };
 use super::Side::{Down, Gate, Up};
-use super::{Layout, Made, Role, TensorRule, View};
+use super::{Layout, Made, Role, TensorRule, Tensors, View};
 
 type Rules = &'static [TensorRule];
 
@@ -255,3 +255,10 @@ pub(in crate::models) const OSS_EXPERTS: Rules = &[
     rule(OSS_UP_BIAS, Bias),
     rule(OSS_DOWN_BIAS, Bias),
 ];
+
+/// Models of Llama's shape.
+pub(in crate::models) const PLAIN: Tensors = Tensors {
+    rules: &[ENDS, NORMS, ATTENTION, GATED_MLP],
+    saved_under: None,
+    unused: &[],
+};
