@@ -182,7 +182,7 @@ fn chat_logprobs(tokenizer: &Tokenizer, tokens: &[Token]) -> Value {
     let entry = |id: u32, logprob: f32| {
         let bytes = tokenizer.piece(id).unwrap_or_default();
         json!({
-            "token": String::from_utf8_lossy(&bytes),
+            "token": String::from_utf8_lossy(bytes),
             "logprob": logprob,
             "bytes": bytes,
         })

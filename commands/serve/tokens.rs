@@ -160,15 +160,15 @@ fn counted(served: &Served, tokens: &[u32], with_texts: bool) -> Value {
 }
 
 fn text(tokenizer: &Tokenizer, id: u32) -> String {
-    String::from_utf8_lossy(&tokenizer.piece(id).unwrap_or_default()).into_owned()
+    String::from_utf8_lossy(tokenizer.piece(id).unwrap_or_default()).into_owned()
 }
 
 /// An id with its text, or with its bytes where they are none.
 fn piece(tokenizer: &Tokenizer, id: u32) -> Value {
     let bytes = tokenizer.piece(id).unwrap_or_default();
-    let piece = match String::from_utf8(bytes) {
+    let piece = match str::from_utf8(bytes) {
         Ok(text) => Value::from(text),
-        Err(error) => Value::from(error.into_bytes()),
+        Err(_) => Value::from(bytes),
     };
     Value::Object(Map::from_iter([
         ("id".to_owned(), id.into()),

@@ -60,7 +60,7 @@ fn allows(constraint: &Constraint, text: &str) -> bool {
 
 /// The token of each byte.
 static BYTES: LazyLock<Vec<Option<u32>>> = LazyLock::new(|| {
-    let piece = |byte: u8| (0..300).find(|&id| TOKENIZER.piece(id).as_deref() == Some(&[byte]));
+    let piece = |byte: u8| (0..300).find(|&id| TOKENIZER.piece(id) == Some(&[byte]));
     (0..=255).map(piece).collect()
 });
 

@@ -45,8 +45,7 @@ impl Vocabulary {
             .collect();
         let is_special = |id: u32| eos.contains(&id) || tokenizer.is_special(id);
         let words = pieces.iter().zip(0..);
-        let words =
-            words.map(|(piece, id)| word(piece.as_deref().unwrap_or_default(), is_special(id)));
+        let words = words.map(|(piece, id)| word(piece.unwrap_or_default(), is_special(id)));
         let words: Vec<Vec<u8>> = words.collect();
 
         let first = eos.first().copied().unwrap_or(INVALID_TOKEN);
@@ -101,7 +100,7 @@ impl Vocabulary {
 }
 
 /// The bytes of each id, up to the last token.
-fn pieces(tokenizer: &Tokenizer) -> Vec<Option<Vec<u8>>> {
+fn pieces(tokenizer: &Tokenizer) -> Vec<Option<&[u8]>> {
     let count = tokenizer.vocab_size();
     let mut found = 0;
     let mut pieces = Vec::with_capacity(count);

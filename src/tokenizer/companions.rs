@@ -2,7 +2,6 @@
 //! Knows nothing of text.
 
 use serde_json::{Map, Value};
-use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
@@ -39,11 +38,11 @@ impl<'a> Companions<'a> {
 
     /// The end-of-sequence tokens: those of the first file that has any, and always the one that
     /// `tokenizer_config.json` names, because that is the end of a turn where they differ.
-    pub(super) fn eos_ids(&self, engine: &Tokenizer) -> Result<Vec<u32>> {
+    pub(super) fn eos_ids(&self, id: impl Fn(&str) -> Option<u32>) -> Result<Vec<u32>> {
         let mut ids = self.configured_ids("eos_token_id")?;
-        ids.extend(named_id(&self.tokenizer_config, "eos_token", engine));
+        ids.extend(named_id(&self.tokenizer_config, "eos_token", &id));
         if ids.is_empty() {
-            ids.extend(named_id(&self.special_tokens_map, "eos_token", engine));
+            ids.extend(named_id(&self.special_tokens_map, "eos_token", &id));
         }
         let mut unique = Vec::with_capacity(ids.len());
         for id in ids {
@@ -55,11 +54,11 @@ impl<'a> Companions<'a> {
     }
 
     /// The beginning-of-sequence token, from the first file that has one.
-    pub(super) fn bos_id(&self, engine: &Tokenizer) -> Result<Option<u32>> {
+    pub(super) fn bos_id(&self, id: impl Fn(&str) -> Option<u32>) -> Result<Option<u32>> {
         let configured = self.configured_ids("bos_token_id")?.first().copied();
         Ok(configured
-            .or_else(|| named_id(&self.tokenizer_config, "bos_token", engine))
-            .or_else(|| named_id(&self.special_tokens_map, "bos_token", engine)))
+            .or_else(|| named_id(&self.tokenizer_config, "bos_token", &id))
+            .or_else(|| named_id(&self.special_tokens_map, "bos_token", &id)))
     }
 
     /// The special tokens by the names that chat templates know them by, `bos_token` and such.
@@ -98,8 +97,12 @@ impl<'a> Companions<'a> {
 }
 
 /// The id of the token that a file has under `name`.
-fn named_id(file: &Map<String, Value>, name: &str, engine: &Tokenizer) -> Option<u32> {
-    engine.token_to_id(token_text(file.get(name)?)?)
+fn named_id(
+    file: &Map<String, Value>,
+    name: &str,
+    id: impl Fn(&str) -> Option<u32>,
+) -> Option<u32> {
+    id(token_text(file.get(name)?)?)
 }
 
 /// A special token is written as its text, or as an object around it.

@@ -1,7 +1,9 @@
 //! Text to token ids and back, and messages to prompts. Knows nothing of models or MLX.
 
+mod bpe;
 mod chat;
 mod companions;
+mod engine;
 mod pieces;
 mod program;
 mod python;
@@ -9,18 +11,16 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-use serde_json::Value;
-use tokenizers::PostProcessorWrapper;
-
-use crate::error::{Error, Result, panic_text};
+use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use companions::Companions;
-use pieces::Pieces;
+use engine::{Engine, Loaded};
 
+pub use bpe::Spanned;
 pub use chat::{Chat, ChatTemplate, Ending, Message};
+pub use engine::Choice;
 pub use stream::{Special, StreamDecoder};
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -48,15 +48,12 @@ pub struct Prompt {
 /// The vocabulary of one model, its special tokens and its chat template.
 #[derive(Debug)]
 pub struct Tokenizer {
-    engine: tokenizers::Tokenizer,
+    loaded: Loaded,
     path: PathBuf,
-    pieces: Pieces,
     eos_ids: Vec<u32>,
     bos_id: Option<u32>,
     /// What raw text begins with: nothing, or the beginning-of-sequence token.
     prefix: Vec<u32>,
-    /// What the tokenizer's own post-processor puts behind a text.
-    suffix: Vec<u32>,
     template: Option<Result<ChatTemplate, String>>,
 }
 
@@ -68,46 +65,38 @@ impl Tokenizer {
     /// [`Error::MissingFile`] without `tokenizer.json`, [`Error::Tokenizer`] where a file is not
     /// what it should be, [`Error::Io`].
     pub fn load(files: &ModelFiles) -> Result<Self> {
+        Self::load_with(files, Choice::Fastest)
+    }
+
+    /// Likewise, with an engine of one's choice.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(files: &ModelFiles, choice: Choice) -> Result<Self> {
         let path = files.path(TOKENIZER_FILE);
-        let refuse = |problem: String| Error::Tokenizer {
+        let bytes = files.require(TOKENIZER_FILE)?;
+        let loaded = Loaded::new(&bytes, choice).map_err(|problem| Error::Tokenizer {
             path: path.clone(),
             problem,
-        };
-
-        let bytes = files.require(TOKENIZER_FILE)?;
-        let mut engine = caught(|| tokenizers::Tokenizer::from_bytes(&bytes))
-            .map_err(|problem| refuse(diagnose(&bytes, &problem)))?;
-        if engine.get_vocab_size(false) == 0 {
-            return Err(refuse("the vocabulary is empty".to_owned()));
-        }
-        engine
-            .with_truncation(None)
-            .map_err(|error| refuse(error.to_string()))?;
-        engine.with_padding(None);
-
+        })?;
         let companions = Companions::read(files)?;
-        let (added, suffix) = added_around_text(&engine).map_err(refuse)?;
-        // Special tokens are put in by this type alone, and offsets must not be trimmed.
-        engine.with_post_processor(None::<PostProcessorWrapper>);
-
-        let bos_id = companions.bos_id(&engine)?.or(match added[..] {
+        let id = |name: &str| loaded.id(name);
+        let bos_id = companions.bos_id(id)?.or(match loaded.before[..] {
             [id] => Some(id),
             _ => None,
         });
         let prefix = match companions.add_bos() {
             Some(true) => bos_id.into_iter().collect(),
             Some(false) => Vec::new(),
-            None => added,
+            None => loaded.before.clone(),
         };
         Ok(Self {
-            pieces: Pieces::of(&engine),
-            eos_ids: companions.eos_ids(&engine)?,
+            eos_ids: companions.eos_ids(id)?,
             bos_id,
             prefix,
-            suffix,
             template: ChatTemplate::find(files, &companions)?,
             path,
-            engine,
+            loaded,
         })
     }
 
@@ -118,13 +107,24 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] where the vocabulary cannot express the text.
     pub fn encode(&self, text: &str, bos: Bos) -> Result<Vec<u32>> {
-        let encoding = caught(|| self.engine.encode_fast(text, false))
+        let mut ids = self
+            .loaded
+            .encode(text)
             .map_err(|problem| self.refuse(problem))?;
-        let ids = encoding.get_ids();
-        if bos == Bos::Never || ids.starts_with(&self.prefix) {
-            return Ok(ids.to_vec());
+        if bos == Bos::Auto && !ids.starts_with(&self.prefix) {
+            ids.splice(0..0, self.prefix.iter().copied());
         }
-        Ok([&self.prefix, ids].concat())
+        Ok(ids)
+    }
+
+    /// The ids of raw text without anything before it, and which bytes of the text each comes from.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_spanned(&self, text: &str) -> Result<Vec<Spanned>> {
+        self.loaded
+            .encode_spanned(text)
+            .map_err(|problem| self.refuse(problem))
     }
 
     /// The ids of a text that stands for itself, with all that the model's files put around it: what models for
@@ -134,7 +134,7 @@ impl Tokenizer {
     /// As [`Self::encode`].
     pub fn encode_whole(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = self.encode(text, Bos::Auto)?;
-        ids.extend(&self.suffix);
+        ids.extend(&self.loaded.behind);
         Ok(ids)
     }
 
@@ -145,22 +145,19 @@ impl Tokenizer {
     pub fn encode_chat(&self, chat: &Chat) -> Result<Prompt> {
         let template = self.chat_template()?;
         let text = template.render(chat)?;
-        let encoding = caught(|| self.engine.encode(text.as_str(), false))
-            .map_err(|problem| self.refuse(problem))?;
-        let offsets = encoding.get_offsets();
-
+        let spans = self.encode_spanned(&text)?;
         let mut joints: Vec<usize> = template
             .message_ends(chat, &text)
             .into_iter()
             .filter_map(|end| {
-                let tokens = offsets.partition_point(|(_, stop)| *stop <= end);
-                let next = offsets.get(tokens).map_or(text.len(), |(start, _)| *start);
+                let tokens = spans.partition_point(|span| span.end <= end);
+                let next = spans.get(tokens).map_or(text.len(), |span| span.begin);
                 (tokens > 0 && next >= end).then_some(tokens)
             })
             .collect();
         joints.dedup();
         Ok(Prompt {
-            tokens: encoding.get_ids().to_vec(),
+            tokens: spans.into_iter().map(|span| span.token).collect(),
             joints,
             text,
         })
@@ -174,21 +171,30 @@ impl Tokenizer {
 
     /// The bytes that one token stands for, wherever it is; they need not be whole characters.
     /// `None` for an id outside the vocabulary.
-    pub fn piece(&self, id: u32) -> Option<Vec<u8>> {
-        Some(self.pieces.bytes(&self.engine.id_to_token(id)?))
+    pub fn piece(&self, id: u32) -> Option<&[u8]> {
+        self.loaded.bytes(id)
     }
 
     /// Whether the token is one of those that decoding hides unless asked not to.
     pub fn is_special(&self, id: u32) -> bool {
-        let added = self.engine.get_added_vocabulary();
-        added
-            .simple_id_to_token(id)
-            .is_some_and(|token| added.is_special_token(&token))
+        self.loaded.token(id).special
     }
 
     /// Tokens in the vocabulary, added ones included.
     pub fn vocab_size(&self) -> usize {
-        self.engine.get_vocab_size(true)
+        self.loaded
+            .tokens
+            .iter()
+            .filter(|token| token.exists)
+            .count()
+    }
+
+    /// Why the reference engine does the work, where it does.
+    pub fn reference_reason(&self) -> Option<&'static str> {
+        match &self.loaded.engine {
+            Engine::Own(_) => None,
+            Engine::Reference(reference) => Some(reference.why),
+        }
     }
 
     /// The tokens that end an answer.
@@ -224,40 +230,4 @@ impl Tokenizer {
             problem,
         }
     }
-}
-
-/// Calls the tokenizers' library, which panics where a pattern gives up on a text and on some
-/// damaged files.
-fn caught<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => Err(panic_text(&*panic).to_owned()),
-    }
-}
-
-/// What the tokenizer's own post-processor puts before a text, and behind it.
-fn added_around_text(engine: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
-    let encode = |special| {
-        let encoding = caught(|| engine.encode_fast("a", special))?;
-        Ok::<_, String>(encoding.get_ids().to_vec())
-    };
-    let (plain, whole) = (encode(false)?, encode(true)?);
-    let text_at = (0..whole.len()).find(|at| whole[*at..].starts_with(&plain));
-    let Some(at) = text_at else {
-        return Ok((Vec::new(), Vec::new()));
-    };
-    Ok((whole[..at].to_vec(), whole[at + plain.len()..].to_vec()))
-}
-
-/// Says in plain words what is wrong with a `tokenizer.json` that the engine refused.
-fn diagnose(bytes: &[u8], refusal: &str) -> String {
-    let json: Value = match serde_json::from_slice(bytes) {
-        Ok(json) => json,
-        Err(error) => return format!("not valid JSON: {error}"),
-    };
-    let vocabulary = json.pointer("/model/vocab");
-    if vocabulary.is_none_or(|vocabulary| !vocabulary.is_object() && !vocabulary.is_array()) {
-        return "there is no vocabulary at `model.vocab`".to_owned();
-    }
-    refusal.to_owned()
 }

@@ -1,7 +1,8 @@
 //! From a token as the vocabulary spells it to the bytes it stands for; knows one token at a time.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
-use tokenizers::Tokenizer;
 
 /// How the vocabulary spells bytes, which is what its decoder says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +20,8 @@ pub(super) enum Pieces {
 }
 
 impl Pieces {
-    pub(super) fn of(engine: &Tokenizer) -> Self {
-        let decoder = engine
-            .get_decoder()
-            .and_then(|decoder| serde_json::to_value(decoder).ok());
-        let Some(decoder) = decoder else {
-            return Self::Engine;
-        };
+    /// What a decoder says of it.
+    pub(super) fn of(decoder: &Value) -> Self {
         if decoder["type"] == "ByteLevel" {
             return Self::ByteLevel;
         }
@@ -49,26 +45,46 @@ impl Pieces {
     }
 
     /// The bytes of a token.
-    pub(super) fn bytes(self, token: &str) -> Vec<u8> {
+    pub(super) fn bytes(self, token: &str) -> Cow<'_, [u8]> {
         match self {
             Self::ByteLevel => {
                 // A token with any other character, such as an added one, stands for its own text.
                 let bytes: Option<Vec<u8>> = token.chars().map(byte_of_char).collect();
-                bytes.unwrap_or_else(|| token.as_bytes().to_vec())
+                bytes.map_or(Cow::Borrowed(token.as_bytes()), Cow::Owned)
             }
             Self::ByteFallback { .. } => match fallback_byte(token) {
-                Some(byte) => vec![byte],
-                None => token.replace('▁', " ").into_bytes(),
+                Some(byte) => Cow::Owned(vec![byte]),
+                None if token.contains('▁') => Cow::Owned(token.replace('▁', " ").into_bytes()),
+                None => Cow::Borrowed(token.as_bytes()),
             },
-            Self::Engine => token.as_bytes().to_vec(),
+            Self::Engine => Cow::Borrowed(token.as_bytes()),
         }
     }
+}
+
+/// Whether a token is spelled as bytes in GPT-2's way.
+pub(super) fn is_byte_level(token: &str) -> bool {
+    token
+        .chars()
+        .all(|character| byte_of_char(character).is_some())
+}
+
+/// The byte that a token is, in GPT-2's way.
+pub(super) fn byte_level_byte(token: &str) -> Option<u8> {
+    let mut characters = token.chars();
+    let byte = byte_of_char(characters.next()?)?;
+    characters.next().is_none().then_some(byte)
 }
 
 /// How many spaces a `Strip` step takes from the start, if that is all it does.
 fn stripped_spaces(step: &Value) -> Option<usize> {
     let plain = step["type"] == "Strip" && step["content"] == " " && step["stop"] == 0;
     usize::try_from(step["start"].as_u64().filter(|_| plain)?).ok()
+}
+
+/// Whether a token is spelled as a byte, `<0xNN>`.
+pub(super) fn is_fallback(token: &str) -> bool {
+    fallback_byte(token).is_some()
 }
 
 /// The byte that a `<0xNN>` token stands for.
@@ -91,4 +107,13 @@ fn byte_of_char(character: char) -> Option<u8> {
         _ => return None,
     };
     u8::try_from(byte).ok()
+}
+
+/// How GPT-2 spells a byte.
+#[cfg(test)]
+pub(super) fn byte_level_char(byte: u8) -> char {
+    let spelled = |character: &char| byte_of_char(*character) == Some(byte);
+    ('!'..='\u{143}')
+        .find(spelled)
+        .expect("every byte has a character")
 }

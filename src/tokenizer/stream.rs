@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Tokenizer;
-use super::pieces::{Pieces, fallback_byte};
+use super::engine::Engine;
+use super::pieces::Pieces;
 
 /// What decoding does with special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -67,7 +68,7 @@ impl StreamDecoder {
 
 /// Decodes a whole text.
 pub(super) fn decode(tokenizer: &Tokenizer, ids: &[u32], special: Special) -> String {
-    if tokenizer.pieces == Pieces::Engine {
+    if tokenizer.loaded.pieces == Pieces::Engine {
         return engine_decode(tokenizer, ids, special);
     }
     let mut text = String::new();
@@ -75,7 +76,7 @@ pub(super) fn decode(tokenizer: &Tokenizer, ids: &[u32], special: Special) -> St
     for id in ids {
         state.push(tokenizer, *id, &mut text);
     }
-    state.replace_pending(tokenizer.pieces, &mut text);
+    state.replace_pending(tokenizer.loaded.pieces, &mut text);
     text
 }
 
@@ -95,7 +96,7 @@ struct State {
 
 impl State {
     fn new(tokenizer: &Tokenizer, special: Special) -> Self {
-        let strip = match tokenizer.pieces {
+        let strip = match tokenizer.loaded.pieces {
             Pieces::ByteFallback { strip } => strip,
             Pieces::ByteLevel | Pieces::Engine => 0,
         };
@@ -109,22 +110,23 @@ impl State {
     }
 
     fn push(&mut self, tokenizer: &Tokenizer, id: u32, text: &mut String) {
-        let hidden = self.special == Special::Hide && tokenizer.is_special(id);
-        let Some(token) = tokenizer.engine.id_to_token(id).filter(|_| !hidden) else {
+        let token = tokenizer.loaded.token(id);
+        let hidden = self.special == Special::Hide && token.special;
+        let Some(bytes) = tokenizer.loaded.bytes(id).filter(|_| !hidden) else {
             return;
         };
-        match tokenizer.pieces {
+        match tokenizer.loaded.pieces {
             Pieces::ByteLevel => {
-                self.pending.extend(tokenizer.pieces.bytes(&token));
-                self.show_whole_characters(tokenizer.pieces, text);
+                self.pending.extend_from_slice(bytes);
+                self.show_whole_characters(tokenizer.loaded.pieces, text);
             }
             Pieces::ByteFallback { .. } => {
-                if let Some(byte) = fallback_byte(&token) {
-                    self.pending.push(byte);
-                    self.show_whole_characters(tokenizer.pieces, text);
+                if token.byte {
+                    self.pending.extend_from_slice(bytes);
+                    self.show_whole_characters(tokenizer.loaded.pieces, text);
                 } else {
-                    self.replace_pending(tokenizer.pieces, text);
-                    self.show(&token.replace('▁', " "), text);
+                    self.replace_pending(tokenizer.loaded.pieces, text);
+                    self.show(&String::from_utf8_lossy(bytes), text);
                 }
             }
             Pieces::Engine => {
@@ -135,7 +137,7 @@ impl State {
     }
 
     fn finish(&mut self, tokenizer: &Tokenizer, text: &mut String) {
-        if tokenizer.pieces == Pieces::Engine {
+        if tokenizer.loaded.pieces == Pieces::Engine {
             text.push_str(self.unshown(tokenizer).trim_end_matches(REPLACEMENT));
         }
     }
@@ -226,8 +228,11 @@ impl State {
 }
 
 fn engine_decode(tokenizer: &Tokenizer, ids: &[u32], special: Special) -> String {
+    let Engine::Reference(reference) = &tokenizer.loaded.engine else {
+        return String::new();
+    };
     // Decoders fail on nothing that a vocabulary can contain; an empty text is the safe answer.
-    tokenizer
+    reference
         .engine
         .decode(ids, special == Special::Hide)
         .unwrap_or_default()

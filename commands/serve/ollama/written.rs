@@ -86,7 +86,7 @@ impl Stream {
         let entry = |id: u32, logprob: f32| {
             let bytes = self.served.tokenizer.piece(id).unwrap_or_default();
             json!({
-                "token": String::from_utf8_lossy(&bytes),
+                "token": String::from_utf8_lossy(bytes),
                 "logprob": logprob,
                 "bytes": bytes,
             })

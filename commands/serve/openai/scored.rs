@@ -76,6 +76,6 @@ impl<'a> Table<'a> {
 
     fn name(&self, id: u32) -> String {
         let bytes = self.tokenizer.piece(id).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
+        String::from_utf8_lossy(bytes).into_owned()
     }
 }

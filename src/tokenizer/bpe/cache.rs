@@ -1,0 +1,143 @@
+//! Pieces that came before, and their tokens. What it may take is bounded.
+
+use super::hash;
+use super::piece::Workspace;
+
+/// Places for short pieces.
+const SHORT: usize = 1 << 16;
+/// Places that a short piece may be at: its own and those behind it.
+const NEIGHBOURS: usize = 4;
+/// Bytes of a short piece at most.
+pub(super) const SHORT_BYTES: usize = 15;
+/// Tokens of a short piece at most.
+pub(super) const SHORT_TOKENS: usize = 3;
+
+/// Places for longer pieces.
+const LONG: usize = 1 << 14;
+/// Bytes of a longer piece at most: of longer ones few come twice.
+const LONG_BYTES: usize = 1024;
+/// Bytes of all longer pieces together at most.
+const LONG_TOTAL: usize = 1 << 21;
+
+/// A short piece and its tokens.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct Short {
+    /// The piece, behind it zeros, its length in the last byte; so 0 is no piece.
+    key: u128,
+    /// The first `count` of these.
+    pub(super) tokens: [u32; SHORT_TOKENS],
+    pub(super) count: u32,
+}
+
+/// A longer piece.
+#[derive(Debug, Clone, Copy)]
+struct Long {
+    hash: u64,
+    bytes: (u32, u32),
+    tokens: (u32, u32),
+}
+
+/// What one thread remembers, and what it works with.
+#[derive(Debug)]
+pub(super) struct Cache {
+    short: Vec<Short>,
+    /// Open addressing: places in `long`, from 1 on.
+    places: Vec<u32>,
+    long: Vec<Long>,
+    bytes: Vec<u8>,
+    tokens: Vec<u32>,
+    pub(super) workspace: Workspace,
+}
+
+/// The key of a short piece, of which `padded` has all bytes and any behind it.
+#[inline]
+pub(super) fn key(padded: [u8; 16], length: usize) -> u128 {
+    let unused = 128 - 8 * length as u32;
+    u128::from_le_bytes(padded) << unused >> unused | (length as u128) << 120
+}
+
+impl Cache {
+    pub(super) fn new() -> Self {
+        Self {
+            short: bytemuck::zeroed_vec(SHORT + NEIGHBOURS),
+            places: bytemuck::zeroed_vec(LONG),
+            long: Vec::new(),
+            bytes: Vec::new(),
+            tokens: Vec::new(),
+            workspace: Workspace::new(),
+        }
+    }
+
+    /// The first place of a short piece.
+    #[inline]
+    fn place(key: u128) -> usize {
+        (hash::of_pair(key as u64, (key >> 64) as u64) >> 48) as usize % SHORT
+    }
+
+    /// A short piece that came before.
+    #[inline]
+    pub(super) fn short(&self, key: u128) -> Option<&Short> {
+        let place = Self::place(key);
+        let short = &self.short[place];
+        if short.key == key {
+            return Some(short);
+        }
+        let others = &self.short[place + 1..place + NEIGHBOURS];
+        others.iter().find(|short| short.key == key)
+    }
+
+    /// Remembers a short piece, in place of another where there is no room.
+    pub(super) fn keep_short(&mut self, key: u128, tokens: &[u32]) {
+        let mut all = [0; SHORT_TOKENS];
+        all[..tokens.len()].copy_from_slice(tokens);
+        let place = Self::place(key);
+        let places = &mut self.short[place..place + NEIGHBOURS];
+        let free = places.iter().position(|short| short.key == 0).unwrap_or(0);
+        places[free] = Short {
+            key,
+            tokens: all,
+            count: tokens.len() as u32,
+        };
+    }
+
+    /// The tokens of a longer piece that came before.
+    pub(super) fn long(&self, piece: &[u8], hash: u64) -> Option<&[u32]> {
+        let mut at = hash as usize % LONG;
+        loop {
+            let place = self.places[at] as usize;
+            let long = self.long.get(place.checked_sub(1)?)?;
+            let (begin, end) = long.bytes;
+            if long.hash == hash && self.bytes[begin as usize..end as usize] == *piece {
+                return Some(&self.tokens[long.tokens.0 as usize..long.tokens.1 as usize]);
+            }
+            at = (at + 1) % LONG;
+        }
+    }
+
+    /// Remembers a longer piece; where there is no room, forgets all others.
+    pub(super) fn keep_long(&mut self, piece: &[u8], hash: u64, tokens: &[u32]) {
+        if piece.len() > LONG_BYTES {
+            return;
+        }
+        if self.long.len() >= LONG / 2 || self.bytes.len() + piece.len() > LONG_TOTAL {
+            self.places.fill(0);
+            self.long.clear();
+            self.bytes.clear();
+            self.tokens.clear();
+        }
+        let mut at = hash as usize % LONG;
+        while self.places[at] != 0 {
+            at = (at + 1) % LONG;
+        }
+        let (bytes, first) = (self.bytes.len() as u32, self.tokens.len() as u32);
+        self.bytes.extend_from_slice(piece);
+        self.tokens.extend_from_slice(tokens);
+        self.long.push(Long {
+            hash,
+            bytes: (bytes, self.bytes.len() as u32),
+            tokens: (first, self.tokens.len() as u32),
+        });
+        self.places[at] = self.long.len() as u32;
+    }
+}

@@ -1,0 +1,133 @@
+//! What is done to a text between two added tokens before it is cut into pieces, and which byte comes from which.
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use unicode_normalization_alignments::{
+    IsNormalized, UnicodeNormalization, char::canonical_combining_class, is_nfc_quick,
+};
+
+use super::structure::{Before, Normal};
+
+/// How SentencePiece writes a space.
+const SPACE_MARK: &str = "▁";
+
+/// What becomes of a text. `is_first` says whether the whole text begins with it.
+pub(super) fn normalize(normal: Normal, text: &str, is_first: bool) -> Cow<'_, str> {
+    match normal {
+        Normal::Same => Cow::Borrowed(text),
+        Normal::Composed if is_composed(text) => Cow::Borrowed(text),
+        Normal::Composed => Cow::Owned(text.nfc().map(|(character, _)| character).collect()),
+        Normal::Spaces { before, .. } => {
+            let begins = text.starts_with([' ', '▁']);
+            let adds = match before {
+                Before::Nothing => false,
+                Before::Each => !text.is_empty(),
+                Before::First => is_first && !begins && !text.is_empty(),
+            };
+            if !adds && memchr::memmem::find(text.as_bytes(), SPACE_MARK.as_bytes()).is_none() {
+                return Cow::Borrowed(text);
+            }
+            let mut spaced = String::with_capacity(text.len() + 1);
+            if adds {
+                spaced.push(' ');
+            }
+            let mut rest = text;
+            while let Some(at) = memchr::memmem::find(rest.as_bytes(), SPACE_MARK.as_bytes()) {
+                spaced.push_str(&rest[..at]);
+                spaced.push(' ');
+                rest = &rest[at + SPACE_MARK.len()..];
+            }
+            spaced.push_str(rest);
+            Cow::Owned(spaced)
+        }
+    }
+}
+
+/// Where each byte of a normalized text comes from: the bytes of the original from the first number up to the second.
+pub(super) fn origins(normal: Normal, text: &str, normalized: &str) -> Vec<(usize, usize)> {
+    let mut origins = Vec::with_capacity(normalized.len());
+    match normal {
+        Normal::Same => each_character(text, &mut origins),
+        Normal::Composed => composed_origins(text, &mut origins),
+        Normal::Spaces { .. } => {
+            let spaces = |text: &str| {
+                text.chars()
+                    .filter(|character| matches!(character, ' ' | '▁'))
+                    .count()
+            };
+            if spaces(normalized) > spaces(text) {
+                origins.push((0, text.chars().next().map_or(0, char::len_utf8)));
+            }
+            for (begin, character) in text.char_indices() {
+                let end = begin + character.len_utf8();
+                let length = if character == '▁' { 1 } else { end - begin };
+                origins.extend(std::iter::repeat_n((begin, end), length));
+            }
+        }
+    }
+    origins
+}
+
+fn each_character(text: &str, origins: &mut Vec<(usize, usize)>) {
+    for (begin, character) in text.char_indices() {
+        let end = begin + character.len_utf8();
+        origins.extend(std::iter::repeat_n((begin, end), end - begin));
+    }
+}
+
+/// A composed character comes from the first of those that it is made of.
+fn composed_origins(text: &str, origins: &mut Vec<(usize, usize)>) {
+    let mut originals = text
+        .char_indices()
+        .map(|(begin, character)| (begin, begin + character.len_utf8()));
+    let mut origin = (0, 0);
+    for (character, change) in text.nfc() {
+        // More than zero: one more than there were. Less: that many of those that follow went into it.
+        if change <= 0 {
+            origin = originals.next().unwrap_or(origin);
+        }
+        origins.extend(std::iter::repeat_n(origin, character.len_utf8()));
+        let removed = usize::try_from(-change).unwrap_or(0);
+        if removed > 0 {
+            origin = originals.nth(removed - 1).unwrap_or(origin);
+        }
+    }
+}
+
+/// Whether a character is never composed with one before it, nor reordered, nor replaced.
+fn stands_alone(character: char) -> bool {
+    character < '\u{300}'
+        || (canonical_combining_class(character) == 0
+            && is_nfc_quick(std::iter::once(character)) == IsNormalized::Yes)
+}
+
+/// Characters of a page.
+const PAGE: u32 = 256;
+/// What is known of a page: nothing yet, that all its characters stand alone, or that some do not.
+const UNKNOWN: u8 = 0;
+const ALONE: u8 = 1;
+const MIXED: u8 = 2;
+
+static PAGES: [AtomicU8; 0x11_0000 / PAGE as usize] = [const { AtomicU8::new(UNKNOWN) }; _];
+
+/// Whether composition leaves a text as it is; may say no where it does.
+fn is_composed(text: &str) -> bool {
+    // Characters from U+0300 on begin with a byte from 0xcc on.
+    if text.bytes().all(|byte| byte < 0xcc) {
+        return true;
+    }
+    text.chars().all(|character| {
+        let page = u32::from(character) / PAGE;
+        match PAGES[page as usize].load(Ordering::Relaxed) {
+            ALONE => true,
+            MIXED => stands_alone(character),
+            _ => {
+                let mut all = (page * PAGE..(page + 1) * PAGE).filter_map(char::from_u32);
+                let known = if all.all(stands_alone) { ALONE } else { MIXED };
+                PAGES[page as usize].store(known, Ordering::Relaxed);
+                known == ALONE || stands_alone(character)
+            }
+        }
+    })
+}

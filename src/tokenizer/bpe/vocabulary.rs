@@ -1,0 +1,89 @@
+//! The bytes that tokens stand for.
+
+use std::borrow::Cow;
+
+use super::hash;
+
+/// Bytes by token, and tokens by their bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Vocabulary {
+    /// All tokens' bytes, one after the other.
+    bytes: Vec<u8>,
+    /// Where each token's bytes begin, and where the last one's end.
+    starts: Vec<u32>,
+    /// Tokens by a hash of their bytes: open addressing, a power of two. The high bits are more of the hash.
+    slots: Vec<u32>,
+}
+
+/// Bits of a token in the table.
+const TOKEN_BITS: u32 = 22;
+/// Stands for no token there.
+const NO_TOKEN: u32 = (1 << TOKEN_BITS) - 1;
+
+impl Vocabulary {
+    /// Each token's bytes; those of which `is_known` says so are found by them. Of equal ones the first is.
+    pub(in super::super) fn new(tokens: &[Cow<'_, [u8]>], is_known: impl Fn(u32) -> bool) -> Self {
+        let mut vocabulary = Self {
+            bytes: Vec::with_capacity(tokens.iter().map(|bytes| bytes.len()).sum()),
+            starts: Vec::with_capacity(tokens.len() + 1),
+            slots: vec![NO_TOKEN; (tokens.len() * 2).next_power_of_two()],
+        };
+        vocabulary.starts.push(0);
+        for (token, bytes) in (0..).zip(tokens) {
+            vocabulary.bytes.extend_from_slice(bytes);
+            vocabulary.starts.push(vocabulary.bytes.len() as u32);
+            if is_known(token) {
+                vocabulary.add(token, bytes);
+            }
+        }
+        vocabulary
+    }
+
+    fn add(&mut self, token: u32, bytes: &[u8]) {
+        let (mut at, tag) = self.place(bytes);
+        while self.slots[at] & NO_TOKEN != NO_TOKEN {
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+        self.slots[at] = tag | token;
+    }
+
+    /// Where a token is looked for first, and what of its hash stands there.
+    #[inline]
+    fn place(&self, bytes: &[u8]) -> (usize, u32) {
+        let hash = hash::of_bytes(bytes);
+        (
+            (hash >> 32) as usize & (self.slots.len() - 1),
+            hash as u32 & !NO_TOKEN,
+        )
+    }
+
+    /// The token that is these bytes.
+    #[inline]
+    pub(super) fn find(&self, bytes: &[u8]) -> Option<u32> {
+        let (mut at, tag) = self.place(bytes);
+        loop {
+            let token = self.slots[at] & NO_TOKEN;
+            if token == NO_TOKEN {
+                return None;
+            }
+            if self.slots[at] & !NO_TOKEN == tag && self.bytes_of(token) == bytes {
+                return Some(token);
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    /// The bytes of a token of the vocabulary.
+    #[inline]
+    pub(in super::super) fn bytes_of(&self, token: u32) -> &[u8] {
+        let token = token as usize;
+        &self.bytes[self.starts[token] as usize..self.starts[token + 1] as usize]
+    }
+
+    /// How many bytes a token has.
+    #[inline]
+    pub(super) fn length(&self, token: u32) -> usize {
+        let token = token as usize;
+        (self.starts[token + 1] - self.starts[token]) as usize
+    }
+}

@@ -1,0 +1,231 @@
+//! Who turns text into ids: our own encoder, or the library that is the reference, where a vocabulary is none of those
+//! that ours knows.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde_json::Value;
+use tokenizers::PostProcessorWrapper;
+
+use super::bpe::{self, Built, Encoder, Spanned, Token, Vocabulary};
+use super::pieces::Pieces;
+use crate::error::panic_text;
+
+/// Which of them a tokenizer is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// Ours where it knows the vocabulary.
+    #[default]
+    Fastest,
+    /// The library.
+    Reference,
+}
+
+/// An engine and all that it says of tokens.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) engine: Engine,
+    pub(super) pieces: Pieces,
+    /// By id.
+    pub(super) tokens: Vec<Token>,
+    /// Added tokens by their text.
+    added: HashMap<String, u32>,
+    /// What the post-processor puts before a text.
+    pub(super) before: Vec<u32>,
+    /// And behind it.
+    pub(super) behind: Vec<u32>,
+}
+
+#[derive(Debug)]
+pub(super) enum Engine {
+    Own(Box<Encoder>),
+    Reference(Box<Reference>),
+}
+
+#[derive(Debug)]
+pub(super) struct Reference {
+    pub(super) engine: tokenizers::Tokenizer,
+    vocabulary: Vocabulary,
+    /// Why it is not ours.
+    pub(super) why: &'static str,
+}
+
+impl Loaded {
+    /// From the bytes of `tokenizer.json`.
+    ///
+    /// # Errors
+    /// What is wrong with the file, in plain words.
+    pub(super) fn new(json: &[u8], choice: Choice) -> Result<Self, String> {
+        let built = match choice {
+            Choice::Fastest => bpe::build(json),
+            Choice::Reference => Err("it was asked for"),
+        };
+        match built {
+            Ok(Built {
+                encoder,
+                pieces,
+                tokens,
+                added,
+                before,
+                behind,
+            }) => {
+                let engine = Engine::Own(Box::new(encoder));
+                Ok(Self {
+                    engine,
+                    pieces,
+                    tokens,
+                    added,
+                    before,
+                    behind,
+                })
+            }
+            Err(why) => Self::reference(json, why),
+        }
+    }
+
+    fn reference(json: &[u8], why: &'static str) -> Result<Self, String> {
+        let mut engine = caught(|| tokenizers::Tokenizer::from_bytes(json))
+            .map_err(|problem| diagnose(json, &problem))?;
+        if engine.get_vocab_size(false) == 0 {
+            return Err("the vocabulary is empty".to_owned());
+        }
+        engine
+            .with_truncation(None)
+            .map_err(|error| error.to_string())?;
+        engine.with_padding(None);
+        let (before, behind) = around_text(&engine)?;
+        // Special tokens are put in by `Tokenizer` alone, and offsets must not be trimmed.
+        engine.with_post_processor(None::<PostProcessorWrapper>);
+
+        let decoder = engine
+            .get_decoder()
+            .and_then(|decoder| serde_json::to_value(decoder).ok());
+        let pieces = Pieces::of(&decoder.unwrap_or(Value::Null));
+        let count = engine
+            .get_vocab(true)
+            .values()
+            .max()
+            .map_or(0, |last| last + 1);
+        let names: Vec<Option<String>> = (0..count).map(|id| engine.id_to_token(id)).collect();
+        let spelled: Vec<_> = names
+            .iter()
+            .map(|name| pieces.bytes(name.as_deref().unwrap_or_default()))
+            .collect();
+        let added_vocabulary = engine.get_added_vocabulary();
+        let token = |(id, name): (u32, &Option<String>)| Token {
+            exists: name.is_some(),
+            special: added_vocabulary
+                .simple_id_to_token(id)
+                .is_some_and(|name| added_vocabulary.is_special_token(&name)),
+            byte: matches!(pieces, Pieces::ByteFallback { .. })
+                && name.as_deref().is_some_and(super::pieces::is_fallback),
+        };
+        Ok(Self {
+            pieces,
+            tokens: (0..).zip(&names).map(token).collect(),
+            added: added_vocabulary
+                .get_vocab()
+                .iter()
+                .map(|(name, id)| (name.clone(), *id))
+                .collect(),
+            before,
+            behind,
+            engine: Engine::Reference(Box::new(Reference {
+                vocabulary: Vocabulary::new(&spelled, |_| false),
+                engine,
+                why,
+            })),
+        })
+    }
+
+    /// The ids of a text, with nothing around it.
+    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
+        match &self.engine {
+            Engine::Own(encoder) => Ok(encoder.encode(text)),
+            Engine::Reference(reference) => {
+                Ok(caught(|| reference.engine.encode_fast(text, false))?
+                    .get_ids()
+                    .to_vec())
+            }
+        }
+    }
+
+    /// The ids of a text, and where in it they come from.
+    pub(super) fn encode_spanned(&self, text: &str) -> Result<Vec<Spanned>, String> {
+        match &self.engine {
+            Engine::Own(encoder) => Ok(encoder.encode_spanned(text)),
+            Engine::Reference(reference) => {
+                let encoding = caught(|| reference.engine.encode(text, false))?;
+                let tokens = encoding.get_ids().iter().zip(encoding.get_offsets());
+                Ok(tokens
+                    .map(|(token, (begin, end))| Spanned {
+                        token: *token,
+                        begin: *begin,
+                        end: *end,
+                    })
+                    .collect())
+            }
+        }
+    }
+
+    /// The bytes of a token; `None` for an id that is no token.
+    #[inline]
+    pub(super) fn bytes(&self, id: u32) -> Option<&[u8]> {
+        let vocabulary = match &self.engine {
+            Engine::Own(encoder) => encoder.vocabulary(),
+            Engine::Reference(reference) => &reference.vocabulary,
+        };
+        self.token(id).exists.then(|| vocabulary.bytes_of(id))
+    }
+
+    /// What a token is.
+    #[inline]
+    pub(super) fn token(&self, id: u32) -> Token {
+        self.tokens.get(id as usize).copied().unwrap_or_default()
+    }
+
+    /// The token with this text.
+    pub(super) fn id(&self, name: &str) -> Option<u32> {
+        let spelled = self.pieces.bytes(name);
+        let mut ids = 0..self.tokens.len() as u32;
+        self.added
+            .get(name)
+            .copied()
+            .or_else(|| ids.find(|id| self.bytes(*id) == Some(&spelled)))
+    }
+}
+
+/// Calls the library, which panics where a pattern gives up on a text and on some damaged files.
+fn caught<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => Err(panic_text(&*panic).to_owned()),
+    }
+}
+
+/// What the library's post-processor puts before a text, and behind it.
+fn around_text(engine: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
+    let encode = |special| {
+        let encoding = caught(|| engine.encode_fast("a", special))?;
+        Ok::<_, String>(encoding.get_ids().to_vec())
+    };
+    let (plain, whole) = (encode(false)?, encode(true)?);
+    let text_at = (0..whole.len()).find(|at| whole[*at..].starts_with(&plain));
+    let Some(at) = text_at else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    Ok((whole[..at].to_vec(), whole[at + plain.len()..].to_vec()))
+}
+
+/// Says in plain words what is wrong with a `tokenizer.json` that the library refused.
+fn diagnose(bytes: &[u8], refusal: &str) -> String {
+    let json: Value = match serde_json::from_slice(bytes) {
+        Ok(json) => json,
+        Err(error) => return format!("not valid JSON: {error}"),
+    };
+    let vocabulary = json.pointer("/model/vocab");
+    if vocabulary.is_none_or(|vocabulary| !vocabulary.is_object() && !vocabulary.is_array()) {
+        return "there is no vocabulary at `model.vocab`".to_owned();
+    }
+    refusal.to_owned()
+}
