@@ -1,16 +1,25 @@
 //! Which bytes of a text are what, for 64 of them at once.
 
-/// What the bytes of a block of 64 are, a bit each, the first byte lowest. Bytes from 0x80 on are nothing here.
+/// What the bytes of a block of 64 are, a bit each, the first byte lowest. Control characters and bytes from 0x80 on are
+/// nothing here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Block {
+    /// `A` to `Z` and `a` to `z`.
+    pub letters: u64,
     /// `A` to `Z`.
     pub upper: u64,
-    /// `a` to `z`.
-    pub lower: u64,
-    /// White space: U+0009 to U+000D, and the space.
-    pub space: u64,
-    /// The rest of ASCII but digits: punctuation, symbols, control characters.
-    pub other: u64,
+    /// `0` to `9`.
+    pub digits: u64,
+    /// The space.
+    pub blank: u64,
+    /// `\r` and `\n`.
+    pub lines: u64,
+    /// `\t`, and U+000B and U+000C.
+    pub tabs: u64,
+    /// Punctuation and symbols.
+    pub marks: u64,
+    /// Of those, `'`.
+    pub apostrophes: u64,
 }
 
 /// Bytes of a block.
@@ -20,32 +29,57 @@ pub const BLOCK: usize = 64;
 /// blocks.
 pub fn classify(bytes: &[u8], blocks: &mut [Block]) {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has what the function needs.
-        unsafe { avx2::classify(bytes, blocks) };
-        return;
+    {
+        if std::arch::is_x86_feature_detected!("avx512bw") {
+            // SAFETY: the processor has what the function needs.
+            return each(bytes, blocks, |bytes| unsafe { avx512::block(bytes) });
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: likewise.
+            return each(bytes, blocks, |bytes| unsafe { avx2::block(bytes) });
+        }
     }
-    scalar(bytes, blocks);
+    each(bytes, blocks, scalar);
+}
+
+/// Calls `block` for all blocks; what is missing from the last one is zero, which is nothing.
+#[inline(always)]
+fn each(bytes: &[u8], blocks: &mut [Block], block: impl Fn(&[u8; BLOCK]) -> Block) {
+    let (whole, rest) = bytes.as_chunks::<BLOCK>();
+    let mut padded = [0; BLOCK];
+    padded[..rest.len()].copy_from_slice(rest);
+    let mut last = Some(&padded).filter(|_| !rest.is_empty());
+    let mut whole = whole.iter();
+    for place in blocks {
+        *place = whole
+            .next()
+            .or_else(|| last.take())
+            .map_or_else(Block::default, &block);
+    }
 }
 
 /// The reference.
-fn scalar(bytes: &[u8], blocks: &mut [Block]) {
-    let mut parts = bytes.chunks(BLOCK);
-    for block in blocks {
-        *block = parts.next().map_or_else(Block::default, scalar_block);
-    }
-}
-
-fn scalar_block(bytes: &[u8]) -> Block {
+fn scalar(bytes: &[u8; BLOCK]) -> Block {
     let mut block = Block::default();
     for (at, byte) in bytes.iter().enumerate() {
         let bit = 1 << at;
         match byte {
-            b'A'..=b'Z' => block.upper |= bit,
-            b'a'..=b'z' => block.lower |= bit,
-            b'\t'..=b'\r' | b' ' => block.space |= bit,
-            b'0'..=b'9' | 0x80.. => {}
-            _ => block.other |= bit,
+            b'A'..=b'Z' => {
+                block.upper |= bit;
+                block.letters |= bit;
+            }
+            b'a'..=b'z' => block.letters |= bit,
+            b'0'..=b'9' => block.digits |= bit,
+            b' ' => block.blank |= bit,
+            b'\r' | b'\n' => block.lines |= bit,
+            b'\t' | 0x0b | 0x0c => block.tabs |= bit,
+            b'!'..=b'~' => {
+                block.marks |= bit;
+                if *byte == b'\'' {
+                    block.apostrophes |= bit;
+                }
+            }
+            _ => {}
         }
     }
     block
@@ -55,28 +89,13 @@ fn scalar_block(bytes: &[u8]) -> Block {
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::{BLOCK, Block, scalar_block};
+    use super::{BLOCK, Block};
 
     /// # Safety
     /// The processor must have AVX2.
+    #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn classify(bytes: &[u8], blocks: &mut [Block]) {
-        let (whole, rest) = bytes.as_chunks::<BLOCK>();
-        let mut rest = Some(rest).filter(|rest| !rest.is_empty());
-        let mut whole = whole.iter();
-        for block in blocks {
-            *block = match whole.next() {
-                // SAFETY: AVX2 is there, as for this function.
-                Some(bytes) => unsafe { one(bytes) },
-                None => rest.take().map_or_else(Block::default, scalar_block),
-            };
-        }
-    }
-
-    /// # Safety
-    /// The processor must have AVX2.
-    #[target_feature(enable = "avx2")]
-    unsafe fn one(bytes: &[u8; BLOCK]) -> Block {
+    pub(super) unsafe fn block(bytes: &[u8; BLOCK]) -> Block {
         // SAFETY: both loads lie within the 64 bytes.
         let halves = unsafe {
             [
@@ -92,20 +111,57 @@ mod avx2 {
                 let beyond = _mm256_cmpgt_epi8(bytes, _mm256_set1_epi8(high as i8));
                 _mm256_andnot_si256(beyond, above)
             };
+            let is = |bytes, byte: u8| _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(byte as i8));
             let bits = |mask| u64::from(_mm256_movemask_epi8(mask).cast_unsigned()) << (32 * half);
-            let (upper, lower) = (within(bytes, b'A', b'Z'), within(bytes, b'a', b'z'));
-            let digit = within(bytes, b'0', b'9');
-            let blank = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(b' ' as i8));
-            let space = _mm256_or_si256(within(bytes, b'\t', b'\r'), blank);
-            let named =
-                _mm256_or_si256(_mm256_or_si256(upper, lower), _mm256_or_si256(digit, space));
-            let ascii = _mm256_cmpgt_epi8(bytes, _mm256_set1_epi8(-1));
+            let upper = within(bytes, b'A', b'Z');
+            let letters = _mm256_or_si256(upper, within(bytes, b'a', b'z'));
+            let digits = within(bytes, b'0', b'9');
+            let lines = _mm256_or_si256(is(bytes, b'\r'), is(bytes, b'\n'));
+            let named = _mm256_or_si256(letters, digits);
+            block.letters |= bits(letters);
             block.upper |= bits(upper);
-            block.lower |= bits(lower);
-            block.space |= bits(space);
-            block.other |= bits(_mm256_andnot_si256(named, ascii));
+            block.digits |= bits(digits);
+            block.blank |= bits(is(bytes, b' '));
+            block.lines |= bits(lines);
+            block.tabs |= bits(_mm256_andnot_si256(lines, within(bytes, b'\t', b'\r')));
+            block.marks |= bits(_mm256_andnot_si256(named, within(bytes, b'!', b'~')));
+            block.apostrophes |= bits(is(bytes, b'\''));
         }
         block
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::*;
+
+    use super::{BLOCK, Block};
+
+    /// # Safety
+    /// The processor must have AVX-512BW.
+    #[inline]
+    #[target_feature(enable = "avx512bw")]
+    pub(super) unsafe fn block(bytes: &[u8; BLOCK]) -> Block {
+        // SAFETY: the load lies within the 64 bytes.
+        let bytes = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+        let all = |byte: u8| _mm512_set1_epi8(byte as i8);
+        let is = |byte| _mm512_cmpeq_epi8_mask(bytes, all(byte));
+        let within = |bytes, low: u8, high: u8| {
+            _mm512_cmple_epu8_mask(_mm512_sub_epi8(bytes, all(low)), all(high - low))
+        };
+        let letters = within(_mm512_or_si512(bytes, all(0x20)), b'a', b'z');
+        let digits = within(bytes, b'0', b'9');
+        let lines = is(b'\r') | is(b'\n');
+        Block {
+            letters,
+            upper: within(bytes, b'A', b'Z'),
+            digits,
+            blank: is(b' '),
+            lines,
+            tabs: within(bytes, b'\t', b'\r') & !lines,
+            marks: within(bytes, b'!', b'~') & !letters & !digits,
+            apostrophes: is(b'\''),
+        }
     }
 }
 
@@ -121,8 +177,14 @@ mod tests {
             let count = bytes.len().div_ceil(BLOCK) + more;
             let (mut fast, mut slow) = (vec![Block { upper: 1, ..Block::default() }; count], vec![Block::default(); count]);
             classify(&bytes, &mut fast);
-            scalar(&bytes, &mut slow);
-            prop_assert_eq!(fast, slow);
+            each(&bytes, &mut slow, scalar);
+            prop_assert_eq!(&fast, &slow);
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has what the function needs.
+                each(&bytes, &mut fast, |bytes| unsafe { avx2::block(bytes) });
+                prop_assert_eq!(fast, slow);
+            }
         }
     }
 
@@ -133,12 +195,22 @@ mod tests {
         classify(&bytes, &mut blocks);
         for byte in bytes {
             let (block, bit) = (blocks[usize::from(byte) / BLOCK], 1 << (byte % 64));
+            assert_eq!(
+                block.letters & bit != 0,
+                byte.is_ascii_alphabetic(),
+                "{byte}"
+            );
             assert_eq!(block.upper & bit != 0, byte.is_ascii_uppercase(), "{byte}");
-            assert_eq!(block.lower & bit != 0, byte.is_ascii_lowercase(), "{byte}");
-            let space = byte.is_ascii_whitespace() || byte == 0x0b;
-            assert_eq!(block.space & bit != 0, space, "{byte}");
-            let other = byte.is_ascii() && !byte.is_ascii_alphanumeric() && !space;
-            assert_eq!(block.other & bit != 0, other, "{byte}");
+            assert_eq!(block.digits & bit != 0, byte.is_ascii_digit(), "{byte}");
+            assert_eq!(block.blank & bit != 0, byte == b' ', "{byte}");
+            assert_eq!(block.lines & bit != 0, matches!(byte, 10 | 13), "{byte}");
+            assert_eq!(block.tabs & bit != 0, matches!(byte, 9 | 11 | 12), "{byte}");
+            assert_eq!(
+                block.marks & bit != 0,
+                byte.is_ascii_punctuation(),
+                "{byte}"
+            );
+            assert_eq!(block.apostrophes & bit != 0, byte == b'\'', "{byte}");
         }
     }
 }

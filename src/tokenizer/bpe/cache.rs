@@ -14,10 +14,10 @@ pub(super) const SHORT_TOKENS: usize = 3;
 
 /// Places for longer pieces.
 const LONG: usize = 1 << 14;
-/// Bytes of a longer piece at most: of longer ones few come twice.
+/// Bytes of a longer piece or passage at most: of longer ones few come twice.
 const LONG_BYTES: usize = 1024;
 /// Bytes of all longer pieces together at most.
-const LONG_TOTAL: usize = 1 << 21;
+const LONG_TOTAL: usize = 1 << 22;
 
 /// A short piece and its tokens.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -50,11 +50,21 @@ pub(super) struct Cache {
     pub(super) workspace: Workspace,
 }
 
+/// What of 16 bytes belongs to a piece of each length.
+const MASKS: [u128; SHORT_BYTES + 1] = {
+    let mut masks = [0; SHORT_BYTES + 1];
+    let mut length = 1;
+    while length <= SHORT_BYTES {
+        masks[length] = masks[length - 1] << 8 | 0xff;
+        length += 1;
+    }
+    masks
+};
+
 /// The key of a short piece, of which `padded` has all bytes and any behind it.
 #[inline]
 pub(super) fn key(padded: [u8; 16], length: usize) -> u128 {
-    let unused = 128 - 8 * length as u32;
-    u128::from_le_bytes(padded) << unused >> unused | (length as u128) << 120
+    u128::from_le_bytes(padded) & MASKS[length] | (length as u128) << 120
 }
 
 impl Cache {
@@ -72,7 +82,9 @@ impl Cache {
     /// The first place of a short piece.
     #[inline]
     fn place(key: u128) -> usize {
-        (hash::of_pair(key as u64, (key >> 64) as u64) >> 48) as usize % SHORT
+        let [low, high] = [key as u64, (key >> 64) as u64];
+        let hash = low.wrapping_mul(hash::FACTORS[0]) ^ high.wrapping_mul(hash::FACTORS[1]);
+        (hash >> 48) as usize % SHORT
     }
 
     /// A short piece that came before.

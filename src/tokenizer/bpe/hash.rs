@@ -1,7 +1,7 @@
 //! The hashes of the tables here: fast, and good enough for keys that nobody chooses to collide in a bounded table.
 
 /// Odd numbers with bits everywhere: digits of the golden ratio and of pi.
-const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0x2b99_2ddf_a232_49d7];
+pub(super) const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0x2b99_2ddf_a232_49d7];
 
 /// Of a pair of words. The high bits are the good ones.
 #[inline]

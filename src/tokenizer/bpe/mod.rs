@@ -24,11 +24,13 @@ mod vocabulary;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use added::{Added, Part};
 pub(super) use build::{Built, Token, build};
 use cache::{Cache, SHORT_BYTES, SHORT_TOKENS, Short, key};
+use classes::{LETTER, character_at, class_of};
 use piece::Pieces;
 use scan::{Gpt2, Scan, Seams, Text, Tile};
 use structure::{Cut, Normal};
@@ -187,28 +189,102 @@ impl Encoder {
         scratch: &mut Scratch,
         out: &mut Vec<u32>,
     ) {
-        let Scratch { cache, tile } = scratch;
-        tile.reset();
         let text = Text {
             bytes,
             end: bytes.len(),
         };
-        let mut ids = Buffer::new(out);
+        scratch.tile.reset();
         let mut at = 0;
         while at < bytes.len() {
-            let end = scan.piece_end(text, tile, at);
-            let length = end - at;
-            if length <= SHORT_BYTES {
-                let key = key(padded(bytes, at), length);
-                if let Some(short) = cache.short(key) {
-                    ids.push(short);
-                } else {
-                    self.encode_short(&bytes[at..end], key, cache, ids.flushed());
-                }
+            let (end, is_passage) = self.passage_end(bytes, at);
+            if is_passage {
+                self.encode_passage(scan, text, at..end, scratch, out);
             } else {
-                self.encode_long(&bytes[at..end], cache, ids.flushed());
+                self.encode_range(scan, text, at..end, scratch, out);
             }
             at = end;
+        }
+    }
+
+    /// Where a part of the text ends that is encoded by itself, and whether it is a passage: some hundred bytes, which
+    /// are remembered as a whole, since long prompts mostly repeat.
+    fn passage_end(&self, bytes: &[u8], begin: usize) -> (usize, bool) {
+        let mut at = begin + PASSAGE;
+        while at < bytes.len() {
+            let Some(found) = memchr::memchr2(b' ', b'\n', &bytes[at..]) else {
+                break;
+            };
+            at += found;
+            // Every expression begins a piece where a letter begins a line, and with a space before a letter.
+            let line = usize::from(bytes[at] == b'\n');
+            let (next, _) = character_at(bytes, at + 1);
+            let is_safe = if line == 1 {
+                class_of(next) & LETTER != 0
+            } else {
+                next.is_ascii_alphabetic()
+            };
+            let end = at + line;
+            if is_safe
+                && bytes[end - 1].is_ascii()
+                && self
+                    .seams
+                    .is_between(bytes[end - 1].into(), character_at(bytes, end).0)
+            {
+                return (end, end - begin <= 2 * PASSAGE);
+            }
+            at += 1;
+        }
+        (bytes.len(), false)
+    }
+
+    fn encode_passage(
+        &self,
+        scan: &impl Scan,
+        text: Text<'_>,
+        range: Range<usize>,
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+    ) {
+        let passage = &text.bytes[range.clone()];
+        let hash = hash::of_bytes(passage);
+        if let Some(tokens) = scratch.cache.long(passage, hash) {
+            out.extend_from_slice(tokens);
+            return;
+        }
+        let begin = out.len();
+        self.encode_range(scan, text, range, scratch, out);
+        scratch.cache.keep_long(passage, hash, &out[begin..]);
+    }
+
+    /// Appends the ids of a range, which begins and ends where pieces do.
+    fn encode_range(
+        &self,
+        scan: &impl Scan,
+        text: Text<'_>,
+        range: Range<usize>,
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+    ) {
+        let Scratch { cache, tile } = scratch;
+        let mut ids = Buffer::new(out);
+        let mut at = range.start;
+        while at < range.end {
+            for end in tile.ends(scan, text, at, range.end) {
+                if at >= range.end {
+                    break;
+                }
+                let length = end - at;
+                if length <= SHORT_BYTES {
+                    let key = key(padded(text.bytes, at), length);
+                    match cache.short(key) {
+                        Some(short) => ids.push(short),
+                        None => self.encode_short(&text.bytes[at..*end], key, cache, ids.flushed()),
+                    }
+                } else {
+                    self.encode_long(&text.bytes[at..*end], cache, ids.flushed());
+                }
+                at = *end;
+            }
         }
         ids.flushed();
     }
@@ -292,6 +368,9 @@ fn padded(bytes: &[u8], at: usize) -> [u8; 16] {
     padded[..bytes.len() - at].copy_from_slice(&bytes[at..]);
     padded
 }
+
+/// Bytes of a passage at least; twice as many at most.
+const PASSAGE: usize = 512;
 
 /// Ids that a buffer holds.
 const ROOM: usize = 96;

@@ -7,6 +7,7 @@ use unicode_normalization_alignments::{
     IsNormalized, UnicodeNormalization, char::canonical_combining_class, is_nfc_quick,
 };
 
+use super::classes::character_at;
 use super::structure::{Before, Normal};
 
 /// How SentencePiece writes a space.
@@ -16,8 +17,7 @@ const SPACE_MARK: &str = "▁";
 pub(super) fn normalize(normal: Normal, text: &str, is_first: bool) -> Cow<'_, str> {
     match normal {
         Normal::Same => Cow::Borrowed(text),
-        Normal::Composed if is_composed(text) => Cow::Borrowed(text),
-        Normal::Composed => Cow::Owned(text.nfc().map(|(character, _)| character).collect()),
+        Normal::Composed => compose(text),
         Normal::Spaces { before, .. } => {
             let begins = text.starts_with([' ', '▁']);
             let adds = match before {
@@ -111,23 +111,61 @@ const MIXED: u8 = 2;
 
 static PAGES: [AtomicU8; 0x11_0000 / PAGE as usize] = [const { AtomicU8::new(UNKNOWN) }; _];
 
-/// Whether composition leaves a text as it is; may say no where it does.
-fn is_composed(text: &str) -> bool {
-    // Characters from U+0300 on begin with a byte from 0xcc on.
-    if text.bytes().all(|byte| byte < 0xcc) {
-        return true;
+/// Unicode's form C: all that does not stand alone is composed together with the character before it.
+fn compose(text: &str) -> Cow<'_, str> {
+    let (mut composed, mut done) = (String::new(), 0);
+    let mut at = 0;
+    while let Some(found) = next_dependent(text, at) {
+        let begin = text[done..found]
+            .char_indices()
+            .next_back()
+            .map_or(done, |(at, _)| done + at);
+        let dependents = text[found..]
+            .char_indices()
+            .find(|(_, character)| is_alone(*character));
+        let end = dependents.map_or(text.len(), |(length, _)| found + length);
+        composed.push_str(&text[done..begin]);
+        composed.extend(text[begin..end].nfc().map(|(character, _)| character));
+        (done, at) = (end, end);
     }
-    text.chars().all(|character| {
-        let page = u32::from(character) / PAGE;
-        match PAGES[page as usize].load(Ordering::Relaxed) {
-            ALONE => true,
-            MIXED => stands_alone(character),
-            _ => {
-                let mut all = (page * PAGE..(page + 1) * PAGE).filter_map(char::from_u32);
-                let known = if all.all(stands_alone) { ALONE } else { MIXED };
-                PAGES[page as usize].store(known, Ordering::Relaxed);
-                known == ALONE || stands_alone(character)
+    if done == 0 {
+        return Cow::Borrowed(text);
+    }
+    composed.push_str(&text[done..]);
+    Cow::Owned(composed)
+}
+
+/// Where the next character is that does not stand alone.
+fn next_dependent(text: &str, mut at: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    loop {
+        // Characters from U+0300 on begin with a byte from 0xcc on.
+        let plain = bytes[at..]
+            .chunks(64)
+            .take_while(|chunk| chunk.iter().fold(0, |most, byte| most.max(*byte)) < 0xcc);
+        at = bytes.len().min(at + 64 * plain.count());
+        at += bytes[at..].iter().position(|byte| *byte >= 0xcc)?;
+        while bytes.get(at).is_some_and(|byte| *byte >= 0xcc) {
+            let (character, length) = character_at(bytes, at);
+            if !is_alone(character) {
+                return Some(at);
             }
+            at += length;
         }
-    })
+    }
+}
+
+/// Whether a character stands alone, remembered by pages.
+fn is_alone(character: char) -> bool {
+    let page = u32::from(character) / PAGE;
+    match PAGES[page as usize].load(Ordering::Relaxed) {
+        ALONE => true,
+        MIXED => stands_alone(character),
+        _ => {
+            let mut all = (page * PAGE..(page + 1) * PAGE).filter_map(char::from_u32);
+            let known = if all.all(stands_alone) { ALONE } else { MIXED };
+            PAGES[page as usize].store(known, Ordering::Relaxed);
+            known == ALONE || stands_alone(character)
+        }
+    }
 }

@@ -201,10 +201,14 @@ fn check_long_texts(name: &str, tokenizer: &Tokenizer, expected: &Value) {
         let Some(path) = reference(&format!("text/{file}")) else {
             continue;
         };
-        let bytes = fs::read(path).unwrap();
-        let ids = tokenizer
-            .encode(&String::from_utf8_lossy(&bytes), Bos::Never)
-            .unwrap();
+        let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        let ids = tokenizer.encode(&text, Bos::Never).unwrap();
+        // The second time from what is remembered.
+        assert_eq!(
+            tokenizer.encode(&text, Bos::Never).unwrap(),
+            ids,
+            "{name} {file}"
+        );
         let little_endian: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         let hex = expected["sha256"].as_str().unwrap();
         let digest = Sha256::digest(&little_endian);

@@ -5,7 +5,8 @@
 //! `|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 
 use super::super::classes::{LETTER, LOWER, MARK, NUMBER, SPACE, UNCASED, UPPER};
-use super::{Scan, Text, Tile, is_line_end};
+use super::rules::Digits;
+use super::{Rules, Scan, Text, is_line_end};
 
 /// o200k, and Mistral's: they differ in two things.
 #[derive(Debug, Clone, Copy)]
@@ -16,70 +17,46 @@ pub(in super::super) struct Cased {
     pub(in super::super) digits: usize,
 }
 
+const THREE: Rules = Rules {
+    marks_lead: true,
+    capitals_begin: true,
+    contractions_begin: false,
+    contractions_end: false,
+    lines_end: true,
+    digits: Digits::Three,
+};
+
+const SINGLE: Rules = Rules {
+    digits: Digits::Single,
+    ..THREE
+};
+
+const THREE_CONTRACTED: Rules = Rules {
+    contractions_end: true,
+    ..THREE
+};
+
+const SINGLE_CONTRACTED: Rules = Rules {
+    contractions_end: true,
+    ..SINGLE
+};
+
 impl Scan for Cased {
-    #[inline]
-    fn piece_end(&self, text: Text<'_>, tile: &mut Tile, at: usize) -> usize {
-        let (first, second) = (text.bytes[at], text.byte(at + 1));
-        let lead = usize::from(!first.is_ascii_alphabetic());
-        let leads = second.is_ascii_alphabetic() && !first.is_ascii_digit() && !is_line_end(first);
-        if (lead == 0 || leads) && first < 0x80 {
-            let window = tile.window(text, at);
-            let upper = window.upper(lead);
-            let end = at + window.lower(upper);
-            if upper == 64 || end - at == 64 || text.is_beyond_ascii(end) {
-                return self.any_end(text, at);
-            }
-            return if text.byte(end) == b'\'' {
-                self.word_end(text, end)
-            } else {
-                end
-            };
-        }
-        self.other_end(text, tile, at)
+    fn rules(&self) -> Option<Rules> {
+        Some(match (self.contractions, self.digits) {
+            (true, 1) => SINGLE_CONTRACTED,
+            (true, _) => THREE_CONTRACTED,
+            (false, 1) => SINGLE,
+            (false, _) => THREE,
+        })
+    }
+
+    fn piece_end(&self, text: Text<'_>, at: usize) -> usize {
+        self.any_end(text, at)
     }
 }
 
 impl Cased {
-    /// Where a piece ends that is no word of ASCII.
-    fn other_end(self, text: Text<'_>, tile: &mut Tile, at: usize) -> usize {
-        let first = text.bytes[at];
-        let end = match first {
-            b'0'..=b'9' => {
-                let rest =
-                    (at + 1..at + self.digits).take_while(|at| text.byte(*at).is_ascii_digit());
-                let end = at + 1 + rest.count();
-                if end - at == self.digits {
-                    return end;
-                }
-                end
-            }
-            b'\t'..=b'\r' | b' ' => {
-                let window = tile.window(text, at);
-                let (other, spaces) = (window.other(1), window.space(0));
-                if spaces == 64 || other == 64 || text.is_beyond_ascii(at + spaces) {
-                    return self.any_end(text, at);
-                }
-                if first != b' ' || other == 1 {
-                    return text.ascii_space_end(at, at + spaces);
-                }
-                tail_end(text, at + other)
-            }
-            ..0x80 => {
-                let other = tile.window(text, at).other(0);
-                if other == 64 {
-                    return self.any_end(text, at);
-                }
-                tail_end(text, at + other)
-            }
-            _ => return self.any_end(text, at),
-        };
-        if text.is_beyond_ascii(end) {
-            self.any_end(text, at)
-        } else {
-            end
-        }
-    }
-
     /// Where the piece ends, for all characters.
     fn any_end(self, text: Text<'_>, at: usize) -> usize {
         let (first, length) = text.class(at);

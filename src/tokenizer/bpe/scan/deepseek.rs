@@ -8,24 +8,28 @@
 //! What the third matches nothing of is a piece as well.
 
 use super::super::classes::{LETTER, MARK, NUMBER, SPACE, SYMBOL, character_at, class_of};
-use super::{Scan, Text, Tile, is_line_end};
+use super::rules::Digits;
+use super::{Rules, Scan, Text, is_line_end};
 
 /// DeepSeek-V3 and its relatives.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct DeepSeek;
 
+const RULES: Rules = Rules {
+    marks_lead: true,
+    capitals_begin: false,
+    contractions_begin: false,
+    contractions_end: false,
+    lines_end: true,
+    digits: Digits::ThreeApart,
+};
+
 impl Scan for DeepSeek {
-    #[inline]
-    fn piece_end(&self, text: Text<'_>, tile: &mut Tile, at: usize) -> usize {
-        let (first, second) = (text.bytes[at], text.byte(at + 1));
-        let lead = usize::from(!first.is_ascii_alphabetic());
-        let leads = second.is_ascii_alphabetic() && !first.is_ascii_digit() && !is_line_end(first);
-        if (lead == 0 || leads) && first < 0x80 {
-            let length = tile.window(text, at).letters(lead);
-            if length < 64 && !text.is_beyond_ascii(at + length) {
-                return at + length;
-            }
-        }
+    fn rules(&self) -> Option<Rules> {
+        Some(RULES)
+    }
+
+    fn piece_end(&self, text: Text<'_>, at: usize) -> usize {
         any_end(text, at)
     }
 }

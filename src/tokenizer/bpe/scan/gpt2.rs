@@ -1,44 +1,29 @@
 //! The expression of GPT-2: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 
 use super::super::classes::{LETTER, NUMBER, SPACE};
-use super::{Scan, Text, Tile};
+use super::rules::Digits;
+use super::{Rules, Scan, Text};
 
 /// GPT-2.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Gpt2;
 
+const RULES: Rules = Rules {
+    marks_lead: false,
+    capitals_begin: false,
+    contractions_begin: true,
+    contractions_end: false,
+    lines_end: false,
+    digits: Digits::Words,
+};
+
 impl Scan for Gpt2 {
-    #[inline]
-    fn piece_end(&self, text: Text<'_>, tile: &mut Tile, at: usize) -> usize {
-        let (first, second) = (text.bytes[at], text.byte(at + 1));
-        let lead = usize::from(first == b' ');
-        let head = if lead == 1 { second } else { first };
-        if head >= 0x80 || first == b'\'' {
-            return any_end(text, at);
-        }
-        let window = tile.window(text, at);
-        let length = if head.is_ascii_alphabetic() {
-            window.letters(lead)
-        } else if head.is_ascii_digit() || at + lead == text.end {
-            return any_end(text, at);
-        } else if matches!(head, b'\t'..=b'\r' | b' ') {
-            let spaces = window.space(0);
-            let next = at + spaces;
-            let is_whole = next == text.end || spaces == 1;
-            // What begins behind the last of several spaces takes that one along.
-            return match text.byte(next) {
-                0x80.. => any_end(text, at),
-                _ if spaces == 64 => any_end(text, at),
-                _ if is_whole => next,
-                _ => next - 1,
-            };
-        } else {
-            window.other(lead)
-        };
-        if length == 64 || text.is_beyond_ascii(at + length) {
-            return any_end(text, at);
-        }
-        at + length
+    fn rules(&self) -> Option<Rules> {
+        Some(RULES)
+    }
+
+    fn piece_end(&self, text: Text<'_>, at: usize) -> usize {
+        any_end(text, at)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Where the pieces of a text end that merges never cross: the pre-tokenizers' regular expressions, by hand.
 //!
-//! Each file knows one family of expressions. ASCII goes by bit masks (`Tile`); what touches any other character goes
-//! by classes, character by character, and the two agree wherever both apply.
+//! Each file knows one family of expressions. Most of ASCII goes by bits (`Tile`); the rest goes by classes, character
+//! by character, and the two agree wherever both apply.
 
 mod cased;
 mod deepseek;
 mod gpt2;
 mod plain;
+mod rules;
 mod seams;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ pub(super) use cased::Cased;
 pub(super) use deepseek::DeepSeek;
 pub(super) use gpt2::Gpt2;
 pub(super) use plain::Plain;
+use rules::Rules;
 pub(super) use seams::Seams;
 pub(super) use tile::Tile;
 
@@ -31,19 +33,17 @@ pub(super) struct Text<'a> {
 
 /// A pre-tokenizer.
 pub(super) trait Scan {
-    /// Where the piece that begins at `at` ends; behind `at`, and at `text.end` at most.
-    fn piece_end(&self, text: Text<'_>, tile: &mut Tile, at: usize) -> usize;
+    /// What it does with ASCII; `None` where that cannot be told by rules.
+    fn rules(&self) -> Option<Rules>;
+
+    /// Where the piece that begins at `at` ends, whatever it is; behind `at`, and at `text.end` at most.
+    fn piece_end(&self, text: Text<'_>, at: usize) -> usize;
 }
 
 impl Text<'_> {
     /// The byte at `at`, zero behind the end.
     fn byte(self, at: usize) -> u8 {
         if at < self.end { self.bytes[at] } else { 0 }
-    }
-
-    /// Whether there is a byte at `at` that is not ASCII.
-    fn is_beyond_ascii(self, at: usize) -> bool {
-        self.byte(at) >= 0x80
     }
 
     /// What the character at `at` is, with its length; of no class and no length behind the end.
@@ -84,18 +84,6 @@ impl Text<'_> {
             at += 1;
         }
         at
-    }
-
-    /// Where `\s*[\r\n]+|\s+(?!\S)|\s+` ends, from a white space on, in ASCII: `run` is where white space ends.
-    fn ascii_space_end(self, at: usize, run: usize) -> usize {
-        let last_line = self.bytes[at..run]
-            .iter()
-            .rposition(|byte| is_line_end(*byte));
-        match last_line {
-            Some(line) => at + line + 1,
-            None if run < self.end && run - at > 1 => run - 1,
-            None => run,
-        }
     }
 
     /// Where `\s*[\r\n]+|\s+(?!\S)|\s+` ends, from a white space on.

@@ -3,7 +3,8 @@
 //! `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 
 use super::super::classes::{Class, LETTER, NUMBER, SPACE};
-use super::{Scan, Text, Tile, is_line_end};
+use super::rules::Digits;
+use super::{Rules, Scan, Text, is_line_end};
 
 /// cl100k, Llama 3, Qwen and GLM: they differ in two things.
 #[derive(Debug, Clone, Copy)]
@@ -14,65 +15,34 @@ pub(in super::super) struct Plain {
     pub(in super::super) digits: usize,
 }
 
+const THREE: Rules = Rules {
+    marks_lead: true,
+    capitals_begin: false,
+    contractions_begin: true,
+    contractions_end: false,
+    lines_end: true,
+    digits: Digits::Three,
+};
+
+const SINGLE: Rules = Rules {
+    digits: Digits::Single,
+    ..THREE
+};
+
 impl Scan for Plain {
-    #[inline]
-    fn piece_end(&self, text: Text<'_>, tile: &mut Tile, at: usize) -> usize {
-        let (first, second) = (text.bytes[at], text.byte(at + 1));
-        let lead = usize::from(!first.is_ascii_alphabetic());
-        let begins_word = lead == 0
-            || (second.is_ascii_alphabetic() && !first.is_ascii_digit() && !is_line_end(first));
-        if begins_word && first < 0x80 && first != b'\'' {
-            let length = tile.window(text, at).letters(lead);
-            if length < 64 && !text.is_beyond_ascii(at + length) {
-                return at + length;
-            }
-            return self.any_end(text, at);
-        }
-        self.other_end(text, tile, at)
+    fn rules(&self) -> Option<Rules> {
+        Some(match self.digits {
+            1 => SINGLE,
+            _ => THREE,
+        })
+    }
+
+    fn piece_end(&self, text: Text<'_>, at: usize) -> usize {
+        self.any_end(text, at)
     }
 }
 
 impl Plain {
-    /// Where a piece ends that is no word of ASCII, or a word behind an apostrophe.
-    fn other_end(self, text: Text<'_>, tile: &mut Tile, at: usize) -> usize {
-        let first = text.bytes[at];
-        let end = match first {
-            b'0'..=b'9' => {
-                let rest =
-                    (at + 1..at + self.digits).take_while(|at| text.byte(*at).is_ascii_digit());
-                let end = at + 1 + rest.count();
-                if end - at == self.digits {
-                    return end;
-                }
-                end
-            }
-            b'\t'..=b'\r' | b' ' => {
-                let window = tile.window(text, at);
-                let (other, spaces) = (window.other(1), window.space(0));
-                if spaces == 64 || other == 64 || text.is_beyond_ascii(at + spaces) {
-                    return self.any_end(text, at);
-                }
-                if first != b' ' || other == 1 {
-                    return text.ascii_space_end(at, at + spaces);
-                }
-                text.line_ends(at + other)
-            }
-            ..0x80 if first != b'\'' => {
-                let other = tile.window(text, at).other(0);
-                if other == 64 {
-                    return self.any_end(text, at);
-                }
-                text.line_ends(at + other)
-            }
-            _ => return self.any_end(text, at),
-        };
-        if text.is_beyond_ascii(end) {
-            self.any_end(text, at)
-        } else {
-            end
-        }
-    }
-
     /// Where the piece ends, for all characters.
     fn any_end(self, text: Text<'_>, at: usize) -> usize {
         let contraction = text.contraction(at);

@@ -3,7 +3,7 @@
 
 use super::super::classes::character_at;
 use super::super::hash;
-use super::{Scan, Text, Tile};
+use super::{Rules, Scan, Text};
 
 /// Which pairs of characters are side by side in a token.
 ///
@@ -35,6 +35,11 @@ impl Seams {
         seams
     }
 
+    /// Whether a piece ends between two characters as far as seams end pieces.
+    pub(in super::super) fn is_between(&self, left: char, right: char) -> bool {
+        self.joined.is_empty() || self.is_seam(left, right)
+    }
+
     #[inline]
     fn place(&self, left: char, right: char) -> (usize, u64) {
         let hash = hash::of_pair(u32::from(left).into(), u32::from(right).into());
@@ -53,16 +58,20 @@ impl Seams {
 }
 
 impl Scan for Seams {
+    fn rules(&self) -> Option<Rules> {
+        None
+    }
+
     #[inline]
-    fn piece_end(&self, text: Text<'_>, tile: &mut Tile, at: usize) -> usize {
+    fn piece_end(&self, text: Text<'_>, at: usize) -> usize {
         let mut end = at;
         loop {
             let (mut before, length) = character_at(text.bytes, end);
             end += length;
             // Whether two letters of ASCII are side by side in a token is not asked: words are as good to look up.
-            if before.is_ascii_alphabetic() {
-                end += tile.window(text, end - 1).letters(1) - 1;
-                before = char::from(text.bytes[end - 1]);
+            while before.is_ascii_alphabetic() && text.byte(end).is_ascii_alphabetic() {
+                before = char::from(text.bytes[end]);
+                end += 1;
             }
             if end >= text.end || self.is_seam(before, character_at(text.bytes, end).0) {
                 return end;

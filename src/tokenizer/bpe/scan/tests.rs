@@ -58,18 +58,17 @@ fn reference(pre_tokenizer: &PreTokenizerWrapper, text: &str) -> Vec<usize> {
 /// Where a scanner ends them.
 fn ends(cut: Cut, text: &str) -> Vec<usize> {
     fn all(scan: &impl Scan, text: &str) -> Vec<usize> {
-        let mut tile = Tile::new();
+        let (mut tile, mut all) = (Tile::new(), Vec::new());
         let whole = Text {
             bytes: text.as_bytes(),
             end: text.len(),
         };
-        let mut ends = vec![0];
-        while let Some(at) = ends.last().copied().filter(|at| *at < text.len()) {
-            let end = scan.piece_end(whole, &mut tile, at);
-            assert!(end > at && end <= text.len(), "{text:?} {at} {end}");
-            ends.push(end);
+        while all.last().copied().unwrap_or(0) < text.len() {
+            let at = all.last().copied().unwrap_or(0);
+            all.extend_from_slice(tile.ends(scan, whole, at, text.len()));
+            assert!(all.is_sorted_by(|a, b| a < b), "{text:?} {all:?}");
         }
-        ends.split_off(1)
+        all
     }
     match cut {
         Cut::Gpt2 => all(&Gpt2, text),
@@ -164,6 +163,30 @@ proptest! {
 
     #[test]
     fn any_text_is_cut_alike(text in any::<String>()) {
+        check(&text);
+    }
+}
+
+#[test]
+fn white_space_crosses_tiles() {
+    for before in ["x\n", "x;\n", "x", "\t\n\n", "é"] {
+        for gap in [" ", "\t", " \t"] {
+            for length in [1, 2, 63, 64, 65, 127, 128, 129, 130, 200, 4096, 5000] {
+                for behind in ["\n", "\n\nx", "x", "'s", "1", ".", "é", "\u{a0}", ""] {
+                    for shift in [0, 1, 3900, 4020, 4090, 4095] {
+                        let gap = &gap.repeat(length)[..length];
+                        check(&format!("{}{before}{gap}{behind}", "a".repeat(shift)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn ascii_is_cut_alike(text in "[aZ1. \n'/\t]{0,300}") {
         check(&text);
     }
 }

@@ -1,30 +1,46 @@
-//! Some KB of a text, classified by bits.
+//! Some KB of a text, in which most pieces are found by bits, 64 bytes at a time.
+//!
+//! A piece of ASCII that is easy goes on to the next byte at which one begins. Where one begins is told by the kinds of
+//! neighbouring bytes alone (`rules.rs`), which holds for all that follows a place at which a piece is known to begin.
+//! What is not easy is left to the scanners: what may be a contraction, and all that touches characters that are no
+//! ASCII.
 
-use super::Text;
+use super::rules::{Before, cut_lines};
+use super::{Rules, Scan, Text};
 use crate::kernels::text::{BLOCK, Block, classify};
 
 /// Blocks of a tile.
 const BLOCKS: usize = 64;
 /// Bytes of a tile.
 const BYTES: usize = BLOCKS * BLOCK;
+/// Pieces that are found at a time.
+const PIECES: usize = 128;
 
-/// A part of a text, as bits. It moves along with the pieces.
+/// What is known of 64 bytes, a bit each.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Known {
+    /// Where pieces begin.
+    pub(super) begins: u64,
+    /// Pieces that begin here are easy.
+    pub(super) easy: u64,
+    /// Of `begins`: a piece that goes on to here may go on.
+    pub(super) doubtful: u64,
+    /// White space behind the end of a line, at which a piece begins if no other end of a line follows in it.
+    pub(super) behind_lines: u64,
+}
+
+/// A part of a text. It moves along with the pieces.
 #[derive(Debug)]
 pub(in super::super) struct Tile {
     /// Where in the text it begins.
     begin: usize,
-    /// Up to where it may be asked for windows.
-    end: usize,
-    /// One more than are asked for: windows reach beyond their block.
-    blocks: Box<[Block; BLOCKS + 1]>,
-}
-
-/// What the next 64 bytes are.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
-    low: Block,
-    high: Block,
-    shift: u32,
+    /// How many bytes it may be asked about.
+    length: usize,
+    /// One more than are asked about: pieces reach beyond their block.
+    known: Box<[Known; BLOCKS + 1]>,
+    /// What the bytes are, and a block of nothing behind them.
+    blocks: Box<[Block; BLOCKS + 2]>,
+    ends: Box<[usize; PIECES]>,
 }
 
 impl Tile {
@@ -32,86 +48,123 @@ impl Tile {
     pub(in super::super) fn new() -> Self {
         Self {
             begin: 0,
-            end: 0,
-            blocks: Box::new([Block::default(); BLOCKS + 1]),
+            length: 0,
+            known: Box::new([Known::default(); BLOCKS + 1]),
+            blocks: Box::new([Block::default(); BLOCKS + 2]),
+            ends: Box::new([0; PIECES]),
         }
     }
 
     /// Forgets the text it is of.
     pub(in super::super) fn reset(&mut self) {
-        (self.begin, self.end) = (0, 0);
+        self.length = 0;
     }
 
-    /// What the bytes from `at` on are, of which the tile moves on to have some.
+    /// Where the pieces end that follow each other from `at` on: some, up to `until` or a little further.
     #[inline]
-    pub(super) fn window(&mut self, text: Text<'_>, at: usize) -> Window {
-        if at < self.begin || at >= self.end {
-            self.move_to(text, at);
+    pub(in super::super) fn ends(
+        &mut self,
+        scan: &impl Scan,
+        text: Text<'_>,
+        mut at: usize,
+        until: usize,
+    ) -> &[usize] {
+        let mut count = 0;
+        // A block has 64 pieces at most, and there may be one more behind it.
+        while at < until && count < PIECES - BLOCK - 1 {
+            let Some(rules) = scan.rules() else {
+                at = scan.piece_end(text, at);
+                self.ends[count] = at;
+                count += 1;
+                continue;
+            };
+            let mut offset = at.wrapping_sub(self.begin);
+            if offset >= self.length {
+                self.move_to(rules, text, at);
+                offset = 0;
+            }
+            let (block, shift) = (offset / BLOCK % BLOCKS, offset % BLOCK);
+            let (known, next) = (self.known[block], self.known[block + 1]);
+            let base = self.begin + block * BLOCK;
+
+            let begins = known.begins & (!1 << shift);
+            let hard = begins & (known.doubtful | !known.easy);
+            let mut easy = begins & hard.wrapping_sub(1) & !hard;
+            if known.easy >> shift & 1 == 0 {
+                at = scan.piece_end(text, at);
+                self.ends[count] = at;
+                count += 1;
+                continue;
+            }
+            while easy != 0 {
+                at = base + easy.trailing_zeros() as usize;
+                self.ends[count] = at;
+                count += 1;
+                easy &= easy - 1;
+            }
+            let (begin, is_doubtful) = if hard != 0 {
+                let first = hard.trailing_zeros();
+                (base + first as usize, known.doubtful >> first & 1 == 1)
+            } else {
+                let first = next.begins.trailing_zeros();
+                let is_doubtful = next.begins == 0 || next.doubtful >> first & 1 == 1;
+                (base + BLOCK + first as usize, is_doubtful)
+            };
+            at = if is_doubtful {
+                scan.piece_end(text, at)
+            } else {
+                begin
+            };
+            self.ends[count] = at;
+            count += 1;
         }
-        let offset = at - self.begin;
-        let block = offset / BLOCK % BLOCKS;
-        Window {
-            low: self.blocks[block],
-            high: self.blocks[block + 1],
-            shift: (offset % BLOCK) as u32,
-        }
+        &self.ends[..count]
     }
 
     #[inline(never)]
-    fn move_to(&mut self, text: Text<'_>, at: usize) {
+    fn move_to(&mut self, rules: Rules, text: Text<'_>, at: usize) {
         let bytes = &text.bytes[at..text.end.min(at + BYTES + BLOCK)];
-        // The block behind the text as well, which windows reach into.
-        let blocks = (bytes.len() / BLOCK + 2).min(BLOCKS + 1);
-        classify(bytes, &mut self.blocks[..blocks]);
+        // The block behind the text as well, which pieces reach into.
+        let count = (bytes.len() / BLOCK + 2).min(BLOCKS + 1);
+        classify(bytes, &mut self.blocks[..count]);
+        self.blocks[count] = Block::default();
+        let mut before = Before::default();
+        for (known, pair) in self
+            .known
+            .iter_mut()
+            .zip(self.blocks.windows(2))
+            .take(count)
+        {
+            *known = rules.known(&mut before, &pair[0], &pair[1]);
+        }
+        let mut line_ahead = false;
+        for (known, block) in self.known.iter_mut().zip(&*self.blocks).take(count).rev() {
+            cut_lines(known, block, &mut line_ahead);
+        }
+        if at + bytes.len() == text.end {
+            // A text ends a piece.
+            if let Some(known) = self.known.get_mut(bytes.len() / BLOCK) {
+                let end = 1 << (bytes.len() % BLOCK);
+                known.begins |= end;
+                known.doubtful &= !end;
+            }
+        } else {
+            // What is behind the last block is not known, nor what white space comes to that reaches there from far.
+            let gap = bytes
+                .iter()
+                .rev()
+                .take_while(|byte| matches!(byte, b' ' | b'\t' | 0x0b | 0x0c))
+                .count();
+            let doubtful = if gap >= BLOCK {
+                (bytes.len() - gap) / BLOCK
+            } else {
+                BLOCKS
+            };
+            for known in &mut self.known[doubtful..] {
+                (known.easy, known.doubtful) = (0, !0);
+            }
+        }
         self.begin = at;
-        self.end = at + BYTES;
+        self.length = BYTES;
     }
-}
-
-impl Window {
-    #[inline]
-    fn bits(self, low: u64, high: u64) -> u64 {
-        low >> self.shift | high << 1 << (63 - self.shift)
-    }
-
-    /// How many of the 64 bytes are letters, from the first on, `skip` of which are taken for granted.
-    #[inline]
-    pub(super) fn letters(self, skip: usize) -> usize {
-        let bits = self.bits(
-            self.low.upper | self.low.lower,
-            self.high.upper | self.high.lower,
-        );
-        run(bits, skip)
-    }
-
-    /// Likewise, of upper case letters.
-    #[inline]
-    pub(super) fn upper(self, skip: usize) -> usize {
-        run(self.bits(self.low.upper, self.high.upper), skip)
-    }
-
-    /// Likewise, of lower case letters.
-    #[inline]
-    pub(super) fn lower(self, skip: usize) -> usize {
-        run(self.bits(self.low.lower, self.high.lower), skip)
-    }
-
-    /// Likewise, of white space.
-    #[inline]
-    pub(super) fn space(self, skip: usize) -> usize {
-        run(self.bits(self.low.space, self.high.space), skip)
-    }
-
-    /// Likewise, of all that is no letter, digit or white space.
-    #[inline]
-    pub(super) fn other(self, skip: usize) -> usize {
-        run(self.bits(self.low.other, self.high.other), skip)
-    }
-}
-
-/// The length of the run of ones that begins at bit `skip`, and `skip` itself; 64 where it may go on.
-#[inline]
-fn run(bits: u64, skip: usize) -> usize {
-    let taken = (1u64 << (skip % BLOCK)) - 1;
-    (bits | taken).trailing_ones() as usize
 }
