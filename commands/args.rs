@@ -8,6 +8,7 @@ mod model;
 mod quantize;
 mod sampling;
 mod serve;
+mod tokenize;
 
 use std::ffi::OsString;
 
@@ -27,6 +28,7 @@ pub(crate) use model::{BudgetArgs, Device, KeptArgs, ModelArgs};
 pub(crate) use quantize::Quantize;
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use serve::{KeepAlive, Runner, Serve};
+pub(crate) use tokenize::{EngineChoice, Switch, Tokenize};
 
 /// Run language models on Apple's MLX: Metal, CUDA and plain CPUs
 #[derive(Debug, Parser)]
@@ -70,6 +72,7 @@ pub(crate) enum Command {
     Run(Box<Run>),
     Serve(Box<Serve>),
     Runner(Box<Runner>),
+    Tokenize(Box<Tokenize>),
     Quantize(Box<Quantize>),
     Bench(Box<Bench>),
     Cache(Cache),

@@ -15,6 +15,7 @@ mod run;
 mod runner;
 mod serve;
 mod settings;
+mod tokenize;
 mod ui;
 mod wire;
 
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Run(flags) => run::run(&flags, &settings, printer),
         Command::Serve(flags) => serve::run(&flags, &settings, printer),
         Command::Runner(flags) => runner::run(&flags, &settings, printer),
+        Command::Tokenize(args) => tokenize::run(&args, &settings, printer),
         Command::Quantize(args) => quantize::run(&args, &settings, printer),
         Command::Cache(args) => cache::run(&args, &settings, printer),
         Command::Bench(args) => bench::run(&args, &settings, printer),

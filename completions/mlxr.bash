@@ -37,6 +37,9 @@ _mlxr() {
             mlxr,serve)
                 cmd="mlxr__subcmd__serve"
                 ;;
+            mlxr,tokenize)
+                cmd="mlxr__subcmd__tokenize"
+                ;;
             mlxr__subcmd__bench,cache)
                 cmd="mlxr__subcmd__bench__subcmd__cache"
                 ;;
@@ -118,6 +121,9 @@ _mlxr() {
             mlxr__subcmd__help,serve)
                 cmd="mlxr__subcmd__help__subcmd__serve"
                 ;;
+            mlxr__subcmd__help,tokenize)
+                cmd="mlxr__subcmd__help__subcmd__tokenize"
+                ;;
             mlxr__subcmd__help__subcmd__bench,cache)
                 cmd="mlxr__subcmd__help__subcmd__bench__subcmd__cache"
                 ;;
@@ -149,7 +155,7 @@ _mlxr() {
 
     case "${cmd}" in
         mlxr)
-            opts="-q -v -h -V --quiet --verbose --help --version run serve runner quantize bench cache help"
+            opts="-q -v -h -V --quiet --verbose --help --version run serve runner tokenize quantize bench cache help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -755,7 +761,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__help)
-            opts="run serve runner quantize bench cache help"
+            opts="run serve runner tokenize quantize bench cache help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -965,6 +971,20 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__help__subcmd__serve)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__help__subcmd__tokenize)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1316,6 +1336,56 @@ _mlxr() {
                     return 0
                     ;;
                 --max-body)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__tokenize)
+            opts="-f -m -q -v -h --file --jsonl --model --special --bos --engine --ids --count --pieces --offsets --json --decode --chat --diff --verify --split --overlap --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --model)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --special)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --engine)
+                    COMPREPLY=($(compgen -W "auto reference" -- "${cur}"))
+                    return 0
+                    ;;
+                --diff)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --split)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --overlap)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -31,6 +31,7 @@ complete -c mlxr -n "__fish_mlxr_needs_command" -s V -l version -d 'Print versio
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "serve" -d 'Serve models over HTTP: OpenAI\'s, Anthropic\'s and Ollama\'s interfaces'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "runner" -d 'Answer requests on standard input: what `serve` starts for each model'
+complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "tokenize" -d 'Turn text into tokens and back, count them, compare tokenizers'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "quantize" -d 'Make a model smaller: fewer bits for each weight'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "bench" -d 'Measure how fast a model computes'
 complete -c mlxr -n "__fish_mlxr_needs_command" -f -a "cache" -d 'Look into what is kept of models and prompts, add to it and remove it'
@@ -109,6 +110,28 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -l cpu-exact -d 'Compu
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s h -l help -d 'Print help'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -s f -l file -d 'Read a file (repeatable)' -r -F
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -s m -l model -d 'Folder or `org/name[@revision]` of the hub, of which no weights are fetched [env: `MLXR_MODEL`] [default: the built-in model]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l special -d 'Whether text may spell special tokens, and decoding shows them' -r -f -a "on\t''
+off\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l engine -d 'Who does the work: ours where it knows the vocabulary, or the library that is the reference' -r -f -a "auto\t''
+reference\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l diff -d 'Print where another tokenizer cuts the text otherwise; the exit code is 1 if it does' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l split -d 'Print parts of the text of at most so many tokens, each as a line of JSON' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l overlap -d 'Tokens that a part has in common with the one before it' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l jsonl -d 'Each line of the input is a text, in JSON'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l bos -d 'Begin with the tokens that the model\'s files put before a text'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l ids -d 'Print ids alone, a line for each text'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l count -d 'Print how many tokens there are'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l pieces -d 'Print the tokens\' texts alone, as JSON strings'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l offsets -d 'Print for each token which bytes of the text it comes from, its id and its text'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l json -d 'Print one JSON object for each text'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l decode -d 'The input is ids, and what is printed is their text'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l chat -d 'The input is messages in JSON, alone or in an object with `messages` and `tools`: print the tokens of each'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -l verify -d 'Compare our ids with the reference\'s; the exit code is 1 where they differ'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s o -l output -d 'Folder that is written' -r -F
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l mode -d 'How weights are packed: integers, or floats of 4 or 8 bits' -r -f -a "affine\t''
 mxfp4\t''
@@ -307,13 +330,14 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcomm
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "rm" -d 'Remove models or prompts by name'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "prune" -d 'Remove prompts that were not used for long, or until the others fit'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "serve" -d 'Serve models over HTTP: OpenAI\'s, Anthropic\'s and Ollama\'s interfaces'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "runner" -d 'Answer requests on standard input: what `serve` starts for each model'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "quantize" -d 'Make a model smaller: fewer bits for each weight'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "bench" -d 'Measure how fast a model computes'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "cache" -d 'Look into what is kept of models and prompts, add to it and remove it'
-complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner quantize bench cache help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner tokenize quantize bench cache help" -f -a "run" -d 'Answer a prompt, a file of prompts, or chat'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner tokenize quantize bench cache help" -f -a "serve" -d 'Serve models over HTTP: OpenAI\'s, Anthropic\'s and Ollama\'s interfaces'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner tokenize quantize bench cache help" -f -a "runner" -d 'Answer requests on standard input: what `serve` starts for each model'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner tokenize quantize bench cache help" -f -a "tokenize" -d 'Turn text into tokens and back, count them, compare tokenizers'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner tokenize quantize bench cache help" -f -a "quantize" -d 'Make a model smaller: fewer bits for each weight'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner tokenize quantize bench cache help" -f -a "bench" -d 'Measure how fast a model computes'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner tokenize quantize bench cache help" -f -a "cache" -d 'Look into what is kept of models and prompts, add to it and remove it'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner tokenize quantize bench cache help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "start" -d 'Measure from the start of the program to its first token'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "cache" -d 'Measure prompts that begin as earlier ones did'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "ls" -d 'List downloaded models and kept prompts, with their sizes'

@@ -47,7 +47,10 @@ impl Exit {
     fn row(self) -> (&'static str, &'static str) {
         match self {
             Self::Success => ("success", "finished by the model or at a stop string"),
-            Self::Gate => ("gate", "measured worse than --fail-if or --max-kld allows"),
+            Self::Gate => (
+                "gate",
+                "measured worse than --fail-if or --max-kld allows, or a difference was found",
+            ),
             Self::Usage => ("usage", "the arguments or the input mean nothing"),
             Self::Length => (
                 "length",

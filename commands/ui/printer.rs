@@ -115,7 +115,12 @@ fn one_line(text: impl Display) -> String {
 
 /// Writes to stdout, exactly `text`.
 pub(crate) fn data(text: &str) -> Result<()> {
-    let written = io::stdout().lock().write_all(text.as_bytes());
+    bytes(text.as_bytes())
+}
+
+/// Writes to stdout, exactly these bytes.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<()> {
+    let written = io::stdout().lock().write_all(bytes);
     written.map_err(Error::io("write", STANDARD_OUTPUT))
 }
 

@@ -10,11 +10,11 @@ use ureq::http::header::CONTENT_RANGE;
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Unit};
 
-use super::HubSettings;
 use super::cache::{Cache, create_parent};
 use super::client::{ATTEMPTS, Client, Listing, Metadata};
 use super::name::Repository;
 use super::snapshot::{self, CONFIG, INDEX, TOKENIZER, WEIGHTS};
+use super::{HubSettings, Wanted};
 
 /// Bytes read from the network at a time.
 const BUFFER: usize = 128 * 1024;
@@ -22,6 +22,7 @@ const BUFFER: usize = 128 * 1024;
 /// Fetches what the cache lacks of a repository and gives the complete snapshot's folder.
 pub(super) fn download(
     repository: &Repository,
+    wanted: Wanted,
     cache: &Cache,
     settings: &HubSettings,
     progress: &dyn Progress,
@@ -30,7 +31,11 @@ pub(super) fn download(
     let Listing { commit, files } = client.list()?;
     let has = |file: &str| files.iter().any(|known| known == file);
     let weights = if has(WEIGHTS) { WEIGHTS } else { INDEX };
-    for file in [CONFIG, TOKENIZER, weights] {
+    let needed: &[&str] = match wanted {
+        Wanted::Model => &[CONFIG, TOKENIZER, weights],
+        Wanted::Tokenizer => &[TOKENIZER],
+    };
+    for file in needed.iter().copied() {
         if !has(file) {
             let file = if file == INDEX { WEIGHTS } else { file };
             return Err(Error::ModelNotFound {
@@ -47,11 +52,16 @@ pub(super) fn download(
         commit,
         progress,
     };
+    // The vocabulary comes after all files that say more of it: where it is there, they are.
     for file in files
         .iter()
-        .filter(|file| snapshot::is_wanted_beside_weights(file))
+        .filter(|file| snapshot::is_wanted_beside_weights(file) && *file != TOKENIZER)
     {
         task.fetch(file)?;
+    }
+    task.fetch(TOKENIZER)?;
+    if wanted == Wanted::Tokenizer {
+        return Ok(cache.snapshot(&task.commit));
     }
     task.fetch(weights)?;
     let folder = cache.snapshot(&task.commit);
@@ -68,7 +78,7 @@ pub(super) fn download(
             task.fetch(&shard)?;
         }
     }
-    match snapshot::first_gap(&folder)? {
+    match snapshot::first_gap(&folder, wanted)? {
         None => Ok(folder),
         Some(gap) => Err(Error::Weights {
             path: folder.join(gap.file),

@@ -38,9 +38,38 @@ use name::Repository;
 /// - [`Error::Weights`]: the index or a safetensors file on the hub contradicts itself.
 /// - [`Error::Io`]: the cache cannot be read or written.
 pub fn resolve(name: &str, settings: &HubSettings, progress: &dyn Progress) -> Result<ModelFiles> {
+    resolve_some(name, Wanted::Model, settings, progress)
+}
+
+/// Likewise, of which only the tokenizer and the chat template are wanted: weights are neither asked for nor fetched.
+///
+/// # Errors
+/// As [`resolve`], but for what concerns weights.
+pub fn resolve_tokenizer(
+    name: &str,
+    settings: &HubSettings,
+    progress: &dyn Progress,
+) -> Result<ModelFiles> {
+    resolve_some(name, Wanted::Tokenizer, settings, progress)
+}
+
+/// Which files of a repository are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Model,
+    /// All but weights.
+    Tokenizer,
+}
+
+fn resolve_some(
+    name: &str,
+    wanted: Wanted,
+    settings: &HubSettings,
+    progress: &dyn Progress,
+) -> Result<ModelFiles> {
     let path = Path::new(name);
     if path.is_dir() {
-        return local_folder(path);
+        return local_folder(path, wanted);
     }
     let not_found = |reason: &str| Error::ModelNotFound {
         name: name.to_owned(),
@@ -56,14 +85,18 @@ pub fn resolve(name: &str, settings: &HubSettings, progress: &dyn Progress) -> R
         return Err(not_found("there is no such folder"));
     }
     let repository = Repository::parse(name)?;
-    from_cache_or_hub(&repository, settings, progress)
+    from_cache_or_hub(&repository, wanted, settings, progress)
 }
 
-fn local_folder(folder: &Path) -> Result<ModelFiles> {
-    if !folder.join(snapshot::CONFIG).is_file() {
+fn local_folder(folder: &Path, wanted: Wanted) -> Result<ModelFiles> {
+    let file = match wanted {
+        Wanted::Model => snapshot::CONFIG,
+        Wanted::Tokenizer => snapshot::TOKENIZER,
+    };
+    if !folder.join(file).is_file() {
         return Err(Error::MissingFile {
             folder: folder.to_path_buf(),
-            file: snapshot::CONFIG.to_owned(),
+            file: file.to_owned(),
         });
     }
     Ok(ModelFiles::Folder(folder.to_path_buf()))
@@ -71,6 +104,7 @@ fn local_folder(folder: &Path) -> Result<ModelFiles> {
 
 fn from_cache_or_hub(
     repository: &Repository,
+    wanted: Wanted,
     settings: &HubSettings,
     progress: &dyn Progress,
 ) -> Result<ModelFiles> {
@@ -78,7 +112,7 @@ fn from_cache_or_hub(
     let mut missing = snapshot::CONFIG.to_owned();
     if let Some(commit) = cache.commit(&repository.revision)? {
         let folder = cache.snapshot(&commit);
-        let Some(gap) = snapshot::first_gap(&folder)? else {
+        let Some(gap) = snapshot::first_gap(&folder, wanted)? else {
             return Ok(ModelFiles::Folder(folder));
         };
         if !settings.offline {
@@ -94,5 +128,5 @@ fn from_cache_or_hub(
             missing,
         });
     }
-    download::download(repository, &cache, settings, progress).map(ModelFiles::Folder)
+    download::download(repository, wanted, &cache, settings, progress).map(ModelFiles::Folder)
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::Wanted;
 use crate::error::{Error, Result};
 
 use super::name::is_plain;
@@ -70,16 +71,20 @@ pub(super) fn is_wanted_beside_weights(name: &str) -> bool {
 ///
 /// Files without which a model can do are not looked for: the hub alone could say whether they
 /// exist. They are downloaded before the weights, so that weights that are there vouch for them.
-pub(super) fn first_gap(folder: &Path) -> Result<Option<Gap>> {
+pub(super) fn first_gap(folder: &Path, wanted: Wanted) -> Result<Option<Gap>> {
     let missing = |file: &str| Gap {
         file: file.to_owned(),
         problem: "is missing",
     };
-    if let Some(file) = [CONFIG, TOKENIZER]
-        .into_iter()
-        .find(|file| !folder.join(file).exists())
-    {
+    let small: &[&str] = match wanted {
+        Wanted::Model => &[CONFIG, TOKENIZER],
+        Wanted::Tokenizer => &[TOKENIZER],
+    };
+    if let Some(file) = small.iter().find(|file| !folder.join(file).exists()) {
         return Ok(Some(missing(file)));
+    }
+    if wanted == Wanted::Tokenizer {
+        return Ok(None);
     }
     let shards = if folder.join(WEIGHTS).exists() || !folder.join(INDEX).exists() {
         vec![WEIGHTS.to_owned()]

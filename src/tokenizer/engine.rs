@@ -141,7 +141,7 @@ impl Loaded {
     /// The ids of a text, with nothing around it.
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
         match &self.engine {
-            Engine::Own(encoder) => Ok(encoder.encode(text)),
+            Engine::Own(encoder) => Ok(encoder.encode(text, true)),
             Engine::Reference(reference) => {
                 Ok(caught(|| reference.engine.encode_fast(text, false))?
                     .get_ids()
@@ -150,20 +150,25 @@ impl Loaded {
         }
     }
 
-    /// The ids of a text, and where in it they come from.
-    pub(super) fn encode_spanned(&self, text: &str) -> Result<Vec<Spanned>, String> {
+    /// The ids of a text, and where in it they come from. Where not `special`, what spells a special token is text.
+    pub(super) fn encode_spanned(&self, text: &str, special: bool) -> Result<Vec<Spanned>, String> {
         match &self.engine {
-            Engine::Own(encoder) => Ok(encoder.encode_spanned(text)),
+            Engine::Own(encoder) => Ok(encoder.encode_spanned(text, special)),
             Engine::Reference(reference) => {
-                let encoding = caught(|| reference.engine.encode(text, false))?;
+                let encoding = if special {
+                    caught(|| reference.engine.encode(text, false))?
+                } else {
+                    let mut engine = reference.engine.clone();
+                    engine.set_encode_special_tokens(true);
+                    caught(|| engine.encode(text, false))?
+                };
                 let tokens = encoding.get_ids().iter().zip(encoding.get_offsets());
-                Ok(tokens
-                    .map(|(token, (begin, end))| Spanned {
-                        token: *token,
-                        begin: *begin,
-                        end: *end,
-                    })
-                    .collect())
+                let spanned = |(token, (begin, end)): (&u32, &(usize, usize))| Spanned {
+                    token: *token,
+                    begin: *begin,
+                    end: *end,
+                };
+                Ok(tokens.map(spanned).collect())
             }
         }
     }

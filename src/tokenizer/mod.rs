@@ -119,12 +119,18 @@ impl Tokenizer {
 
     /// The ids of raw text without anything before it, and which bytes of the text each comes from.
     ///
+    /// Where special tokens are hidden from the text, what spells one is text like any other.
+    ///
     /// # Errors
     /// As [`Self::encode`].
-    pub fn encode_spanned(&self, text: &str) -> Result<Vec<Spanned>> {
-        self.loaded
-            .encode_spanned(text)
-            .map_err(|problem| self.refuse(problem))
+    pub fn encode_spanned(&self, text: &str, special: Special) -> Result<Vec<Spanned>> {
+        let spans = self.loaded.encode_spanned(text, special == Special::Show);
+        spans.map_err(|problem| self.refuse(problem))
+    }
+
+    /// What raw text begins with: nothing, or the beginning-of-sequence token.
+    pub fn prefix(&self) -> &[u32] {
+        &self.prefix
     }
 
     /// The ids of a text that stands for itself, with all that the model's files put around it: what models for
@@ -145,7 +151,7 @@ impl Tokenizer {
     pub fn encode_chat(&self, chat: &Chat) -> Result<Prompt> {
         let template = self.chat_template()?;
         let text = template.render(chat)?;
-        let spans = self.encode_spanned(&text)?;
+        let spans = self.encode_spanned(&text, Special::Show)?;
         let mut joints: Vec<usize> = template
             .message_ends(chat, &text)
             .into_iter()
@@ -167,6 +173,12 @@ impl Tokenizer {
     /// vocabulary nothing.
     pub fn decode(&self, ids: &[u32], special: Special) -> String {
         stream::decode(self, ids, special)
+    }
+
+    /// The bytes that `ids` stand for taken together, whether or not they are whole characters; ids outside the
+    /// vocabulary are nothing.
+    pub fn decode_bytes(&self, ids: &[u32], special: Special) -> Vec<u8> {
+        stream::decode_bytes(self, ids, special)
     }
 
     /// The bytes that one token stands for, wherever it is; they need not be whole characters.

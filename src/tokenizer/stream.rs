@@ -80,6 +80,29 @@ pub(super) fn decode(tokenizer: &Tokenizer, ids: &[u32], special: Special) -> St
     text
 }
 
+/// The bytes of a whole text.
+pub(super) fn decode_bytes(tokenizer: &Tokenizer, ids: &[u32], special: Special) -> Vec<u8> {
+    let loaded = &tokenizer.loaded;
+    if loaded.pieces == Pieces::Engine {
+        return engine_decode(tokenizer, ids, special).into_bytes();
+    }
+    let mut bytes = Vec::with_capacity(ids.len() * 4);
+    for id in ids {
+        if special == Special::Show || !loaded.token(*id).special {
+            bytes.extend_from_slice(loaded.bytes(*id).unwrap_or_default());
+        }
+    }
+    if let Pieces::ByteFallback { strip } = loaded.pieces {
+        let spaces = bytes
+            .iter()
+            .take(strip)
+            .take_while(|byte| **byte == b' ')
+            .count();
+        bytes.drain(..spaces);
+    }
+    bytes
+}
+
 #[derive(Debug)]
 struct State {
     special: Special,

@@ -21,3 +21,5 @@ mod quantize;
 mod requests;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tokenize;

@@ -8,6 +8,7 @@ use super::trie::Trie;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seek {
     pub(super) token: u32,
+    pub(super) special: bool,
     pub(super) single_word: bool,
     /// Takes the white space before it along.
     pub(super) lstrip: bool,
@@ -55,6 +56,7 @@ impl Added {
             .collect();
         let seeks = sorted.iter().map(|(_, added)| Seek {
             token: added.id,
+            special: added.special,
             single_word: added.single_word,
             lstrip: added.lstrip,
             rstrip: added.rstrip,
@@ -83,7 +85,8 @@ impl Added {
     }
 
     /// Parts a text at the added tokens in it, the first and there the longest, and calls `give` with all parts in order.
-    pub(super) fn split(&self, text: &[u8], mut give: impl FnMut(Part)) {
+    /// Special ones are text where they are not `special`.
+    pub(super) fn split(&self, text: &[u8], special: bool, mut give: impl FnMut(Part)) {
         let (mut done, mut at) = (0, 0);
         while let Some(begin) = self.candidate(text, at) {
             let Some((seek, length)) = self.trie.longest(&text[begin..]) else {
@@ -92,6 +95,9 @@ impl Added {
             };
             at = begin + length;
             let seek = self.seeks[seek as usize];
+            if seek.special && !special {
+                continue;
+            }
             let (mut begin, mut end) = (begin, at);
             if seek.single_word && (word_ends(&text[..begin]) || word_begins(&text[end..])) {
                 continue;

@@ -90,12 +90,13 @@ trait Take {
 }
 
 impl Encoder {
-    /// The ids of a text.
-    pub(super) fn encode(&self, text: &str) -> Vec<u32> {
+    /// The ids of a text. Where not `special`, what spells a special token is text.
+    pub(super) fn encode(&self, text: &str, special: bool) -> Vec<u32> {
         let mut scratch = self.take_scratch();
         let mut out = Vec::with_capacity(text.len() / 4 + 4);
         self.walk(
             text,
+            special,
             &mut Ids {
                 encoder: self,
                 scratch: &mut scratch,
@@ -107,11 +108,12 @@ impl Encoder {
     }
 
     /// The ids of a text, and where each comes from: whole characters, those included of which a token has a part.
-    pub(super) fn encode_spanned(&self, text: &str) -> Vec<Spanned> {
+    pub(super) fn encode_spanned(&self, text: &str, special: bool) -> Vec<Spanned> {
         let mut scratch = self.take_scratch();
         let mut out = Vec::new();
         self.walk(
             text,
+            special,
             &mut Spans {
                 encoder: self,
                 scratch: &mut scratch,
@@ -147,10 +149,10 @@ impl Encoder {
     }
 
     /// Parts a text at added tokens and normalizes what is between them.
-    fn walk(&self, text: &str, take: &mut impl Take) {
+    fn walk(&self, text: &str, special: bool, take: &mut impl Take) {
         let early = build::early(self.normal);
         let whole = Stretch::new(Normal::Same, 0, text);
-        split(self.raw.as_ref(), text, |part| {
+        split(self.raw.as_ref(), text, special, |part| {
             if let Some(token) = part.token {
                 return take.added(&whole, token, part.begin, part.end);
             }
@@ -158,6 +160,7 @@ impl Encoder {
             split(
                 self.normalized.as_ref(),
                 &stretch.normalized,
+                special,
                 |inner| match inner.token {
                     Some(token) => take.added(&stretch, token, inner.begin, inner.end),
                     None if early == self.normal => take.text(&stretch, inner.begin, inner.end),
@@ -346,9 +349,9 @@ impl Stretch<'_> {
 }
 
 /// Parts a text at added tokens, if there are any.
-fn split(added: Option<&Added>, text: &str, mut give: impl FnMut(Part)) {
+fn split(added: Option<&Added>, text: &str, special: bool, mut give: impl FnMut(Part)) {
     match added {
-        Some(added) => added.split(text.as_bytes(), give),
+        Some(added) => added.split(text.as_bytes(), special, give),
         None if text.is_empty() => {}
         None => give(Part {
             token: None,

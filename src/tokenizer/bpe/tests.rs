@@ -147,12 +147,22 @@ fn agree(definition: &Value, text: &str) -> bool {
     // The second time from what is remembered.
     for _ in 0..2 {
         assert_eq!(
-            built.encoder.encode(text),
+            built.encoder.encode(text, true),
             expected.get_ids(),
             "{text:?} {json}"
         );
     }
-    let spans = built.encoder.encode_spanned(text);
+    let literal = {
+        let mut reference = reference.clone();
+        reference.set_encode_special_tokens(true);
+        reference.encode(text, false).unwrap()
+    };
+    assert_eq!(
+        built.encoder.encode(text, false),
+        literal.get_ids(),
+        "{text:?} {json}"
+    );
+    let spans = built.encoder.encode_spanned(text, true);
     let offsets: Vec<(usize, usize)> = spans.iter().map(|span| (span.begin, span.end)).collect();
     assert_eq!(offsets, expected.get_offsets(), "{text:?} {json}");
     true
