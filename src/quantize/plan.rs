@@ -5,7 +5,7 @@ mod choose;
 
 use std::collections::BTreeMap;
 
-use super::settings::QuantizeSettings;
+use super::settings::{DType, QuantizeSettings};
 use super::source::{SourceTensor, pair};
 use super::strided::Strided;
 use crate::config::{Config, PackingConfig};
@@ -36,8 +36,8 @@ pub struct Planned {
     /// Tensors of the source, by name, of which each has as many matrices.
     pub(super) pieces: Vec<String>,
     pub(super) view: Strided,
-    /// 1 is added to each number.
-    pub(super) raised: bool,
+    /// The type in which 1 is added to each number, if it is.
+    pub(super) raised: Option<DType>,
 }
 
 /// What becomes of a checkpoint.

@@ -16,13 +16,16 @@ pub(super) fn numbers<'a>(plan: &'a Plan, tensor: &Planned, rows: Range<usize>) 
     let (Some(from), Some(to)) = (source.dtype(), DType::of(&tensor.dtype)) else {
         return numbers;
     };
-    if tensor.raised {
+    if tensor.raised == Some(from) {
         add_one(from.0, numbers.to_mut());
     }
-    if !source.is(&tensor.dtype) {
+    if from != to {
         let mut converted = vec![0; numbers.len() / from.0.size() * to.0.size()];
         convert(pool::shared(), &numbers, from.0, to.0, &mut converted);
         numbers = Cow::Owned(converted);
+        if tensor.raised == Some(to) {
+            add_one(to.0, numbers.to_mut());
+        }
     }
     numbers
 }

@@ -82,6 +82,11 @@ pub(super) fn is_matrix(role: Role) -> bool {
 }
 
 impl Recipe {
+    /// Whether it makes what `mlx_lm.convert` makes, bit for bit.
+    pub(super) fn is_of_mlx_lm(self) -> bool {
+        matches!(self, Self::MlxLm | Self::Mixed(..))
+    }
+
     /// How a matrix is packed, and why.
     pub(super) fn choose(
         self,

@@ -143,15 +143,6 @@ impl SourceTensor {
         }
     }
 
-    /// Whether its bytes can be copied as they are into a tensor of this type.
-    pub(super) fn is(&self, dtype: &str) -> bool {
-        match &self.encoding {
-            Encoding::Numbers(own) => own.name() == dtype,
-            Encoding::Blocks { .. } => dtype == "BF16",
-            Encoding::Other => true,
-        }
-    }
-
     /// Its bytes in the file.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.stored.bytes[self.stored.range.clone()]

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::super::settings::QuantizeSettings;
+use super::super::settings::{DType, QuantizeSettings};
 use super::super::source::SourceTensor;
 use super::super::strided::Strided;
 use super::Planned;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::kernels::matrix::Number;
 use crate::models::roles::{Layout, Numbers, Role, Tensors, View};
 use crate::models::text_prefixes;
 
@@ -122,7 +123,7 @@ impl Planner<'_> {
             dtype,
             reason: "no table knows it".to_owned(),
             pieces: vec![name.to_owned()],
-            raised: false,
+            raised: None,
         };
         self.planned
             .insert(name.to_owned(), (planned, BTreeMap::new()));
@@ -173,11 +174,16 @@ impl Planner<'_> {
             made = vec![channels, taps, 1];
         }
         let exact = matches!(layout, Layout::Exact);
-        let stored = source.dtype();
-        let dtype = match (stored, self.settings.dtype) {
+        let raised = self.is_raw && matches!(layout, Layout::Raised);
+        let of_mlx_lm = self.settings.recipe.is_of_mlx_lm();
+        let dtype = match (source.dtype(), self.settings.dtype) {
             (Some(_), Some(asked)) if !exact => Some(asked),
+            // Half floats near 1 are too coarse for how far a norm is from it.
+            (Some(_), None) if raised && !of_mlx_lm => Some(DType(Number::Float32)),
             (stored, _) => stored,
         };
+        // mlx-lm adds before it converts.
+        let raised_in = if of_mlx_lm { source.dtype() } else { dtype }.filter(|_| raised);
         let planned = Planned {
             name: full.clone(),
             role: wanted.role,
@@ -198,7 +204,7 @@ impl Planner<'_> {
             .to_owned(),
             pieces: vec![name.to_owned()],
             view,
-            raised: self.is_raw && matches!(layout, Layout::Raised),
+            raised: raised_in,
         };
         let mut places = BTreeMap::new();
         if wanted.stacked {
