@@ -13,7 +13,7 @@ use std::time::Instant;
 use indicatif::BinaryBytes;
 use mlxr::config::PackingConfig;
 use mlxr::kernels::pool;
-use mlxr::quantize::{QuantizeSettings, Recipe, WriteOptions, plan, write};
+use mlxr::quantize::{Checkpoint, QuantizeSettings, Recipe, WriteOptions, plan, write};
 use mlxr::{Error, Result, hub};
 
 use crate::args::Quantize;
@@ -21,6 +21,9 @@ use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::{self, Printer};
 use crate::ui::progress::Drawn;
+
+/// How the names of files end that are read instead of a folder.
+const GGUF: &str = ".gguf";
 
 /// Does what the arguments ask for.
 pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Result<Exit> {
@@ -33,8 +36,19 @@ pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Res
     }
     let asked = asked(args)?;
     let name = args.model.as_deref().unwrap_or_default();
-    let files = hub::resolve(name, &Settings::hub()?, &*progress)?;
-    let plan = plan(&files, &asked)?;
+    if args.report.is_some() && name.ends_with(GGUF) {
+        return Err(Error::Quantize {
+            what: "--report".to_owned(),
+            problem: "a GGUF file is not loaded to be compared with: unpack it with `--override '*=keep'` first, and quantize what comes of it".to_owned(),
+        });
+    }
+    let checkpoint = if name.ends_with(GGUF) {
+        Checkpoint::open_gguf(Path::new(name))?
+    } else {
+        Checkpoint::open(&hub::resolve(name, &Settings::hub()?, &*progress)?)?
+    };
+    let files = checkpoint.files().clone();
+    let plan = plan(&checkpoint, &asked)?;
     for (name, reason) in &plan.dropped {
         printer.detail(format_args!("{name} is left out: {reason}"));
     }
@@ -92,24 +106,30 @@ pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Res
 
 /// What the arguments ask for, if they do not contradict each other.
 fn asked(args: &Quantize) -> Result<QuantizeSettings> {
+    let mode = args.mode.as_deref().unwrap_or("affine");
     let refuse = |problem: String| Error::Quantize {
-        what: format!("--mode {}", args.mode),
+        what: format!("--mode {mode}"),
         problem,
     };
-    let base = PackingConfig::new(&args.mode, args.bits, args.group).map_err(refuse)?;
-    if matches!(args.recipe, Recipe::Mixed(..)) && (args.mode != "affine" || args.bits.is_some()) {
+    let base = PackingConfig::new(mode, args.bits, args.group).map_err(refuse)?;
+    let recipe = args.recipe.unwrap_or(Recipe::Default);
+    if matches!(recipe, Recipe::Mixed(..)) && (mode != "affine" || args.bits.is_some()) {
         return Err(Error::Quantize {
-            what: format!("--recipe {}", args.recipe),
+            what: format!("--recipe {recipe}"),
             problem: "it says the mode, affine, and the bits itself".to_owned(),
         });
     }
     Ok(QuantizeSettings {
         base,
-        recipe: args.recipe,
+        recipe,
         embed: args.embed.clone(),
         head: args.head.clone(),
         expert: args.expert.clone(),
         overrides: args.overrides.clone(),
         dtype: args.dtype.map(Into::into),
+        keep_codes: args.mode.is_none()
+            && args.bits.is_none()
+            && args.group.is_none()
+            && args.recipe.is_none(),
     })
 }

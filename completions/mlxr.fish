@@ -110,13 +110,13 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s q -l quiet -d 'Prin
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand runner" -s h -l help -d 'Print help'
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s o -l output -d 'Folder that is written' -r -F
-complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l mode -d 'How weights are packed: integers, or floats of 4 or 8 bits' -r -f -a "affine\t''
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l mode -d 'How weights are packed: integers, or floats of 4 or 8 bits [default: affine]' -r -f -a "affine\t''
 mxfp4\t''
 nvfp4\t''
 mxfp8\t''"
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s b -l bits -d 'Bits of a weight: 2, 3, 4, 5, 6 or 8 [default: 4, of mxfp8 8]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s g -l group -d 'Weights that share a scale: 32, 64 or 128 [default: 64, of mxfp4 and mxfp8 32, of nvfp4 16]' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l recipe -d 'The mix' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l recipe -d 'The mix [default: default]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l embed -d 'For embeddings, also where they are the head' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l head -d 'For a head of its own' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l expert -d 'For experts behind a router' -r

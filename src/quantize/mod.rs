@@ -2,6 +2,7 @@
 //! are read, packed and written one after the other ([`write()`]). Knows no engine: what was lost is measured
 //! elsewhere.
 
+mod checkpoint;
 mod error;
 mod journal;
 mod layout;
@@ -14,6 +15,7 @@ mod strided;
 mod verify;
 mod write;
 
+pub use checkpoint::Checkpoint;
 pub use error::{TensorError, errors};
 pub use plan::{Plan, Planned, plan};
 pub use recipe::Recipe;

@@ -4,16 +4,18 @@ mod assign;
 mod choose;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::checkpoint::{Checkpoint, has_codes};
 use super::settings::{DType, QuantizeSettings};
-use super::source::{SourceTensor, pair};
+use super::source::SourceTensor;
 use super::strided::Strided;
-use crate::config::{Config, PackingConfig};
+use crate::config::PackingConfig;
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::models::roles::Role;
 use crate::models::spec;
-use crate::weights::{Weights, digest};
+use crate::weights::digest;
 use assign::{Planner, is_raw};
 
 /// A tensor that is written.
@@ -36,8 +38,19 @@ pub struct Planned {
     /// Tensors of the source, by name, of which each has as many matrices.
     pub(super) pieces: Vec<String>,
     pub(super) view: Strided,
+    /// How the numbers of the packed tensor come about.
+    pub(super) codes: Codes,
     /// The type in which 1 is added to each number, if it is.
     pub(super) raised: Option<DType>,
+}
+
+/// Where the codes of a packed tensor come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Codes {
+    /// They are MLX's of the numbers.
+    Mlx,
+    /// They are those of the source, as they are.
+    Source,
 }
 
 /// What becomes of a checkpoint.
@@ -49,7 +62,7 @@ pub struct Plan {
     pub dropped: Vec<(String, String)>,
     /// How most matrices are packed.
     pub base: PackingConfig,
-    pub(super) sources: BTreeMap<String, SourceTensor>,
+    pub(super) sources: Arc<BTreeMap<String, SourceTensor>>,
     pub(super) files: ModelFiles,
     pub(super) digest: String,
 }
@@ -106,28 +119,26 @@ impl Plan {
 /// Decides what becomes of each tensor of a checkpoint.
 ///
 /// # Errors
-/// [`Error::UnknownArchitecture`], whatever is wrong with the files, and [`Error::Quantize`] where it is packed
-/// already or what is asked for cannot be.
-pub fn plan(files: &ModelFiles, settings: &QuantizeSettings) -> Result<Plan> {
-    let config = Config::read(files)?;
-    let tensors = spec(&config)?.tensors;
-    if config.is_packed()? {
-        return Err(Error::Quantize {
-            what: config.path().display().to_string(),
-            problem: "the model is packed already, and packing it again would lose more: take the checkpoint that it was made from".to_owned(),
-        });
-    }
-    let sources = pair(Weights::open(files)?.stored(), &config)?;
+/// [`Error::Quantize`] where what is asked for cannot be; [`Error::Weights`] where tensors do not fit each other.
+pub fn plan(checkpoint: &Checkpoint, settings: &QuantizeSettings) -> Result<Plan> {
+    let Checkpoint {
+        files,
+        config,
+        sources,
+        dropped,
+    } = checkpoint;
+    let keeps = settings.keep_codes && has_codes(sources);
     let mut planner = Planner {
         settings,
-        config: &config,
-        tensors,
+        config,
+        tensors: spec(config)?.tensors,
         layers: config.size("num_hidden_layers")?,
-        is_raw: is_raw(&sources),
+        is_raw: is_raw(sources),
+        keeps,
         planned: BTreeMap::new(),
-        dropped: Vec::new(),
+        dropped: dropped.clone(),
     };
-    planner.all(&sources)?;
+    planner.all(sources)?;
     let Planner {
         planned, dropped, ..
     } = planner;
@@ -148,11 +159,12 @@ pub fn plan(files: &ModelFiles, settings: &QuantizeSettings) -> Result<Plan> {
             });
         }
     }
+    let base = if keeps { most(&planned) } else { None };
     let mut plan = Plan {
         tensors: planned,
         dropped,
-        base: settings.base.clone(),
-        sources,
+        base: base.unwrap_or_else(|| settings.base.clone()),
+        sources: Arc::clone(sources),
         files: files.clone(),
         digest: String::new(),
     };
@@ -165,11 +177,25 @@ pub fn plan(files: &ModelFiles, settings: &QuantizeSettings) -> Result<Plan> {
                 shape,
                 packing,
                 dtype,
+                codes,
                 ..
             } = tensor;
-            format!("{name} {shape:?} {packing:?} {dtype}")
+            format!("{name} {shape:?} {packing:?} {dtype} {codes:?}")
         })
         .collect();
     plan.digest = digest(files, &choices.join("\n"))?;
     Ok(plan)
+}
+
+/// The packing of most numbers.
+fn most(planned: &[Planned]) -> Option<PackingConfig> {
+    let mut counts: BTreeMap<String, (usize, &PackingConfig)> = BTreeMap::new();
+    for tensor in planned {
+        if let Some(packing) = &tensor.packing {
+            let count = counts.entry(packing.to_string()).or_insert((0, packing));
+            count.0 += tensor.numbers();
+        }
+    }
+    let most = counts.values().max_by_key(|(count, _)| *count);
+    most.map(|(_, packing)| (*packing).clone())
 }

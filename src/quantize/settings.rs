@@ -148,6 +148,8 @@ pub struct QuantizeSettings {
     pub overrides: Vec<Override>,
     /// The type of numbers that are not packed, and of scales and biases; `None` is that of the source.
     pub dtype: Option<DType>,
+    /// Of a packed source, codes that MLX can have as they are stay so, and so does what is not packed.
+    pub keep_codes: bool,
 }
 
 impl QuantizeSettings {

@@ -193,6 +193,7 @@ fn open_bytes(files: &ModelFiles, name: &str) -> Result<Option<Bytes>> {
                 Err(error) => Err(error),
             }
         }
+        ModelFiles::Derived(..) => Ok(None),
         ModelFiles::Embedded(_, files) => Ok(files
             .iter()
             .find(|(file, _)| *file == name)

@@ -183,6 +183,10 @@ fn what_cannot_be_is_refused_with_the_way_out() {
             "not a matrix",
         ),
         (
+            &["x.gguf", "-o", target, "--report"],
+            "a GGUF file is not loaded",
+        ),
+        (
             &[source, "--dry-run", "--mode", "mxfp4", "--bits", "8"],
             "mxfp4 has no 8 bits",
         ),
@@ -236,6 +240,10 @@ fn numbers_that_are_none_and_damage_are_told_by_name() {
     ];
     ended(&mut home.command(&all)).fails(7, &format!("tensor {name} holds NaN"));
     assert!(!target.exists());
+    fs::write(home.path("x.gguf"), "GIF89a").unwrap();
+    let gguf = home.path("x.gguf");
+    let arguments = ["quantize", text(&gguf), "--dry-run"];
+    ended(&mut home.command(&arguments)).fails(7, "does not begin as a GGUF file does");
     Made::new().write(&source);
     assert_eq!(ended(&mut home.command(&all)).code, Some(0));
     let path = target.join("model.safetensors");

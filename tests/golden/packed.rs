@@ -8,7 +8,9 @@ use mlxr::config::{Config, PackingConfig};
 use mlxr::files::ModelFiles;
 use mlxr::models::{LoadedModel, Precision};
 use mlxr::progress::Silent;
-use mlxr::quantize::{Choice, Override, QuantizeSettings, Recipe, WriteOptions, plan, write};
+use mlxr::quantize::{
+    Checkpoint, Choice, Override, QuantizeSettings, Recipe, WriteOptions, plan, write,
+};
 use mlxr::weights::{StoredTensor, Weights, header};
 
 use super::{Golden, REORDERED, distance, for_each, forward, likeliest, load, say};
@@ -16,7 +18,8 @@ use super::{Golden, REORDERED, distance, for_each, forward, likeliest, load, say
 /// A checkpoint that is made of a golden one.
 fn made(golden: &Golden, settings: &QuantizeSettings, folder: &Path) -> PathBuf {
     let target = folder.join("made");
-    let plan = plan(&ModelFiles::Folder(golden.folder.clone()), settings).unwrap();
+    let files = ModelFiles::Folder(golden.folder.clone());
+    let plan = plan(&Checkpoint::open(&files).unwrap(), settings).unwrap();
     let options = WriteOptions {
         target: target.clone(),
         memory: Some(1 << 20),
@@ -26,7 +29,7 @@ fn made(golden: &Golden, settings: &QuantizeSettings, folder: &Path) -> PathBuf 
     target
 }
 
-fn settings(bits: usize, overrides: Vec<Override>) -> QuantizeSettings {
+pub(super) fn settings(bits: usize, overrides: Vec<Override>) -> QuantizeSettings {
     QuantizeSettings {
         base: PackingConfig::new("affine", Some(bits), Some(32)).unwrap(),
         recipe: Recipe::Default,
@@ -35,16 +38,21 @@ fn settings(bits: usize, overrides: Vec<Override>) -> QuantizeSettings {
         expert: None,
         overrides,
         dtype: None,
+        keep_codes: false,
+    }
+}
+
+/// Nothing is packed.
+pub(super) fn keep_all() -> Override {
+    Override {
+        pattern: "*".to_owned(),
+        choice: Choice::Keep,
     }
 }
 
 #[test]
 fn what_is_only_laid_out_anew_computes_the_same() {
-    let all = Override {
-        pattern: "*".to_owned(),
-        choice: Choice::Keep,
-    };
-    let settings = settings(8, vec![all]);
+    let settings = settings(8, vec![keep_all()]);
     for_each(|golden| {
         let folder = tempfile::tempdir().unwrap();
         let loaded = load(&made(golden, &settings, folder.path()), Precision::Float32).unwrap();
@@ -114,7 +122,7 @@ fn greedy_alike(name: &str, a: &LoadedModel, b: &LoadedModel, ids: &[i32], count
     }
 }
 
-fn whole(loaded: &LoadedModel, ids: &[i32]) -> Vec<f32> {
+pub(super) fn whole(loaded: &LoadedModel, ids: &[i32]) -> Vec<f32> {
     forward(loaded, &[(0, 0, ids)], &mut [&mut loaded.model.new_cache()])
 }
 

@@ -2,7 +2,10 @@
 //! rounded to the type of the weights on the way, powers of two are rounded up, and between two codes the smaller
 //! is taken.
 
+use half::bf16;
+
 use super::super::matrix::{Format, Number};
+use super::super::pool::{Pool, run_each};
 use super::super::simd::{Kernel, Simd};
 use super::affine::squeeze;
 use super::{Packed, round_to};
@@ -67,6 +70,38 @@ impl Kernel for Floats<'_> {
         }
         finite
     }
+}
+
+/// What codes of four bits stand for.
+const E2M1: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+
+/// Decodes 4-bit floats, the first of a byte low, to bfloat16: each times the 8-bit float (E4M3) of its 16 and times
+/// `factor`.
+///
+/// # Panics
+/// If the lengths do not fit each other.
+pub fn decode_nvfp4(pool: &Pool, codes: &[u8], scales: &[u8], factor: f32, out: &mut [u8]) {
+    type Task<'a> = ((&'a [u8], &'a [u8]), &'a mut [u8]);
+    const GROUP: usize = 16;
+    /// Groups that are worth a task of their own.
+    const TASK: usize = 1024;
+    assert_eq!([codes.len(), out.len() / 4], [scales.len() * GROUP / 2; 2]);
+    let tasks = scales.chunks(TASK).zip(codes.chunks(TASK * GROUP / 2));
+    let tasks = tasks.zip(out.chunks_mut(TASK * GROUP * 2));
+    run_each(pool, tasks.collect(), |((scales, codes), out): Task<'_>| {
+        let groups = codes
+            .chunks_exact(GROUP / 2)
+            .zip(out.chunks_exact_mut(2 * GROUP));
+        for (&scale, (codes, out)) in scales.iter().zip(groups) {
+            let scale = from_e4m3(scale) * factor;
+            for (at, out) in out.chunks_exact_mut(2).enumerate() {
+                let code = codes[at / 2] >> (4 * (at % 2)) & 15;
+                let size = E2M1[usize::from(code & 7)];
+                let value = scale * if code & 8 == 0 { size } else { -size };
+                out.copy_from_slice(&bf16::from_f32(value).to_le_bytes());
+            }
+        }
+    });
 }
 
 /// The largest size of some numbers; what is not finite stays so.

@@ -5,6 +5,8 @@
 
 mod affine;
 mod floats;
+mod ggml;
+mod integers;
 
 use half::{bf16, f16};
 
@@ -14,6 +16,10 @@ use super::pool::Pool;
 use super::simd::{Kernel, Simd, run};
 use affine::Affine;
 use floats::Floats;
+
+pub use floats::decode_nvfp4;
+pub use ggml::{Ggml, decode_ggml, repack_ggml};
+pub use integers::{decode_integers, repack_integers};
 
 /// Weights that are worth a task of their own: some microseconds.
 const TASK: usize = 16 * 1024;
@@ -163,15 +169,19 @@ pub fn convert(pool: &Pool, weights: &[u8], from: Number, to: Number, out: &mut 
     });
 }
 
-/// Adds 1 to each number of some bytes, rounded to nearest, ties to even.
-pub fn add_one(number: Number, numbers: &mut [u8]) {
+/// Adds `what` to each number of some bytes, rounded to nearest, ties to even.
+pub fn add(number: Number, numbers: &mut [u8], what: f32) {
     for bytes in numbers.chunks_exact_mut(number.size()) {
-        let sum = number.one(bytes) + 1.0;
-        match number {
-            Number::Float32 => bytes.copy_from_slice(&sum.to_le_bytes()),
-            Number::Float16 => bytes.copy_from_slice(&f16::from_f32(sum).to_le_bytes()),
-            Number::Bfloat16 => bytes.copy_from_slice(&bf16::from_f32(sum).to_le_bytes()),
-        }
+        put(number, number.one(bytes) + what, bytes);
+    }
+}
+
+/// Writes one number, rounded to nearest, ties to even.
+fn put(number: Number, value: f32, out: &mut [u8]) {
+    match number {
+        Number::Float32 => out.copy_from_slice(&value.to_le_bytes()),
+        Number::Float16 => out.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+        Number::Bfloat16 => out.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
     }
 }
 

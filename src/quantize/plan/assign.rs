@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::settings::{DType, QuantizeSettings};
 use super::super::source::SourceTensor;
 use super::super::strided::Strided;
-use super::Planned;
+use super::{Codes, Planned};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kernels::matrix::Number;
@@ -37,6 +37,8 @@ pub(super) struct Planner<'a> {
     pub(super) tensors: Tensors,
     pub(super) layers: usize,
     pub(super) is_raw: bool,
+    /// Codes of the source stay as they are.
+    pub(super) keeps: bool,
     /// With the places in their stacks that were found.
     pub(super) planned: BTreeMap<String, (Planned, BTreeMap<usize, String>)>,
     pub(super) dropped: Vec<(String, String)>,
@@ -123,6 +125,7 @@ impl Planner<'_> {
             dtype,
             reason: "no table knows it".to_owned(),
             pieces: vec![name.to_owned()],
+            codes: Codes::Mlx,
             raised: None,
         };
         self.planned
@@ -204,6 +207,7 @@ impl Planner<'_> {
             .to_owned(),
             pieces: vec![name.to_owned()],
             view,
+            codes: Codes::Mlx,
             raised: raised_in,
         };
         let mut places = BTreeMap::new();
@@ -234,7 +238,10 @@ impl Planner<'_> {
                         problem: format!("expert {missing} of {} is missing", planned.name),
                     });
                 }
-                let alike = |name: &String| sources[name].stored.dtype == first.stored.dtype;
+                let alike = |name: &String| {
+                    let other = &sources[name];
+                    other.stored.dtype == first.stored.dtype && other.kept() == first.kept()
+                };
                 if let Some(other) = places.values().find(|name| !alike(name)) {
                     return Err(Error::Weights {
                         path: first.stored.path.clone(),
@@ -247,7 +254,7 @@ impl Planner<'_> {
                 planned.pieces = places.values().cloned().collect();
                 planned.shape.insert(0, places.len());
             }
-            self.decide(planned)?;
+            self.decide(planned, sources)?;
         }
         self.planned = all;
         Ok(())

@@ -1,15 +1,23 @@
 //! How a tensor is stored, and why: what was asked for its name, then for its role, then the recipe.
 
+use std::collections::BTreeMap;
+
 use super::super::recipe::{Subject, is_matrix};
 use super::super::settings::DType;
-use super::Planned;
+use super::super::source::SourceTensor;
 use super::assign::Planner;
+use super::{Codes, Planned};
+use crate::config::PackingConfig;
 use crate::error::{Error, Result};
 use crate::models::roles::Role;
 
 impl Planner<'_> {
     /// How a tensor is stored, and why.
-    pub(super) fn decide(&self, planned: &mut Planned) -> Result<()> {
+    pub(super) fn decide(
+        &self,
+        planned: &mut Planned,
+        sources: &BTreeMap<String, SourceTensor>,
+    ) -> Result<()> {
         let settings = self.settings;
         let over = settings
             .overrides
@@ -63,6 +71,10 @@ impl Planner<'_> {
             planned.reason = who;
             return Ok(());
         }
+        if self.keeps && can {
+            keep(planned, &sources[&planned.pieces[0]]);
+            return Ok(());
+        }
         self.by_recipe(planned, can, columns);
         Ok(())
     }
@@ -101,5 +113,33 @@ impl Planner<'_> {
                 None => planned.packing = Some(packing),
             }
         }
+    }
+}
+
+/// A matrix of a packed source as it is, as far as MLX can have it so.
+fn keep(planned: &mut Planned, source: &SourceTensor) {
+    let format = source.format().unwrap_or_default();
+    let eight = PackingConfig {
+        mode: "affine".to_owned(),
+        group_size: 32,
+        bits: 8,
+    };
+    match source.kept() {
+        Some((packing, dtype)) if planned.view.is_whole(&source.stored.shape) => {
+            planned.packing = Some(packing);
+            dtype.name().clone_into(&mut planned.dtype);
+            planned.codes = Codes::Source;
+            planned.reason = format!("the codes of {format} as they are");
+        }
+        _ if format.is_empty() => "not packed in the source".clone_into(&mut planned.reason),
+        _ if planned
+            .shape
+            .last()
+            .is_some_and(|columns| columns.is_multiple_of(32)) =>
+        {
+            planned.packing = Some(eight);
+            planned.reason = format!("8 bits lose next to nothing of {format}");
+        }
+        _ => planned.reason = format!("MLX has no codes for {format}"),
     }
 }
