@@ -20,7 +20,8 @@ use super::{after_help, at_least_one};
 ///
 /// A CHOICE is `keep`, a number of bits, or a packing: affine6g64, mxfp4, mxfp8, nvfp4.
 ///
-/// Recipes: `default`; `more-bits`, which gives values, ways down, embeddings and the head more of them; `mlx-lm`,
+/// Recipes: `default`, whose scales (in affine mode) leave the least squares of what is off; `more-bits`, which also gives
+/// values, ways down, embeddings and the head more bits; `mlx-lm`,
 /// what `mlx_lm.convert` does; `mixed_2_6`, `mixed_3_4`, `mixed_3_6` and `mixed_4_6` of mlx-lm; `ollama`.
 ///
 /// Sources are of bfloat16, float16 or float32, of 8-bit floats in squares of 128, or packed by compressed-tensors or
@@ -66,6 +67,16 @@ pub(crate) struct Quantize {
     /// The mix [default: default]
     #[arg(long, value_name = "NAME", help_heading = "Packing")]
     pub(crate) recipe: Option<Recipe>,
+    /// Search the mix of bits that loses least with X bits for each weight, scales and biases included; each role is
+    /// measured in each third of the layers, on the text of --report
+    #[arg(
+        long,
+        value_name = "X",
+        requires = "output",
+        conflicts_with_all = ["bits", "recipe"],
+        help_heading = "Packing"
+    )]
+    pub(crate) target_bpw: Option<f64>,
     /// For embeddings, also where they are the head
     #[arg(long, value_name = "CHOICE", help_heading = "Packing")]
     pub(crate) embed: Option<Choice>,
@@ -86,7 +97,7 @@ pub(crate) struct Quantize {
     #[arg(long, value_enum, help_heading = "Packing")]
     pub(crate) dtype: Option<Floats>,
 
-    /// Memory for what is read and written, as `2GiB`
+    /// Memory for what is read and written, and for the models of --report and --target-bpw, as `2GiB`
     #[arg(long, value_name = "SIZE", help_heading = "Work")]
     pub(crate) memory: Option<ByteSize>,
     /// Threads that compute [default: one for each core]

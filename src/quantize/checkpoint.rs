@@ -85,6 +85,12 @@ impl Checkpoint {
         &self.files
     }
 
+    /// Whether models are loaded from it as it is: a folder, of numbers that are not packed.
+    pub fn is_dense(&self) -> bool {
+        let is_dense = |source: &SourceTensor| source.format().is_none();
+        !matches!(self.files, ModelFiles::Derived(..)) && self.sources.values().all(is_dense)
+    }
+
     /// Bytes of all tensors.
     pub fn bytes(&self) -> usize {
         self.sources

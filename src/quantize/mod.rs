@@ -6,6 +6,7 @@ mod checkpoint;
 mod error;
 mod journal;
 mod layout;
+mod mix;
 mod plan;
 mod read;
 mod recipe;
@@ -16,7 +17,8 @@ mod verify;
 mod write;
 
 pub use checkpoint::Checkpoint;
-pub use error::{TensorError, errors};
+pub use error::{TensorError, errors, loss};
+pub use mix::{Part, mix};
 pub use plan::{Plan, Planned, plan};
 pub use recipe::Recipe;
 pub use settings::{Choice, DType, Override, QuantizeSettings};

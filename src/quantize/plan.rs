@@ -3,7 +3,8 @@
 mod assign;
 mod choose;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, has_codes};
@@ -35,6 +36,8 @@ pub struct Planned {
     pub dtype: String,
     /// Why it is stored so.
     pub reason: String,
+    /// Somebody said how, for its role or its name.
+    pub asked: bool,
     /// Tensors of the source, by name, of which each has as many matrices.
     pub(super) pieces: Vec<String>,
     pub(super) view: Strided,
@@ -49,6 +52,8 @@ pub struct Planned {
 pub(super) enum Codes {
     /// They are MLX's of the numbers.
     Mlx,
+    /// The same with scales and biases that leave the least squares.
+    Fitted,
     /// They are those of the source, as they are.
     Source,
 }
@@ -73,6 +78,11 @@ impl Planned {
         self.shape.iter().product()
     }
 
+    /// Names of the source's tensors that it is made of.
+    pub fn pieces(&self) -> &[String] {
+        &self.pieces
+    }
+
     /// The name without `.weight`, as configurations say it.
     pub fn prefix(&self) -> &str {
         self.name.strip_suffix(".weight").unwrap_or(&self.name)
@@ -84,6 +94,17 @@ impl Planned {
             .iter()
             .map(|part| part.bytes)
             .sum()
+    }
+
+    /// The same if it were packed so.
+    pub fn bytes_as(&self, packing: &PackingConfig) -> usize {
+        let scales = DType::of(&self.dtype).map_or(0, |dtype| dtype.0.size());
+        let scale = if packing.mode == "affine" {
+            2 * scales
+        } else {
+            1
+        };
+        self.numbers() * packing.bits / 8 + self.numbers() / packing.group_size * scale
     }
 }
 
@@ -108,6 +129,14 @@ impl Plan {
     /// Numbers in all tensors.
     pub fn numbers(&self) -> usize {
         self.tensors.iter().map(Planned::numbers).sum()
+    }
+
+    /// Only those tensors of these names: a part of a checkpoint.
+    #[must_use]
+    pub fn only(mut self, names: &BTreeSet<&str>) -> Self {
+        self.tensors
+            .retain(|tensor| names.contains(tensor.name.as_str()));
+        self
     }
 
     /// Bits that a number takes, scales and biases included.
@@ -144,21 +173,7 @@ pub fn plan(checkpoint: &Checkpoint, settings: &QuantizeSettings) -> Result<Plan
     } = planner;
     let mut planned: Vec<Planned> = planned.into_values().map(|(planned, _)| planned).collect();
     planned.sort_by_key(|tensor| tensor.layer.map_or(0, |layer| layer + 1));
-    let none = planned.iter().all(|tensor| tensor.packing.is_none());
-    if none && settings.overrides.is_empty() {
-        return Err(Error::Quantize {
-            what: files.label().display().to_string(),
-            problem: format!("no tensor of it can be packed as {}", settings.base),
-        });
-    }
-    for item in &settings.overrides {
-        if !planned.iter().any(|tensor| item.fits(tensor.prefix())) {
-            return Err(Error::Quantize {
-                what: format!("--override {}", item.pattern),
-                problem: "no tensor has a name that fits".to_owned(),
-            });
-        }
-    }
+    check(&planned, settings, files.label())?;
     let base = if keeps { most(&planned) } else { None };
     let mut plan = Plan {
         tensors: planned,
@@ -198,4 +213,40 @@ fn most(planned: &[Planned]) -> Option<PackingConfig> {
     }
     let most = counts.values().max_by_key(|(count, _)| *count);
     most.map(|(_, packing)| (*packing).clone())
+}
+
+/// Whether everything that was asked for met a tensor.
+fn check(planned: &[Planned], settings: &QuantizeSettings, label: &Path) -> Result<()> {
+    let none = planned.iter().all(|tensor| tensor.packing.is_none());
+    if none && settings.overrides.is_empty() {
+        return Err(Error::Quantize {
+            what: label.display().to_string(),
+            problem: format!("no tensor of it can be packed as {}", settings.base),
+        });
+    }
+    for item in &settings.overrides {
+        if !planned.iter().any(|tensor| item.fits(tensor.prefix())) {
+            return Err(Error::Quantize {
+                what: format!("--override {}", item.pattern),
+                problem: "no tensor has a name that fits".to_owned(),
+            });
+        }
+    }
+    let has = |kind: fn(Role) -> bool| planned.iter().any(|tensor| kind(tensor.role));
+    let refuse = |what: &str, problem: &str| {
+        Err(Error::Quantize {
+            what: what.to_owned(),
+            problem: problem.to_owned(),
+        })
+    };
+    if settings.expert.is_some() && !has(|role| matches!(role, Role::RoutedExpert(_))) {
+        return refuse("--expert", "the model has no experts behind a router");
+    }
+    if settings.head.is_some() && !has(|role| role == Role::Head) {
+        return refuse(
+            "--head",
+            "the embedding is the head of this model: --embed is for both",
+        );
+    }
+    Ok(())
 }

@@ -18,7 +18,7 @@ use crate::config::PackingConfig;
 use crate::error::{Error, Result};
 use crate::kernels::matrix::{Format, Number};
 use crate::kernels::pool;
-use crate::kernels::quantize::{Packed, quantize};
+use crate::kernels::quantize::{Packed, Scales, quantize};
 use crate::progress::{Progress, Unit};
 
 /// Bytes that are read at a time, at most.
@@ -234,14 +234,18 @@ impl Writer<'_> {
             .map_or(&mut [][..], |biases| biases.as_mut_slice());
         let is_finite = match tensor.codes {
             Codes::Source => codes(self.plan, tensor, rows, [codes_out, scales, biases]),
-            Codes::Mlx => {
+            Codes::Mlx | Codes::Fitted => {
+                let scales_of = match tensor.codes {
+                    Codes::Fitted => Scales::Fitted,
+                    _ => Scales::Mlx,
+                };
                 let packed = Packed {
                     codes: codes_out,
                     scales,
                     biases,
                 };
                 let numbers = numbers(self.plan, tensor, rows);
-                quantize(pool::shared(), &numbers, number, format, packed)
+                quantize(pool::shared(), &numbers, number, format, scales_of, packed)
             }
         };
         if is_finite {

@@ -183,10 +183,6 @@ fn what_cannot_be_is_refused_with_the_way_out() {
             "not a matrix",
         ),
         (
-            &["x.gguf", "-o", target, "--report"],
-            "a GGUF file is not loaded",
-        ),
-        (
             &[source, "--dry-run", "--mode", "mxfp4", "--bits", "8"],
             "mxfp4 has no 8 bits",
         ),

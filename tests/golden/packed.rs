@@ -38,6 +38,7 @@ pub(super) fn settings(bits: usize, overrides: Vec<Override>) -> QuantizeSetting
         expert: None,
         overrides,
         dtype: None,
+        searched: BTreeMap::new(),
         keep_codes: false,
     }
 }

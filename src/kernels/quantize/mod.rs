@@ -4,6 +4,7 @@
 //! mode, and round to the nearest even code in the modes of floats, where the CPU takes the smaller one.
 
 mod affine;
+mod fitted;
 mod floats;
 mod ggml;
 mod integers;
@@ -15,6 +16,7 @@ use super::parts::Parts;
 use super::pool::Pool;
 use super::simd::{Kernel, Simd, run};
 use affine::Affine;
+use fitted::Fitted;
 use floats::Floats;
 
 pub use floats::decode_nvfp4;
@@ -35,7 +37,16 @@ pub struct Packed<'a> {
     pub biases: &'a mut [u8],
 }
 
-/// Packs `weights`, whole groups of numbers one after the other; whether all were finite. What was not makes no
+/// Which scales and biases are taken in affine mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scales {
+    /// MLX's.
+    Mlx,
+    /// Those of several that leave the least squares.
+    Fitted,
+}
+
+/// Packs `weights`, whole groups of numbers one after the other, as MLX does; whether all were finite. What was not makes no
 /// sense packed.
 ///
 /// # Panics
@@ -45,8 +56,10 @@ pub fn quantize(
     weights: &[u8],
     number: Number,
     format: Format,
+    scales: Scales,
     out: Packed<'_>,
 ) -> bool {
+    let fitted = scales == Scales::Fitted;
     let (bits, group) = (format.bits(), format.group());
     let [scale, bias] = match format {
         Format::Affine { number, .. } => [number.size(); 2],
@@ -74,6 +87,13 @@ pub fn quantize(
         };
         let weights = &weights[first * group_bytes..(first + count) * group_bytes];
         let all = match format {
+            Format::Affine { .. } if fitted => run(Fitted {
+                weights,
+                number,
+                bits,
+                group,
+                out,
+            }),
             Format::Affine { .. } => run(Affine {
                 weights,
                 number,

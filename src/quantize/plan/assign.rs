@@ -125,6 +125,7 @@ impl Planner<'_> {
             dtype,
             reason: "no table knows it".to_owned(),
             pieces: vec![name.to_owned()],
+            asked: false,
             codes: Codes::Mlx,
             raised: None,
         };
@@ -207,6 +208,7 @@ impl Planner<'_> {
             .to_owned(),
             pieces: vec![name.to_owned()],
             view,
+            asked: false,
             codes: Codes::Mlx,
             raised: raised_in,
         };

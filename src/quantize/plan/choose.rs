@@ -67,8 +67,9 @@ impl Planner<'_> {
                     ));
                 }
             }
-            planned.packing = packing;
+            self.pack(planned, packing);
             planned.reason = who;
+            planned.asked = true;
             return Ok(());
         }
         if self.keeps && can {
@@ -77,6 +78,17 @@ impl Planner<'_> {
         }
         self.by_recipe(planned, can, columns);
         Ok(())
+    }
+
+    /// Packs a tensor so, by the scales of the recipe.
+    fn pack(&self, planned: &mut Planned, packing: Option<PackingConfig>) {
+        let affine = packing
+            .as_ref()
+            .is_some_and(|packing| packing.mode == "affine");
+        if affine && self.settings.recipe.fits_scales() {
+            planned.codes = Codes::Fitted;
+        }
+        planned.packing = packing;
     }
 
     fn by_recipe(&self, planned: &mut Planned, can: bool, columns: usize) {
@@ -90,6 +102,11 @@ impl Planner<'_> {
                 };
                 reason.clone_into(&mut planned.reason);
             }
+            return;
+        }
+        if let Some((packing, reason)) = self.settings.searched.get(&planned.name) {
+            self.pack(planned, Some(packing.clone()));
+            planned.reason.clone_from(reason);
             return;
         }
         let subject = Subject {
@@ -110,7 +127,7 @@ impl Planner<'_> {
                 Some(group) => {
                     planned.reason = format!("{columns} columns are no groups of {group}");
                 }
-                None => planned.packing = Some(packing),
+                None => self.pack(planned, Some(packing)),
             }
         }
     }
