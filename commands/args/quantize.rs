@@ -20,7 +20,7 @@ use super::{after_help, at_least_one};
 ///
 /// A CHOICE is `keep`, a number of bits, or a packing: affine6g64, mxfp4, mxfp8, nvfp4.
 ///
-/// Recipes: `default`, whose scales (in affine mode) leave the least squares of what is off; `more-bits`, which also gives
+/// Recipes: `default`, whose scales (below 8 bits) leave the least squares of what is off; `more-bits`, which also gives
 /// values, ways down, embeddings and the head more bits; `mlx-lm`,
 /// what `mlx_lm.convert` does; `mixed_2_6`, `mixed_3_4`, `mixed_3_6` and `mixed_4_6` of mlx-lm; `ollama`.
 ///

@@ -143,7 +143,6 @@ impl Search<'_> {
                 settings.searched.insert((*name).to_owned(), found);
             }
             let part = plan(self.checkpoint, &settings)?.only(&names);
-            write(&part, &options(&folder), &Silent)?;
             let hidden: BTreeSet<&str> = tensors
                 .iter()
                 .flat_map(|tensor| tensor.pieces())
@@ -151,10 +150,13 @@ impl Search<'_> {
                 .chain(names)
                 .collect();
             let over = ModelFiles::Folder(folder.clone());
-            let packed = self.place.load_over(&base, &over, &hidden, progress)?;
-            let tokens = reading.compare(&packed)?;
-            drop(packed);
-            fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+            let tokens = write(&part, &options(&folder), &Silent)
+                .and_then(|_| self.place.load_over(&base, &over, &hidden, progress))
+                .and_then(|packed| reading.compare(&packed));
+            if folder.exists() {
+                fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+            }
+            let tokens = tokens?;
             let divergence = Estimate::of(tokens.iter().map(|token| token.divergence)).mean;
             let error = lost(whole, tensors, &probe);
             costs.push(if error == 0.0 {

@@ -76,7 +76,7 @@ pub fn loss(plan: &Plan, tensor: &Planned, packing: &PackingConfig) -> Option<f6
     let dtype = DType::of(&tensor.dtype)?;
     let columns = *tensor.shape.last()?;
     let format = format_of(packing, dtype.0);
-    if !columns.is_multiple_of(format.group()) {
+    if tensor.numbers() == 0 || !columns.is_multiple_of(format.group()) {
         return None;
     }
     let rows = tensor.numbers() / columns;

@@ -88,7 +88,7 @@ impl Recipe {
         matches!(self, Self::MlxLm | Self::Mixed(..))
     }
 
-    /// Whether scales are those that leave the least squares, and not MLX's.
+    /// Whether scales are those that leave the least squares, and not MLX's, below 8 bits.
     pub(super) fn fits_scales(self) -> bool {
         matches!(self, Self::Default | Self::MoreBits)
     }

@@ -1,9 +1,9 @@
 //! Integers with a scale and a bias a group, as [`super::affine`] packs them, but with those of several that leave the
 //! least squares of what is off. MLX meets the farther edge of a group and zero exactly, at the cost of all others.
 //!
-//! From MLX's own and from ranges that leave out more and more of the edges, codes are taken, and a line is fitted
-//! through them (least squares in closed form); the best of all is kept, MLX's among them. Scales and biases are
-//! rounded as they are stored before anything is measured. As in llama.cpp's k-quants, but for squares alone.
+//! From ranges that leave out more and more of the edges, codes are taken, and a line is fitted through them (least squares
+//! in closed form); another is fitted through the codes of the best. It is kept where it leaves less than MLX's own, both
+//! rounded as they are stored. llama.cpp's k-quants search in this way too, for weighted errors.
 
 use super::super::matrix::Number;
 use super::super::simd::{Kernel, Simd};
@@ -11,7 +11,10 @@ use super::affine::{LARGEST, edges, pack, put_scales, scale_and_bias};
 use super::{Packed, round_to};
 
 /// Of a group's range, the shares that are tried.
-const SHARES: [f32; 6] = [1.0, 0.96, 0.92, 0.88, 0.83, 0.77];
+const SHARES: [f32; 4] = [1.0, 0.94, 0.87, 0.79];
+
+/// How often a line is fitted through the codes of the best of them.
+const REFINED: usize = 2;
 
 pub(super) struct Fitted<'a> {
     pub(super) weights: &'a [u8],
@@ -72,29 +75,36 @@ unsafe fn best<S: Simd>(
         // Too small for the type: whatever the codes are, the bias is what they stand for.
         return (scale, bias);
     }
-    // SAFETY: the caller's promise.
-    let mut lowest = unsafe { sums::<S>(floats, best, codes) }.off;
     let middle = least / 2.0 + most / 2.0;
+    let count = floats.len() as f32;
+    let (mut likeliest, mut expected) = (None, f32::INFINITY);
     for share in SHARES {
         let width = (most - least) * share;
-        let mut tried = (width / codes, middle - width / 2.0);
+        let tried = (width / codes, middle - width / 2.0);
         if tried.0 < f32::MIN_POSITIVE {
             continue;
         }
-        // The second line is through the codes of the first.
-        for _ in 0..2 {
-            // SAFETY: the caller's promise.
-            let found = unsafe { sums::<S>(floats, tried, codes) };
-            let Some(line) = found.line(tried, floats.len() as f32) else {
-                break;
-            };
-            tried = stored::<S>(line.0, line.1, number);
-            // SAFETY: as above.
-            let off = unsafe { sums::<S>(floats, tried, codes) }.off;
-            if off < lowest && tried.0 != 0.0 {
-                (best, lowest) = (tried, off);
-            }
+        // SAFETY: the caller's promise.
+        let found = unsafe { sums::<S>(floats, tried, codes) };
+        if let Some((line, off)) = found.line(tried, count)
+            && off < expected
+        {
+            (likeliest, expected) = (Some(line), off);
         }
+    }
+    // SAFETY: the caller's promise.
+    let mut lowest = unsafe { sums::<S>(floats, best, codes) }.off;
+    for _ in 0..REFINED {
+        let Some(line) = likeliest else {
+            break;
+        };
+        let tried = stored::<S>(line.0, line.1, number);
+        // SAFETY: as above.
+        let found = unsafe { sums::<S>(floats, tried, codes) };
+        if found.off < lowest && tried.0 != 0.0 {
+            (best, lowest) = (tried, found.off);
+        }
+        likeliest = found.line(tried, count).map(|(line, _)| line);
     }
     best
 }
@@ -110,9 +120,9 @@ struct Sums {
 }
 
 impl Sums {
-    /// The line through codes and numbers that leaves the least squares; none where all have the same code.
+    /// The line through codes and numbers that leaves the least squares, and these; none where all have the same code.
     #[inline(always)]
-    fn line(&self, (scale, bias): (f32, f32), count: f32) -> Option<(f32, f32)> {
+    fn line(&self, (scale, bias): (f32, f32), count: f32) -> Option<((f32, f32), f32)> {
         let spread = count * self.squares - self.codes * self.codes;
         if spread <= 0.0 {
             return None;
@@ -120,7 +130,8 @@ impl Sums {
         // What is off is fitted, so that nothing large is taken from something large.
         let more = (count * self.products - self.codes * self.rests) / spread;
         let above = (self.rests - more * self.codes) / count;
-        Some((scale + more, bias + above))
+        let off = self.off - more * self.products - above * self.rests;
+        Some(((scale + more, bias + above), off))
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Packed<'a> {
     pub biases: &'a mut [u8],
 }
 
-/// Which scales and biases are taken in affine mode.
+/// Which scales and biases are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scales {
     /// MLX's.
@@ -105,6 +105,7 @@ pub fn quantize(
                 weights,
                 number,
                 format,
+                fitted,
                 out,
             }),
         };

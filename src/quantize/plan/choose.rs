@@ -82,10 +82,9 @@ impl Planner<'_> {
 
     /// Packs a tensor so, by the scales of the recipe.
     fn pack(&self, planned: &mut Planned, packing: Option<PackingConfig>) {
-        let affine = packing
-            .as_ref()
-            .is_some_and(|packing| packing.mode == "affine");
-        if affine && self.settings.recipe.fits_scales() {
+        // In 8 bits there is next to nothing to be won.
+        let coarse = |packing: &PackingConfig| packing.bits < 8;
+        if packing.as_ref().is_some_and(coarse) && self.settings.recipe.fits_scales() {
             planned.codes = Codes::Fitted;
         }
         planned.packing = packing;
