@@ -6,6 +6,10 @@ use serde_json::json;
 use super::header::Kind;
 use super::value::Value;
 use super::*;
+use crate::config::PackingConfig;
+use crate::progress::Silent;
+use crate::quantize::{self, Checkpoint, QuantizeSettings, Recipe, WriteOptions};
+use crate::weights::Weights;
 
 /// Bytes of a header.
 #[derive(Default)]
@@ -263,6 +267,90 @@ fn the_scaling_of_llama_3_is_found_again() {
         })
     );
     assert_eq!(gguf.dropped.len(), 1);
+}
+
+#[test]
+fn a_file_becomes_a_folder_whose_codes_are_its_own() {
+    let (hidden, inner) = (32_u64, 64_u64);
+    let mut made = Made::default();
+    made.text("general.architecture", "qwen2")
+        .size("qwen2.embedding_length", 32)
+        .size("qwen2.block_count", 1)
+        .size("qwen2.feed_forward_length", 64)
+        .size("qwen2.attention.head_count", 2)
+        .size("qwen2.context_length", 64)
+        .value(
+            "qwen2.attention.layer_norm_rms_epsilon",
+            6,
+            &1e-6_f32.to_le_bytes(),
+        );
+    // Q8_0: each block a scale of 1/64 and codes that count.
+    let blocks = |numbers: u64| -> Vec<u8> {
+        let block = |index: u64| {
+            let scale = half::f16::from_f32(1.0 / 64.0).to_le_bytes();
+            scale
+                .into_iter()
+                .chain((0..32).map(move |at| (index * 7 + at * 5) as u8))
+        };
+        (0..numbers / 32).flat_map(block).collect()
+    };
+    let mut matrix = |name: &str, columns: u64, rows: u64| {
+        made.tensor(name, &[columns, rows], 8, &blocks(columns * rows));
+    };
+    matrix("token_embd.weight", hidden, 8);
+    for name in ["attn_q", "attn_k", "attn_v", "attn_output"] {
+        matrix(&format!("blk.0.{name}.weight"), hidden, hidden);
+    }
+    for name in ["ffn_gate", "ffn_up"] {
+        matrix(&format!("blk.0.{name}.weight"), hidden, inner);
+    }
+    matrix("blk.0.ffn_down.weight", inner, hidden);
+    for name in [
+        "blk.0.attn_norm.weight",
+        "blk.0.ffn_norm.weight",
+        "output_norm.weight",
+    ] {
+        made.tensor(name, &[hidden], 0, &[0; 128]);
+    }
+    for name in ["attn_q", "attn_k", "attn_v"] {
+        made.tensor(&format!("blk.0.{name}.bias"), &[hidden], 0, &[0; 128]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (path, target) = (folder.path().join("x.gguf"), folder.path().join("made"));
+    fs::write(&path, made.bytes()).unwrap();
+    fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+    let settings = QuantizeSettings {
+        base: PackingConfig::new("affine", None, None).unwrap(),
+        recipe: Recipe::Default,
+        embed: None,
+        head: None,
+        expert: None,
+        overrides: Vec::new(),
+        dtype: None,
+        searched: BTreeMap::new(),
+        keep_codes: true,
+    };
+    let plan = quantize::plan(&Checkpoint::open_gguf(&path).unwrap(), &settings).unwrap();
+    assert_eq!(plan.base.to_string(), "affine8g32");
+    let options = WriteOptions {
+        target: target.clone(),
+        memory: None,
+        force: false,
+    };
+    quantize::write(&plan, &options, &Silent).unwrap();
+    let files = ModelFiles::Folder(target);
+    let verified = quantize::verify(&files, &Silent).unwrap();
+    assert_eq!((verified.packed, verified.problems), (8, Vec::new()));
+    let stored = Weights::open(&files).unwrap().stored();
+    let find = |name: &str| stored.iter().find(|tensor| tensor.name == name).unwrap();
+    let down = find("model.layers.0.mlp.down_proj.weight");
+    let codes = &down.bytes[down.range.clone()];
+    let wanted = blocks(hidden * inner);
+    for (found, block) in codes.chunks(32).zip(wanted.chunks(34)) {
+        let block: Vec<u8> = block[2..].iter().map(|code| code ^ 0x80).collect();
+        assert_eq!(found, block);
+    }
+    assert_eq!(find("model.layers.0.self_attn.q_proj.bias").shape, [32]);
 }
 
 proptest! {

@@ -157,23 +157,24 @@ unsafe fn sums<S: Simd>(floats: &[f32], (scale, bias): (f32, f32), most: f32) ->
         products = S::add(products, S::mul(code, rest));
         off = S::add(off, S::mul(rest, rest));
     }
-    Sums {
-        codes: sum::<S>(codes),
-        squares: sum::<S>(squares),
-        rests: sum::<S>(rests),
-        products: sum::<S>(products),
-        off: sum::<S>(off),
-    }
-}
-
-/// The sum of eight, in the same order on every machine: which scale is taken may hang on its last bit.
-#[inline(always)]
-fn sum<S: Simd>(eight: S::Floats) -> f32 {
+    let all = [
+        codes, squares, rests, products, off, nothing, nothing, nothing,
+    ];
+    // Lanes are added in the same order on every machine: which scale is taken may hang on the last bit.
+    let [a, b, c, d, e, f, g, h] = S::transpose_floats(all);
+    let pairs = [S::add(a, e), S::add(b, f), S::add(c, g), S::add(d, h)];
+    let sum = S::add(S::add(pairs[0], pairs[1]), S::add(pairs[2], pairs[3]));
     let mut lanes = [0.0; 8];
     // SAFETY: they are eight.
-    unsafe { S::store(lanes.as_mut_ptr(), eight) };
-    let [a, b, c, d, e, f, g, h] = lanes;
-    ((a + e) + (b + f)) + ((c + g) + (d + h))
+    unsafe { S::store(lanes.as_mut_ptr(), sum) };
+    let [codes, squares, rests, products, off, ..] = lanes;
+    Sums {
+        codes,
+        squares,
+        rests,
+        products,
+        off,
+    }
 }
 
 /// A scale and a bias, rounded as they are stored.
