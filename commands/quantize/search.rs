@@ -4,11 +4,12 @@
 //! stay as they are, and the divergence from the source on a text is measured: so much for so large an error of its
 //! weights. That divergences add up, and grow with the square of the error, is nearly so where they are small
 //! (Malinovskii et al. 2024, arXiv:2411.17525, for noise in single layers); so what a part would cost in any number of bits
-//! follows from the error of its weights, and the cheapest mix within the bytes is chosen.
+//! follows from the error of its weights, and the cheapest mix within the bytes is chosen; or the same bits for all parts,
+//! where they fit and lose less when both are measured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mlxr::config::PackingConfig;
@@ -80,23 +81,52 @@ impl Search<'_> {
                 ),
             });
         }
-        let costs = self.measure(&whole, &parts, settings, progress)?;
-        let choices: Vec<Part> = parts
-            .values()
-            .zip(&costs)
-            .map(|(tensors, cost)| Part {
-                choices: packings
-                    .iter()
-                    .map(|packing| {
-                        (
-                            bytes(tensors, packing),
-                            cost * lost(&whole, tensors, packing),
-                        )
+        let base = self.base(&whole, settings, &self.beside("base"))?;
+        let loaded = self.place.load(&base, progress)?;
+        let reading = Reading::new(&loaded, &base, self.text, TOKENS, progress)?;
+        let probe = settings.of_bits(PROBE);
+        progress.start(SEARCHING, Some(parts.len() as u64), Unit::Items);
+        let mut choices = Vec::new();
+        for tensors in parts.values() {
+            let packed: Vec<(&Planned, &PackingConfig)> =
+                tensors.iter().map(|tensor| (*tensor, &probe)).collect();
+            let divergence = self.divergence(&packed, settings, &base, &reading, progress)?;
+            let error = lost(&whole, tensors, &probe);
+            let cost = if error == 0.0 {
+                0.0
+            } else {
+                divergence / error
+            };
+            let each = packings.iter().map(|packing| {
+                (
+                    bytes(tensors, packing),
+                    cost * lost(&whole, tensors, packing),
+                )
+            });
+            choices.push(Part {
+                choices: each.collect(),
+            });
+            progress.advance(SEARCHING, choices.len() as u64);
+        }
+        progress.finish(SEARCHING);
+        let mut chosen = mix(&choices, room - others).unwrap_or_default();
+        let same = alike(&choices, room - others);
+        if let Some(same) = same.map(|choice| vec![choice; choices.len()]) {
+            // Where much is lost, what parts lose does not add up.
+            let [found, plain] = [&chosen, &same].map(|chosen| {
+                let each = parts.values().zip(chosen);
+                let packed: Vec<(&Planned, &PackingConfig)> = each
+                    .flat_map(|(tensors, &choice)| {
+                        tensors.iter().map(move |tensor| (*tensor, choice))
                     })
-                    .collect(),
-            })
-            .collect();
-        let chosen = mix(&choices, room - others).unwrap_or_default();
+                    .map(|(tensor, choice)| (tensor, &packings[choice]))
+                    .collect();
+                self.divergence(&packed, settings, &base, &reading, progress)
+            });
+            if plain? < found? {
+                chosen = same;
+            }
+        }
         for ((((name, run), tensors), part), choice) in parts.iter().zip(&choices).zip(chosen) {
             let packing = &packings[choice];
             let reason = format!(
@@ -109,70 +139,50 @@ impl Search<'_> {
                 settings.searched.insert(tensor.name.clone(), found);
             }
         }
-        Ok(())
-    }
-
-    /// For each part the divergence by the square of the weights' error, when it alone is packed.
-    fn measure(
-        &self,
-        whole: &Plan,
-        parts: &Parts<'_>,
-        settings: &QuantizeSettings,
-        progress: &Arc<Drawn>,
-    ) -> Result<Vec<f64>> {
-        let probe = settings.of_bits(PROBE);
-        let beside = |end: &str| {
-            let name = self
-                .folder
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy();
-            self.folder.with_file_name(format!(".{name}.{end}"))
-        };
-        let folder = beside("search");
-        let base = self.base(whole, settings, &beside("base"))?;
-        let loaded = self.place.load(&base, progress)?;
-        let reading = Reading::new(&loaded, &base, self.text, TOKENS, progress)?;
-        progress.start(SEARCHING, Some(parts.len() as u64), Unit::Items);
-        let mut costs = Vec::new();
-        for tensors in parts.values() {
-            let names: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-            let mut settings = settings.clone();
-            for name in &names {
-                let found = (probe.clone(), String::new());
-                settings.searched.insert((*name).to_owned(), found);
-            }
-            let part = plan(self.checkpoint, &settings)?.only(&names);
-            let hidden: BTreeSet<&str> = tensors
-                .iter()
-                .flat_map(|tensor| tensor.pieces())
-                .map(String::as_str)
-                .chain(names)
-                .collect();
-            let over = ModelFiles::Folder(folder.clone());
-            let tokens = write(&part, &options(&folder), &Silent)
-                .and_then(|_| self.place.load_over(&base, &over, &hidden, progress))
-                .and_then(|packed| reading.compare(&packed));
-            if folder.exists() {
-                fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
-            }
-            let tokens = tokens?;
-            let divergence = Estimate::of(tokens.iter().map(|token| token.divergence)).mean;
-            let error = lost(whole, tensors, &probe);
-            costs.push(if error == 0.0 {
-                0.0
-            } else {
-                divergence / error
-            });
-            progress.advance(SEARCHING, costs.len() as u64);
-        }
-        progress.finish(SEARCHING);
         if let ModelFiles::Folder(path) = &base
             && self.checkpoint.files() != &base
         {
             fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
         }
-        Ok(costs)
+        Ok(())
+    }
+
+    /// How far from the source a model is in which these tensors are packed so.
+    fn divergence(
+        &self,
+        packed: &[(&Planned, &PackingConfig)],
+        settings: &QuantizeSettings,
+        base: &ModelFiles,
+        reading: &Reading<'_>,
+        progress: &Drawn,
+    ) -> Result<f64> {
+        let mut settings = settings.clone();
+        for (tensor, packing) in packed {
+            let found = ((*packing).clone(), String::new());
+            settings.searched.insert(tensor.name.clone(), found);
+        }
+        let names = packed.iter().map(|(tensor, _)| tensor.name.as_str());
+        let names: BTreeSet<&str> = names.collect();
+        let pieces = packed.iter().flat_map(|(tensor, _)| tensor.pieces());
+        let hidden: BTreeSet<&str> = pieces.map(String::as_str).chain(names.clone()).collect();
+        let part = plan(self.checkpoint, &settings)?.only(&names);
+        let folder = self.beside("search");
+        let over = ModelFiles::Folder(folder.clone());
+        let tokens = write(&part, &options(&folder), &Silent)
+            .and_then(|_| self.place.load_over(base, &over, &hidden, progress))
+            .and_then(|packed| reading.compare(&packed));
+        if folder.exists() {
+            fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+        }
+        let tokens = tokens?;
+        Ok(Estimate::of(tokens.iter().map(|token| token.divergence)).mean)
+    }
+
+    /// A hidden folder beside the one that is written in the end.
+    fn beside(&self, end: &str) -> PathBuf {
+        let name = self.folder.file_name().unwrap_or_default();
+        let name = format!(".{}.{end}", name.to_string_lossy());
+        self.folder.with_file_name(name)
     }
 
     /// The checkpoint that parts are laid over: the source, or where tensors get other names, the source laid out so.
@@ -199,6 +209,12 @@ impl Search<'_> {
         )?;
         Ok(ModelFiles::Folder(folder.to_path_buf()))
     }
+}
+
+/// The last choice that fits if all parts have the same.
+fn alike(parts: &[Part], room: usize) -> Option<usize> {
+    let bytes = |choice: usize| parts.iter().map(move |part| part.choices[choice].0);
+    (0..BITS.len()).rfind(|&choice| bytes(choice).sum::<usize>() <= room)
 }
 
 fn options(folder: &Path) -> WriteOptions {

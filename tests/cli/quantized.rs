@@ -316,6 +316,21 @@ fn a_search_keeps_to_its_bytes_and_finds_the_same_again() {
     assert_eq!(run("5.5").check(0, ""), found);
     assert!(!target.exists() && !home.path(".small.search").exists());
     run("2").refused(2, "--target-bpw 2: with all that is searched in 2 bits");
+    // Experts are laid out anew before they are laid over.
+    let experts = made_of_experts(&home);
+    let all = [
+        "quantize",
+        text(&experts),
+        "-o",
+        text(&target),
+        "--group",
+        "32",
+    ];
+    let more = ["--target-bpw", "5.5", "--json", "-q"];
+    let found = ended(&mut home.command(&[&all[..], &more].concat())).check(0, "");
+    let found: Value = serde_json::from_str(&found).unwrap();
+    assert!(found["bits_per_weight"].as_f64().unwrap() <= 5.5, "{found}");
+    assert!(!home.path(".small.base").exists());
     let mode = [
         "quantize",
         text(&source),
