@@ -1,10 +1,13 @@
 //! `mlxr quantize`: a packed model of a dense one, and whether a packed one is whole.
 
 mod explain;
+mod reading;
 mod report;
+mod search;
 mod statistics;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use std::time::Instant;
 use indicatif::BinaryBytes;
 use mlxr::config::PackingConfig;
 use mlxr::kernels::pool;
-use mlxr::quantize::{QuantizeSettings, Recipe, WriteOptions, plan, write};
+use mlxr::quantize::{Checkpoint, QuantizeSettings, Recipe, WriteOptions, plan, write};
 use mlxr::{Error, Result, hub};
 
 use crate::args::Quantize;
@@ -21,6 +24,11 @@ use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::{self, Printer};
 use crate::ui::progress::Drawn;
+use reading::place;
+use search::Search;
+
+/// How the names of files end that are read instead of a folder.
+const GGUF: &str = ".gguf";
 
 /// Does what the arguments ask for.
 pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Result<Exit> {
@@ -31,10 +39,28 @@ pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Res
     if let Some(folder) = &args.verify {
         return verify::verify(folder, args.json, settings, &progress);
     }
-    let asked = asked(args)?;
+    let mut asked = asked(args)?;
     let name = args.model.as_deref().unwrap_or_default();
-    let files = hub::resolve(name, &Settings::hub()?, &*progress)?;
-    let plan = plan(&files, &asked)?;
+    let checkpoint = if name.ends_with(GGUF) {
+        Checkpoint::open_gguf(Path::new(name))?
+    } else {
+        Checkpoint::open(&hub::resolve(name, &Settings::hub()?, &*progress)?)?
+    };
+    let text = args.report.as_deref().map(Path::new);
+    let text = text.map(|path| Some(path).filter(|path| !path.as_os_str().is_empty()));
+    let memory = args.memory.map(|memory| memory.as_u64() as usize);
+    if let (Some(target), Some(folder)) = (args.target_bpw, &args.output) {
+        let whole = plan(&checkpoint, &asked)?;
+        let search = Search {
+            checkpoint: &checkpoint,
+            target,
+            folder,
+            text: text.flatten(),
+            place: place("--target-bpw", &checkpoint, &whole, memory, settings)?,
+        };
+        search.run(&mut asked, &progress)?;
+    }
+    let plan = plan(&checkpoint, &asked)?;
     for (name, reason) in &plan.dropped {
         printer.detail(format_args!("{name} is left out: {reason}"));
     }
@@ -45,9 +71,12 @@ pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Res
     let Some(target) = args.output.as_ref().filter(|_| !args.dry_run) else {
         return Ok(Exit::Success);
     };
+    let place = text
+        .map(|_| place("--report", &checkpoint, &plan, memory, settings))
+        .transpose()?;
     let options = WriteOptions {
         target: target.clone(),
-        memory: args.memory.map(|memory| memory.as_u64() as usize),
+        memory,
         force: args.force,
     };
     let begin = Instant::now();
@@ -66,9 +95,9 @@ pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Res
         BinaryBytes(plan.bytes() as u64),
         plan.bits_per_weight(),
     ));
-    let text = args.report.as_deref().map(Path::new);
-    let text = text.map(|path| Some(path).filter(|path| !path.as_os_str().is_empty()));
-    let report = text.map(|text| report::report(&plan, &files, target, text, settings, &progress));
+    let report = text.zip(place).map(|(text, place)| {
+        report::report(&plan, checkpoint.files(), target, text, place, &progress)
+    });
     let report = report.transpose()?;
     if args.json && !looks {
         let mut value = explain::summary(&plan, Some(seconds));
@@ -92,24 +121,37 @@ pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Res
 
 /// What the arguments ask for, if they do not contradict each other.
 fn asked(args: &Quantize) -> Result<QuantizeSettings> {
+    let mode = args.mode.as_deref().unwrap_or("affine");
     let refuse = |problem: String| Error::Quantize {
-        what: format!("--mode {}", args.mode),
+        what: format!("--mode {mode}"),
         problem,
     };
-    let base = PackingConfig::new(&args.mode, args.bits, args.group).map_err(refuse)?;
-    if matches!(args.recipe, Recipe::Mixed(..)) && (args.mode != "affine" || args.bits.is_some()) {
+    let base = PackingConfig::new(mode, args.bits, args.group).map_err(&refuse)?;
+    let recipe = args.recipe.unwrap_or(Recipe::Default);
+    if matches!(recipe, Recipe::Mixed(..)) && (mode != "affine" || args.bits.is_some()) {
         return Err(Error::Quantize {
-            what: format!("--recipe {}", args.recipe),
+            what: format!("--recipe {recipe}"),
             problem: "it says the mode, affine, and the bits itself".to_owned(),
         });
     }
+    if args.target_bpw.is_some() && mode != "affine" {
+        return Err(refuse(
+            "--target-bpw searches among the bits of affine mode".to_owned(),
+        ));
+    }
     Ok(QuantizeSettings {
         base,
-        recipe: args.recipe,
+        recipe,
         embed: args.embed.clone(),
         head: args.head.clone(),
         expert: args.expert.clone(),
         overrides: args.overrides.clone(),
         dtype: args.dtype.map(Into::into),
+        searched: BTreeMap::new(),
+        keep_codes: args.mode.is_none()
+            && args.bits.is_none()
+            && args.group.is_none()
+            && args.recipe.is_none()
+            && args.target_bpw.is_none(),
     })
 }

@@ -999,7 +999,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__quantize)
-            opts="-o -b -g -q -v -h --output --force --mode --bits --group --recipe --embed --head --expert --override --dtype --memory --threads --verify --report --max-kld --explain --dry-run --json --quiet --verbose --help"
+            opts="-o -b -g -q -v -h --output --force --mode --bits --group --recipe --target-bpw --embed --head --expert --override --dtype --memory --threads --verify --report --max-kld --explain --dry-run --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1034,6 +1034,10 @@ _mlxr() {
                     return 0
                     ;;
                 --recipe)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --target-bpw)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -133,13 +133,14 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -s q -l quiet -d 'Pr
 complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand tokenize" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s o -l output -d 'Folder that is written' -r -F
-complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l mode -d 'How weights are packed: integers, or floats of 4 or 8 bits' -r -f -a "affine\t''
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l mode -d 'How weights are packed: integers, or floats of 4 or 8 bits [default: affine]' -r -f -a "affine\t''
 mxfp4\t''
 nvfp4\t''
 mxfp8\t''"
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s b -l bits -d 'Bits of a weight: 2, 3, 4, 5, 6 or 8 [default: 4, of mxfp8 8]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s g -l group -d 'Weights that share a scale: 32, 64 or 128 [default: 64, of mxfp4 and mxfp8 32, of nvfp4 16]' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l recipe -d 'The mix' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l recipe -d 'The mix [default: default]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l target-bpw -d 'Search the mix of bits that loses least with X bits for each weight, scales and biases included; each role is measured in each third of the layers, on the text of --report' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l embed -d 'For embeddings, also where they are the head' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l head -d 'For a head of its own' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l expert -d 'For experts behind a router' -r
@@ -147,7 +148,7 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l override -d 'For 
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l dtype -d 'Type of what is not packed, and of scales [default: that of the model]' -r -f -a "bf16\t''
 f16\t''
 f32\t''"
-complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l memory -d 'Memory for what is read and written, as `2GiB`' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l memory -d 'Memory for what is read and written, and for the models of --report and --target-bpw, as `2GiB`' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l threads -d 'Threads that compute [default: one for each core]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l verify -d 'Hold a packed model against what it says of itself: shapes, scales, digests' -r -F
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l report -d 'Measure what was lost on a text, the sample or a file: divergence, agreement, perplexity; also kept beside the weights' -r

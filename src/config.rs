@@ -343,13 +343,25 @@ impl Config {
         }
     }
 
-    /// Whether matrices are packed, by MLX or by another method; 8-bit floats in blocks are not.
+    /// Whether matrices are packed in a way that only their makers' programs undo: by MLX, or by another method. What
+    /// 8-bit floats in blocks, compressed-tensors and `ModelOpt` have is said by the tensors.
     ///
     /// # Errors
     /// [`Error::Config`] with the field.
     pub fn is_packed(&self) -> Result<bool> {
-        let has = |field: &str| self.fields.get(field).is_some_and(|value| !value.is_null());
-        Ok(has("quantization") || (has("quantization_config") && self.fp8_block()?.is_none()))
+        if self
+            .fields
+            .get("quantization")
+            .is_some_and(|value| !value.is_null())
+        {
+            return Ok(true);
+        }
+        let Some(method) = self.object("quantization_config")? else {
+            return Ok(false);
+        };
+        let name = method.get("quant_method").and_then(Value::as_str);
+        let is_read = matches!(name, Some("compressed-tensors" | "modelopt"));
+        Ok(!is_read && self.fp8_block()?.is_none())
     }
 
     fn packing(&self, name: &str, object: &Map<String, Value>) -> Result<PackingConfig> {

@@ -69,6 +69,14 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A GGUF file is damaged, or has something that is not read from GGUF.
+    #[error("{path}: {problem}", path = path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// A file of kept prefixes is damaged.
     #[error("{path}: {problem}", path = path.display())]
     Kept {

@@ -1,9 +1,11 @@
 //! The files of one model, in a folder or compiled in; knows nothing of what they mean.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
@@ -12,6 +14,8 @@ use crate::error::{Error, Result};
 pub enum ModelFiles {
     /// A folder with `config.json`, `tokenizer.json`, `*.safetensors` …
     Folder(PathBuf),
+    /// Files that were made of another one: its path, then each by its name.
+    Derived(PathBuf, Arc<BTreeMap<String, Vec<u8>>>),
     /// Files compiled into the program: a label for messages, then name and content of each.
     Embedded(&'static str, &'static [(&'static str, &'static [u8])]),
 }
@@ -20,7 +24,7 @@ impl ModelFiles {
     /// The folder, or the label of embedded files, for messages.
     pub fn label(&self) -> &Path {
         match self {
-            Self::Folder(folder) => folder,
+            Self::Folder(path) | Self::Derived(path, _) => path,
             Self::Embedded(label, _) => Path::new(label),
         }
     }
@@ -44,6 +48,7 @@ impl ModelFiles {
                     Err(error) => Err(Error::io("read", path)(error)),
                 }
             }
+            Self::Derived(_, files) => Ok(files.get(name).cloned().map(Cow::Owned)),
             Self::Embedded(_, files) => Ok(files
                 .iter()
                 .find(|(file, _)| *file == name)

@@ -12,6 +12,7 @@ pub mod constraint;
 pub mod engine;
 pub mod error;
 pub mod files;
+pub mod gguf;
 pub mod hub;
 pub mod kernels;
 pub mod memory;

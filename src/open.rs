@@ -235,7 +235,7 @@ fn stepper(
                     let model = std::path::absolute(files.label());
                     let model = match files {
                         ModelFiles::Folder(_) => model.unwrap_or_else(|_| files.label().into()),
-                        ModelFiles::Embedded(..) => files.label().into(),
+                        ModelFiles::Derived(..) | ModelFiles::Embedded(..) => files.label().into(),
                     };
                     let key = (key.as_str(), model.as_path());
                     Some(Store::open(&kept.folder, key, kept.bytes, progress)?)

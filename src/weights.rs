@@ -76,6 +76,20 @@ impl Weights {
         Ok(Self::of(Source::Files(Files::open(files)?)))
     }
 
+    /// The tensors of `over`, and those of `base` that are not `hidden`: a checkpoint of which a part was made anew.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_over(
+        base: &ModelFiles,
+        over: &ModelFiles,
+        hidden: &BTreeSet<&str>,
+    ) -> Result<Self> {
+        let mut files = Files::open(base)?;
+        files.lay_over(Files::open(over)?, hidden);
+        Ok(Self::of(Source::Files(files)))
+    }
+
     /// Weights that mean nothing: every tensor that is asked for is there, in the shape asked for,
     /// the same every time. Dense ones are bfloat16, packed ones as `packing` says.
     pub fn random(packing: Option<Packing>) -> Self {

@@ -20,15 +20,23 @@ use super::{after_help, at_least_one};
 ///
 /// A CHOICE is `keep`, a number of bits, or a packing: affine6g64, mxfp4, mxfp8, nvfp4.
 ///
-/// Recipes: `default`; `more-bits`, which gives values, ways down, embeddings and the head more of them; `mlx-lm`,
+/// Recipes: `default`, whose scales (below 8 bits) leave the least squares of what is off; `more-bits`, which also gives
+/// values, ways down, embeddings and the head more bits; `mlx-lm`,
 /// what `mlx_lm.convert` does; `mixed_2_6`, `mixed_3_4`, `mixed_3_6` and `mixed_4_6` of mlx-lm; `ollama`.
+///
+/// Sources are of bfloat16, float16 or float32, of 8-bit floats in squares of 128, or packed by compressed-tensors or
+/// ModelOpt as nvfp4, by compressed-tensors as integers of 4 or 8 bits, or GGUF files of F32, F16, BF16, Q4_0, Q4_1, Q8_0
+/// and Q6_K. Integers that MLX can have as they are stay so, unless --mode, --bits, --group or --recipe asks for
+/// others; --embed, --head, --expert and --override are for tensors beside. Of a GGUF file, config.json and
+/// tokenizer.json are made of its metadata, where they do not lie beside it.
 ///
 /// Tensors are read, packed and written one after the other. A process that ends before it is done leaves a hidden
 /// folder beside DIR, and the same command goes on from there. The result loads in mlx-lm too.
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
+#[expect(clippy::doc_markdown, reason = "help is not Markdown")]
 pub(crate) struct Quantize {
-    /// Folder or `org/name[@revision]` of the hub, not packed yet
+    /// Folder or `org/name[@revision]` of the hub, not packed yet, or a GGUF file
     #[arg(required_unless_present = "verify")]
     pub(crate) model: Option<String>,
     /// Folder that is written
@@ -43,28 +51,32 @@ pub(crate) struct Quantize {
     #[arg(long, requires = "output")]
     pub(crate) force: bool,
 
-    /// How weights are packed: integers, or floats of 4 or 8 bits
+    /// How weights are packed: integers, or floats of 4 or 8 bits [default: affine]
     #[arg(
         long,
-        default_value = "affine",
         value_parser = PossibleValuesParser::new(["affine", "mxfp4", "nvfp4", "mxfp8"]),
         help_heading = "Packing",
     )]
-    pub(crate) mode: String,
+    pub(crate) mode: Option<String>,
     /// Bits of a weight: 2, 3, 4, 5, 6 or 8 [default: 4, of mxfp8 8]
     #[arg(short, long, value_name = "N", help_heading = "Packing")]
     pub(crate) bits: Option<usize>,
     /// Weights that share a scale: 32, 64 or 128 [default: 64, of mxfp4 and mxfp8 32, of nvfp4 16]
     #[arg(short, long, value_name = "N", help_heading = "Packing")]
     pub(crate) group: Option<usize>,
-    /// The mix
+    /// The mix [default: default]
+    #[arg(long, value_name = "NAME", help_heading = "Packing")]
+    pub(crate) recipe: Option<Recipe>,
+    /// Search the mix of bits that loses least with X bits for each weight, scales and biases included; each role is
+    /// measured in each third of the layers, on the text of --report
     #[arg(
         long,
-        value_name = "NAME",
-        default_value = "default",
+        value_name = "X",
+        requires = "output",
+        conflicts_with_all = ["bits", "recipe"],
         help_heading = "Packing"
     )]
-    pub(crate) recipe: Recipe,
+    pub(crate) target_bpw: Option<f64>,
     /// For embeddings, also where they are the head
     #[arg(long, value_name = "CHOICE", help_heading = "Packing")]
     pub(crate) embed: Option<Choice>,
@@ -85,7 +97,7 @@ pub(crate) struct Quantize {
     #[arg(long, value_enum, help_heading = "Packing")]
     pub(crate) dtype: Option<Floats>,
 
-    /// Memory for what is read and written, as `2GiB`
+    /// Memory for what is read and written, and for the models of --report and --target-bpw, as `2GiB`
     #[arg(long, value_name = "SIZE", help_heading = "Work")]
     pub(crate) memory: Option<ByteSize>,
     /// Threads that compute [default: one for each core]

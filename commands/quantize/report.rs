@@ -4,36 +4,20 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use mlxr::cache::SequenceCache;
 use mlxr::files::ModelFiles;
-use mlxr::mlx::{self, Device, DeviceChoice};
-use mlxr::models::{self, LoadedModel, Precision, Source};
-use mlxr::ops::batch::Batch;
-use mlxr::progress::{Progress, Unit};
 use mlxr::quantize::{Plan, TensorError, errors};
-use mlxr::tokenizer::{Bos, Tokenizer};
 use mlxr::{Error, Result};
 use serde_json::{Value, json};
 
-use super::statistics::{Estimate, Token, compare};
+use super::reading::{Place, Reading};
+use super::statistics::Estimate;
 use crate::settings::Settings;
 use crate::ui::printer;
 use crate::ui::progress::Drawn;
 use crate::ui::table::Table;
 
-/// The text where none is named.
-const SAMPLE: &str = include_str!("sample.txt");
-
-/// Tokens that are read in one go: each stretch begins anew.
-const STRETCH: usize = 512;
-
-/// Rows of logits at a time: a row may have a quarter of a million numbers.
-const ROWS: usize = 32;
-
 /// The file beside the weights.
 const FILE: &str = "quant_report.json";
-
-const READING: &str = "comparing answers";
 
 /// What was measured.
 pub(super) struct Report {
@@ -51,36 +35,13 @@ pub(super) fn report(
     source: &ModelFiles,
     target: &Path,
     text: Option<&Path>,
-    settings: &Settings,
+    place: Place,
     progress: &Arc<Drawn>,
 ) -> Result<Report> {
-    let text = match text {
-        Some(path) => fs::read_to_string(path).map_err(Error::io("read", path))?,
-        None => SAMPLE.to_owned(),
-    };
     let packed = ModelFiles::Folder(target.to_path_buf());
-    let tokenizer = Tokenizer::load(source)?;
-    let ids = tokenizer.encode(&text, Bos::Never)?;
-    let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-    let bos = tokenizer.bos_id().map(|id| id as i32);
-    if ids.len() < 2 {
-        return Err(Error::EmptyPrompt);
-    }
-    let device = mlx::open(DeviceChoice::Auto, settings.library.as_deref())?;
-    let precision = match device {
-        Device::Cpu => Precision::Float32,
-        Device::Gpu => Precision::Stored,
-    };
-    let load = |files: &ModelFiles| {
-        models::load(
-            &Source::Files(files.clone()),
-            precision,
-            usize::MAX,
-            &**progress,
-        )
-    };
-    let models = [load(source)?, load(&packed)?];
-    let tokens = read(&models, &ids, bos, progress)?;
+    let loaded = place.load(source, progress)?;
+    let reading = Reading::new(&loaded, source, text, usize::MAX, progress)?;
+    let tokens = reading.compare(&place.load(&packed, progress)?)?;
     let report = Report {
         tokens: tokens.len(),
         divergence: Estimate::of(tokens.iter().map(|token| token.divergence)),
@@ -93,50 +54,6 @@ pub(super) fn report(
     let text = serde_json::to_string_pretty(&report.json(plan)).unwrap_or_default() + "\n";
     fs::write(&path, text).map_err(Error::io("write", &path))?;
     Ok(report)
-}
-
-/// What both models say of each token but the first of each stretch.
-fn read(
-    models: &[LoadedModel; 2],
-    ids: &[i32],
-    bos: Option<i32>,
-    progress: &Drawn,
-) -> Result<Vec<Token>> {
-    let context = models[0].model.context().min(STRETCH);
-    let vocabulary = models[0].model.vocabulary();
-    progress.start(READING, Some(ids.len() as u64), Unit::Tokens);
-    let mut tokens = Vec::new();
-    let each = context - usize::from(bos.is_some());
-    for (index, stretch) in ids.chunks(each).enumerate() {
-        let input: Vec<i32> = bos.into_iter().chain(stretch.iter().copied()).collect();
-        let hidden = models.each_ref().map(|loaded| {
-            let mut cache: SequenceCache = loaded.model.new_cache();
-            loaded
-                .model
-                .forward(&Batch::new(&[(0, 0, &input)])?, &mut [&mut cache])
-        });
-        let [source, packed] = hidden;
-        let hidden = [source?, packed?];
-        let known = input.len() - 1;
-        for first in (0..known).step_by(ROWS) {
-            let rows = first..known.min(first + ROWS);
-            let logits = [0, 1].map(|model| {
-                let hidden = hidden[model].rows(rows.clone())?;
-                models[model].model.logits(&hidden)?.into_numbers()
-            });
-            let [source, packed] = logits;
-            let (source, packed) = (source?, packed?);
-            let both = source
-                .chunks_exact(vocabulary)
-                .zip(packed.chunks_exact(vocabulary));
-            for ((source, packed), &next) in both.zip(&input[first + 1..]) {
-                tokens.push(compare(source, packed, next as usize).ok_or(Error::NotFinite)?);
-            }
-        }
-        progress.advance(READING, (index * each + stretch.len()) as u64);
-    }
-    progress.finish(READING);
-    Ok(tokens)
 }
 
 impl Report {

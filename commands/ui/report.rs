@@ -39,6 +39,10 @@ impl Report {
             Error::Config { .. } | Error::Weights { .. } | Error::Tokenizer { .. } => {
                 (Exit::Corrupt, "remove the file and download it again")
             }
+            Error::Gguf { .. } => (
+                Exit::Corrupt,
+                "if the file is whole, take the model's safetensors, or a GGUF file of another type, such as F16 or Q8_0",
+            ),
             Error::Kept { .. } => (Exit::Corrupt, "remove the file: it will be made again"),
             Error::TensorNames { .. } => (
                 Exit::Corrupt,

@@ -97,6 +97,7 @@ impl Failure {
             | Error::Config { .. }
             | Error::UnknownArchitecture { .. }
             | Error::Weights { .. }
+            | Error::Gguf { .. }
             | Error::Kept { .. }
             | Error::TensorNames { .. }
             | Error::Tokenizer { .. }

@@ -153,25 +153,45 @@ pub fn load(
     room: usize,
     progress: &dyn Progress,
 ) -> Result<LoadedModel> {
-    let config = match source {
-        Source::Files(files) => config::Config::read(files)?,
-        Source::Random(shape, packing) => shape.config(packing.as_ref()),
-    };
+    match source {
+        Source::Files(files) => {
+            let config = config::Config::read(files)?;
+            // What is wrong with it is told before weights are opened.
+            spec(&config)?;
+            config.quantization()?;
+            let weights = Weights::open(files)?;
+            load_from(&config, &weights, precision, room, progress)
+        }
+        Source::Random(shape, packing) => {
+            let config = shape.config(packing.as_ref());
+            let weights = Weights::random(packing.as_ref().and_then(packing_of));
+            load_from(&config, &weights, precision, room, progress)
+        }
+    }
+}
+
+/// Loads a model whose configuration and tensors are found: what says how they are packed is in the configuration.
+///
+/// # Errors
+/// As [`load()`].
+pub fn load_from(
+    config: &config::Config,
+    weights: &Weights,
+    precision: Precision,
+    room: usize,
+    progress: &dyn Progress,
+) -> Result<LoadedModel> {
     let architecture = config.architecture()?.to_owned();
-    let spec = spec(&config)?;
+    let spec = spec(config)?;
     let quantization = config.quantization()?;
-    let weights = match source {
-        Source::Files(files) => Weights::open(files)?,
-        Source::Random(_, packing) => Weights::random(packing.as_ref().and_then(packing_of)),
-    };
     if weights.bytes() > room {
         return Err(Error::WeightsMemory {
             weights: weights.bytes(),
             room,
         });
     }
-    let loader = Loader::new(&weights, quantization, precision, progress);
-    let model = (spec.load)(&config, &loader).map_err(|error| loader.blame(error))?;
+    let loader = Loader::new(weights, quantization, precision, progress);
+    let model = (spec.load)(config, &loader).map_err(|error| loader.blame(error))?;
     loader.finish()?;
     Ok(LoadedModel {
         model,

@@ -16,7 +16,10 @@ pub struct Sharing {
 impl Sharing {
     /// Bytes that there are for the model itself: of `memory`, or where nobody says how much, of three quarters of
     /// what the device has, and no more than it could give now.
-    pub(super) fn room(self, memory: Option<usize>, device: Device) -> Result<usize> {
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn room(self, memory: Option<usize>, device: Device) -> Result<usize> {
         if let Some(memory) = memory {
             return Ok(memory.saturating_sub(self.taken));
         }

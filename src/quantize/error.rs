@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::plan::{Plan, Planned};
+use super::plan::{Codes, Plan, Planned};
 use super::read::{numbers, release};
 use super::settings::DType;
 use super::write::format_of;
+use crate::config::PackingConfig;
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::kernels::embedding::look_up;
-use crate::kernels::matrix::{Matrix, Part};
+use crate::kernels::matrix::{Format, Matrix, Part};
 use crate::kernels::pool;
+use crate::kernels::quantize::{Packed, Scales, quantize};
 use crate::progress::{Progress, Unit};
 use crate::weights::{StoredTensor, Weights};
 
@@ -63,6 +65,65 @@ pub fn errors(
     }
     progress.finish(COMPARING);
     Ok(found)
+}
+
+/// Numbers of a tensor that a loss is told of, at most.
+const SAMPLED: usize = 8 << 20;
+
+/// What a tensor of a plan would lose by a packing: the squares of what is off by those of the weights, of rows all over
+/// it where it is large. Nothing for what cannot be packed so.
+pub fn loss(plan: &Plan, tensor: &Planned, packing: &PackingConfig) -> Option<f64> {
+    let dtype = DType::of(&tensor.dtype)?;
+    let columns = *tensor.shape.last()?;
+    let format = format_of(packing, dtype.0);
+    if tensor.numbers() == 0 || !columns.is_multiple_of(format.group()) {
+        return None;
+    }
+    let rows = tensor.numbers() / columns;
+    let each = (BLOCK / columns).clamp(1, rows);
+    let blocks = rows.div_ceil(each);
+    let step = blocks.div_ceil((SAMPLED / BLOCK).max(1));
+    let (mut off, mut all) = (0.0, 0.0);
+    for block in (0..blocks).step_by(step) {
+        let rows = block * each..rows.min((block + 1) * each);
+        let numbers = numbers(plan, tensor, rows.clone());
+        let mut parts = sizes(format, rows.len() * columns).map(|size| vec![0; size]);
+        let [codes, scales, biases] = &mut parts;
+        let out = Packed {
+            codes,
+            scales,
+            biases,
+        };
+        let scales_of = match tensor.codes {
+            Codes::Fitted => Scales::Fitted,
+            Codes::Mlx | Codes::Source => Scales::Mlx,
+        };
+        quantize(pool::shared(), &numbers, dtype.0, format, scales_of, out);
+        let [codes, scales, biases] = parts.map(|bytes| {
+            let length = bytes.len();
+            Part::new(Arc::new(bytes), 0..length).unwrap_or_else(Part::empty)
+        });
+        let matrix = Matrix::new([rows.len(), columns], format, codes, scales, biases).ok()?;
+        let ids: Vec<i32> = (0..rows.len() as i32).collect();
+        let mut found = vec![0.0; rows.len() * columns];
+        look_up(pool::shared(), &matrix, &ids, &mut found);
+        for (found, wanted) in found.iter().zip(dtype.0.floats(&numbers)) {
+            off += f64::from(found - wanted).powi(2);
+            all += f64::from(wanted).powi(2);
+        }
+        release(plan, tensor, rows);
+    }
+    Some(if all == 0.0 { 0.0 } else { off / all })
+}
+
+/// Bytes of codes, scales and biases of so many numbers.
+fn sizes(format: Format, numbers: usize) -> [usize; 3] {
+    let groups = numbers / format.group();
+    let (scale, bias) = match format {
+        Format::Affine { number, .. } => (number.size(), number.size()),
+        _ => (1, 0),
+    };
+    [numbers * format.bits() / 8, groups * scale, groups * bias]
 }
 
 /// All rows of a packed tensor.

@@ -2,9 +2,11 @@
 //! are read, packed and written one after the other ([`write()`]). Knows no engine: what was lost is measured
 //! elsewhere.
 
+mod checkpoint;
 mod error;
 mod journal;
 mod layout;
+mod mix;
 mod plan;
 mod read;
 mod recipe;
@@ -14,7 +16,9 @@ mod strided;
 mod verify;
 mod write;
 
-pub use error::{TensorError, errors};
+pub use checkpoint::Checkpoint;
+pub use error::{TensorError, errors, loss};
+pub use mix::{Part, mix};
 pub use plan::{Plan, Planned, plan};
 pub use recipe::Recipe;
 pub use settings::{Choice, DType, Override, QuantizeSettings};

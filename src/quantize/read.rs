@@ -7,7 +7,7 @@ use super::plan::{Plan, Planned};
 use super::settings::DType;
 use super::source::Encoding;
 use crate::kernels::pool;
-use crate::kernels::quantize::{add_one, convert};
+use crate::kernels::quantize::{Packed, add, convert};
 
 /// Rows of a tensor as they are packed or written: brought together, raised, in the type that is asked for.
 pub(super) fn numbers<'a>(plan: &'a Plan, tensor: &Planned, rows: Range<usize>) -> Cow<'a, [u8]> {
@@ -16,13 +16,16 @@ pub(super) fn numbers<'a>(plan: &'a Plan, tensor: &Planned, rows: Range<usize>) 
     let (Some(from), Some(to)) = (source.dtype(), DType::of(&tensor.dtype)) else {
         return numbers;
     };
-    if tensor.raised {
-        add_one(from.0, numbers.to_mut());
+    if tensor.raised == Some(from) {
+        add(from.0, numbers.to_mut(), 1.0);
     }
-    if !source.is(&tensor.dtype) {
+    if from != to {
         let mut converted = vec![0; numbers.len() / from.0.size() * to.0.size()];
         convert(pool::shared(), &numbers, from.0, to.0, &mut converted);
         numbers = Cow::Owned(converted);
+        if tensor.raised == Some(to) {
+            add(to.0, numbers.to_mut(), 1.0);
+        }
     }
     numbers
 }
@@ -48,6 +51,32 @@ fn gathered<'a>(plan: &'a Plan, tensor: &Planned, rows: Range<usize>) -> Cow<'a,
         }
     }
     Cow::Owned(out)
+}
+
+/// Puts the source's codes of some rows into buffers for codes, scales and biases that hold these rows; whether scales
+/// and biases are finite.
+pub(super) fn codes(
+    plan: &Plan,
+    tensor: &Planned,
+    rows: Range<usize>,
+    buffers: [&mut [u8]; 3],
+) -> bool {
+    let [codes, scales, biases] = buffers;
+    let each = [codes.len(), scales.len(), biases.len()].map(|length| length / rows.len().max(1));
+    let (mut done, mut finite) = (0, true);
+    for (piece, range) in pieces(&rows, tensor.view.count * tensor.view.rows) {
+        let end = done + range.len();
+        let of_piece = each.map(|each| each * done..each * end);
+        let [of_codes, of_scales, of_biases] = of_piece;
+        let out = Packed {
+            codes: &mut codes[of_codes],
+            scales: &mut scales[of_scales],
+            biases: &mut biases[of_biases],
+        };
+        finite &= plan.sources[&tensor.pieces[piece]].repack(range, out);
+        done = end;
+    }
+    finite
 }
 
 /// Says that rows were read.

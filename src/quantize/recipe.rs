@@ -10,7 +10,8 @@ use crate::models::roles::{Role, Side};
 /// A mix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recipe {
-    /// Ours: what a few wrong numbers ruin is kept, and the base for all other matrices.
+    /// Ours: what a few wrong numbers ruin is kept, and the base for all other matrices, with scales that leave the
+    /// least squares.
     Default,
     /// The same, and more bits for values, downward projections (of some layers), embeddings and the head.
     MoreBits,
@@ -82,6 +83,16 @@ pub(super) fn is_matrix(role: Role) -> bool {
 }
 
 impl Recipe {
+    /// Whether it makes what `mlx_lm.convert` makes, bit for bit.
+    pub(super) fn is_of_mlx_lm(self) -> bool {
+        matches!(self, Self::MlxLm | Self::Mixed(..))
+    }
+
+    /// Whether scales are those that leave the least squares, and not MLX's, below 8 bits.
+    pub(super) fn fits_scales(self) -> bool {
+        matches!(self, Self::Default | Self::MoreBits)
+    }
+
     /// How a matrix is packed, and why.
     pub(super) fn choose(
         self,

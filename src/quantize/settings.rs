@@ -1,5 +1,6 @@
 //! What is asked for: the packing of most matrices, choices for roles and names, and the type of the rest.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -148,6 +149,10 @@ pub struct QuantizeSettings {
     pub overrides: Vec<Override>,
     /// The type of numbers that are not packed, and of scales and biases; `None` is that of the source.
     pub dtype: Option<DType>,
+    /// By the names of tensors, what a search has found for those that nobody says anything of, and why.
+    pub searched: BTreeMap<String, (PackingConfig, String)>,
+    /// Of a packed source, codes that MLX can have as they are stay so, and so does what is not packed.
+    pub keep_codes: bool,
 }
 
 impl QuantizeSettings {

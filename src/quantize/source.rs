@@ -1,146 +1,94 @@
-//! The tensors of the checkpoint that is read, and the numbers in them.
+//! One tensor of the checkpoint that is read: its numbers, however they are stored, or the codes that MLX can have as
+//! they are.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::settings::DType;
-use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::config::PackingConfig;
+use crate::gguf::Change;
 use crate::kernels::matrix::Number;
 use crate::kernels::pool;
-use crate::kernels::quantize::decode_blocks;
+use crate::kernels::quantize::{
+    Ggml, Packed, add, decode_blocks, decode_ggml, decode_integers, decode_nvfp4, repack_ggml,
+    repack_integers,
+};
 use crate::weights::StoredTensor;
 
 /// One tensor of the source, its numbers in a type that can be packed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SourceTensor {
+    /// Its shape is that of the numbers.
     pub(super) stored: StoredTensor,
     pub(super) encoding: Encoding,
+    /// What is done to its rows or numbers when they are read.
+    pub(super) change: Change,
 }
 
 /// How numbers lie in a tensor.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Encoding {
     /// As they are.
     Numbers(DType),
     /// 8-bit floats (E4M3) with a factor for each square, in another tensor; they become bfloat16.
     Blocks { scales: StoredTensor, side: usize },
+    /// Blocks of GGUF; they become float16.
+    Ggml(Ggml),
+    /// 4-bit floats (E2M1) with an 8-bit one (E4M3) for each 16 and one factor for all; they become bfloat16.
+    Nvfp4 { scales: StoredTensor, factor: f32 },
+    /// Integers from half of their range down on, in 32-bit words as MLX has them, with a scale for each group of a row.
+    Integers {
+        scales: StoredTensor,
+        bits: usize,
+        group: usize,
+        number: Number,
+    },
     /// Something else, which is copied.
     Other,
 }
 
-/// Names that belong to packed matrices of other tools and of mlx-lm, and whose they are.
-const PACKED: [(&str, &str); 7] = [
-    (".scales", "mlx-lm"),
-    (".weight_packed", "compressed-tensors"),
-    (".weight_scale_2", "ModelOpt"),
-    ("_blocks", "gpt-oss"),
-    (".qweight", "GPTQ or AWQ"),
-    (".qzeros", "GPTQ or AWQ"),
-    (".weight.absmax", "bitsandbytes"),
-];
-
-/// What follows the name of a weight whose squares have factors.
-const FACTORS: [&str; 2] = ["_scale_inv", "_scale"];
-
-/// The only side of a square that there is.
-const SIDE: usize = 128;
-
-/// Pairs tensors with their factors.
-///
-/// # Errors
-/// [`Error::Quantize`] where the checkpoint is packed already; [`Error::Weights`] where factors are missing.
-pub(super) fn pair(
-    stored: Vec<StoredTensor>,
-    config: &Config,
-) -> Result<BTreeMap<String, SourceTensor>> {
-    for tensor in &stored {
-        let packed = PACKED.iter().find(|(end, _)| tensor.name.ends_with(end));
-        if let Some((_, whose)) = packed {
-            return Err(Error::Quantize {
-                what: tensor.path.display().to_string(),
-                problem: format!(
-                    "it is packed already ({} is a part of {whose}'s format), and packing it again would lose more: take the checkpoint that it was made from",
-                    tensor.name
-                ),
-            });
+impl SourceTensor {
+    /// One without a change.
+    pub(super) fn new(stored: StoredTensor, encoding: Encoding) -> Self {
+        let change = Change::None;
+        Self {
+            stored,
+            encoding,
+            change,
         }
     }
-    let mut all: BTreeMap<String, StoredTensor> = stored
-        .into_iter()
-        .map(|tensor| (tensor.name.clone(), tensor))
-        .collect();
-    let names: Vec<String> = all.keys().cloned().collect();
-    let mut paired = BTreeMap::new();
-    for name in names {
-        // Factors leave with their weight.
-        let is_eight = all
-            .get(&name)
-            .is_some_and(|tensor| tensor.dtype == "F8_E4M3");
-        let factors = is_eight.then(|| {
-            FACTORS
-                .iter()
-                .find_map(|end| all.remove(&format!("{name}{end}")))
-        });
-        let Some(stored) = all.remove(&name) else {
-            continue;
-        };
-        let encoding = match factors {
-            None => DType::of(&stored.dtype).map_or(Encoding::Other, Encoding::Numbers),
-            Some(scales) => blocks(&stored, scales, config)?,
-        };
-        paired.insert(name, SourceTensor { stored, encoding });
-    }
-    // What scales activations belongs to the format that is left behind.
-    paired.retain(|name, _| {
-        !FACTORS
-            .iter()
-            .any(|end| name.ends_with(&format!(".weight{end}")))
-    });
-    Ok(paired)
-}
 
-fn blocks(
-    stored: &StoredTensor,
-    scales: Option<StoredTensor>,
-    config: &Config,
-) -> Result<Encoding> {
-    let refuse = |problem: String| Error::Weights {
-        path: stored.path.clone(),
-        problem: format!("tensor {} is of 8-bit floats, and {problem}", stored.name),
-    };
-    let side = config.fp8_block()?.ok_or_else(|| {
-        refuse("config.json does not say in which squares (`weight_block_size`)".to_owned())
-    })?;
-    if side != [SIDE, SIDE] {
-        return Err(refuse(format!(
-            "squares of {side:?} are not supported, only 128 by 128"
-        )));
-    }
-    let scales = scales.ok_or_else(|| refuse("its factors are missing".to_owned()))?;
-    let wanted: Option<Vec<usize>> = match *stored.shape {
-        [rows, columns] => Some(vec![rows.div_ceil(SIDE), columns.div_ceil(SIDE)]),
-        _ => None,
-    };
-    let known = DType::of(&scales.dtype).is_some();
-    if wanted.as_ref() != Some(&scales.shape) || !known {
-        return Err(refuse(format!(
-            "its factors {:?} of type {} do not fit its shape {:?}",
-            scales.shape, scales.dtype, stored.shape
-        )));
-    }
-    Ok(Encoding::Blocks { scales, side: SIDE })
-}
-
-impl SourceTensor {
     /// The type of its numbers when they are read.
     pub(super) fn dtype(&self) -> Option<DType> {
         match &self.encoding {
             Encoding::Numbers(dtype) => Some(*dtype),
-            Encoding::Blocks { .. } => Some(DType(Number::Bfloat16)),
+            Encoding::Blocks { .. } | Encoding::Nvfp4 { .. } => Some(DType(Number::Bfloat16)),
+            Encoding::Ggml(_) => Some(DType(Number::Float16)),
+            Encoding::Integers { number, .. } => Some(DType(*number)),
             Encoding::Other => None,
         }
+    }
+
+    /// The name of the format, where it is a packed one.
+    pub(super) fn format(&self) -> Option<&str> {
+        match &self.encoding {
+            Encoding::Ggml(_) => Some(&self.stored.dtype),
+            Encoding::Nvfp4 { .. } => Some("nvfp4"),
+            Encoding::Integers { .. } => Some("compressed-tensors"),
+            Encoding::Blocks { .. } => Some("8-bit floats"),
+            Encoding::Numbers(_) | Encoding::Other => None,
+        }
+    }
+
+    /// How MLX packs the codes that are there, if it can without a loss, and the type of scales and biases then.
+    pub(super) fn kept(&self) -> Option<(PackingConfig, DType)> {
+        let (bits, group_size) = match self.encoding {
+            Encoding::Ggml(kind) => (kind.bits()?, kind.numbers()),
+            Encoding::Integers { bits, group, .. } => (bits, group),
+            _ => return None,
+        };
+        let packing = PackingConfig::new("affine", Some(bits), Some(group_size)).ok()?;
+        Some((packing, self.dtype()?))
     }
 
     /// Its bytes in the file.
@@ -148,41 +96,108 @@ impl SourceTensor {
         &self.stored.bytes[self.stored.range.clone()]
     }
 
+    /// Rows of its last dimension.
+    fn all(&self) -> usize {
+        self.stored.shape.iter().rev().skip(1).product()
+    }
+
     /// Some rows of its last dimension as numbers of [`Self::dtype`], or bytes as they are.
     pub(super) fn rows(&self, rows: Range<usize>) -> Cow<'_, [u8]> {
-        let all: usize = self.stored.shape.iter().rev().skip(1).product();
-        let bytes = self.bytes();
-        let row = bytes.len() / all.max(1);
-        match &self.encoding {
-            Encoding::Numbers(_) | Encoding::Other => {
-                Cow::Borrowed(&bytes[rows.start * row..rows.end * row])
-            }
-            Encoding::Blocks { scales, side } => {
-                let number = DType::of(&scales.dtype).map_or(Number::Float32, |dtype| dtype.0);
-                let factors = number.floats(&scales.bytes[scales.range.clone()]);
-                let mut out = vec![0; 2 * (rows.end - rows.start) * row];
-                let codes = &bytes[rows.start * row..rows.end * row];
-                decode_blocks(
-                    pool::shared(),
-                    codes,
-                    rows.start,
-                    row,
-                    &factors,
-                    *side,
-                    &mut out,
-                );
-                Cow::Owned(out)
-            }
+        let raw = self.raw(rows.clone());
+        let columns = self.stored.shape.last().copied().unwrap_or(1);
+        let mut out = match &self.encoding {
+            Encoding::Numbers(_) | Encoding::Other => raw,
+            encoding => Cow::Owned(decoded(encoding, &raw, rows, columns)),
+        };
+        if let (Change::Raised, Some(dtype)) = (self.change, self.dtype()) {
+            add(dtype.0, out.to_mut(), -1.0);
         }
+        out
+    }
+
+    /// Puts the codes of some rows where MLX has them; whether scales and biases are finite.
+    ///
+    /// # Panics
+    /// If they are not [kept](Self::kept), or the lengths do not fit each other.
+    pub(super) fn repack(&self, rows: Range<usize>, out: Packed<'_>) -> bool {
+        let raw = self.raw(rows.clone());
+        match &self.encoding {
+            Encoding::Ggml(kind) => repack_ggml(*kind, &raw, out),
+            Encoding::Integers {
+                scales,
+                bits,
+                number,
+                ..
+            } => {
+                let scales = row_scales(scales, rows);
+                repack_integers(*bits, *number, &raw, scales, out)
+            }
+            _ => panic!("not kept"),
+        }
+    }
+
+    /// The bytes of some rows, in order.
+    fn raw(&self, rows: Range<usize>) -> Cow<'_, [u8]> {
+        let bytes = self.bytes();
+        let Change::Interleaved(width) = self.change else {
+            let row = bytes.len() / self.all().max(1);
+            return Cow::Borrowed(&bytes[rows.start * row..rows.end * row]);
+        };
+        // Biases have one row, whose numbers are in the order of the rows of matrices.
+        let (count, rows) = match *self.stored.shape {
+            [count] => (count, 0..count),
+            _ => (self.all(), rows),
+        };
+        let row = bytes.len() / count.max(1);
+        let mut out = Vec::with_capacity(rows.len() * row);
+        for at in rows {
+            let (head, at) = (at / width, at % width);
+            let from = head * width + at % (width / 2) * 2 + at / (width / 2);
+            out.extend_from_slice(&bytes[from * row..(from + 1) * row]);
+        }
+        Cow::Owned(out)
     }
 
     /// Says that some rows will not be read again soon.
     pub(super) fn release(&self, rows: Range<usize>) {
-        let all: usize = self.stored.shape.iter().rev().skip(1).product();
-        let row = self.bytes().len() / all.max(1);
+        let row = self.bytes().len() / self.all().max(1);
         let start = self.stored.range.start;
         self.stored
             .bytes
             .release(start + rows.start * row..start + rows.end * row);
     }
+}
+
+/// The scales of some rows.
+fn row_scales(scales: &StoredTensor, rows: Range<usize>) -> &[u8] {
+    let bytes = &scales.bytes[scales.range.clone()];
+    let row = bytes.len() / scales.shape[0].max(1);
+    &bytes[rows.start * row..rows.end * row]
+}
+
+fn decoded(encoding: &Encoding, raw: &[u8], rows: Range<usize>, columns: usize) -> Vec<u8> {
+    let mut out = vec![0; 2 * rows.len() * columns];
+    let pool = pool::shared();
+    match encoding {
+        Encoding::Blocks { scales, side } => {
+            let number = DType::of(&scales.dtype).map_or(Number::Float32, |dtype| dtype.0);
+            let factors = number.floats(&scales.bytes[scales.range.clone()]);
+            decode_blocks(pool, raw, rows.start, columns, &factors, *side, &mut out);
+        }
+        Encoding::Ggml(kind) => decode_ggml(pool, *kind, raw, &mut out),
+        Encoding::Nvfp4 { scales, factor } => {
+            decode_nvfp4(pool, raw, row_scales(scales, rows), *factor, &mut out);
+        }
+        Encoding::Integers {
+            scales,
+            bits,
+            number,
+            ..
+        } => {
+            out.resize(number.size() * rows.len() * columns, 0);
+            decode_integers(*bits, *number, raw, row_scales(scales, rows), &mut out);
+        }
+        Encoding::Numbers(_) | Encoding::Other => {}
+    }
+    out
 }

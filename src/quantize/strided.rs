@@ -117,6 +117,12 @@ impl Strided {
             && (self.count == 1 || self.steps[0] == self.rows * self.columns)
     }
 
+    /// Whether it is all of a tensor of this shape, as it is.
+    pub(super) fn is_whole(&self, shape: &[usize]) -> bool {
+        let numbers: usize = shape.iter().product();
+        self.first == 0 && self.is_contiguous() && self.count * self.rows * self.columns == numbers
+    }
+
     /// Where the first row begins, in numbers.
     pub(super) fn start(&self) -> usize {
         self.first

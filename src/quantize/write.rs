@@ -3,6 +3,7 @@
 mod files;
 
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -10,14 +11,14 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::journal::Journal;
 use super::layout::{Layout, Part, Place};
-use super::plan::{Plan, Planned};
-use super::read::{numbers, release};
+use super::plan::{Codes, Plan, Planned};
+use super::read::{codes, numbers, release};
 use super::settings::DType;
 use crate::config::PackingConfig;
 use crate::error::{Error, Result};
 use crate::kernels::matrix::{Format, Number};
 use crate::kernels::pool;
-use crate::kernels::quantize::{Packed, quantize};
+use crate::kernels::quantize::{Packed, Scales, quantize};
 use crate::progress::{Progress, Unit};
 
 /// Bytes that are read at a time, at most.
@@ -187,18 +188,16 @@ impl Writer<'_> {
         let mut buffers = vec![Vec::new(); parts.len()];
         for first in (0..rows).step_by(each) {
             let range = first..rows.min(first + each);
-            let numbers = numbers(self.plan, tensor, range.clone());
             match &tensor.packing {
-                None => self.put(&parts[0], first, rows, &numbers, &mut hashers[0])?,
+                None => {
+                    let numbers = numbers(self.plan, tensor, range.clone());
+                    self.put(&parts[0], first, rows, &numbers, &mut hashers[0])?;
+                }
                 Some(packing) => {
-                    self.pack(
-                        tensor,
-                        packing,
-                        &numbers,
-                        range.len() as f64 / rows as f64,
-                        parts,
-                        &mut buffers,
-                    )?;
+                    for ((part, _), buffer) in parts.iter().zip(&mut buffers) {
+                        buffer.resize(part.bytes / rows * range.len(), 0);
+                    }
+                    self.pack(tensor, packing, range.clone(), &mut buffers)?;
                     for ((part, buffer), hasher) in parts.iter().zip(&buffers).zip(&mut hashers) {
                         self.put(part, first, rows, buffer, hasher)?;
                     }
@@ -211,14 +210,12 @@ impl Writer<'_> {
         Ok(names.zip(hashers.iter().map(hex)).collect())
     }
 
-    /// Packs rows that are `share` of the tensor into buffers for each part.
+    /// Packs rows into buffers for each part.
     fn pack(
         &self,
         tensor: &Planned,
         packing: &PackingConfig,
-        numbers: &[u8],
-        share: f64,
-        parts: &[(Part, Place)],
+        rows: Range<usize>,
         buffers: &mut [Vec<u8>],
     ) -> Result<()> {
         let refuse = |problem: &str| Error::Weights {
@@ -229,20 +226,29 @@ impl Writer<'_> {
             .ok_or_else(|| refuse("is not of floats"))?
             .0;
         let format = format_of(packing, number);
-        for ((part, _), buffer) in parts.iter().zip(buffers.iter_mut()) {
-            buffer.resize((part.bytes as f64 * share).round() as usize, 0);
-        }
-        let [codes, scales, rest @ ..] = buffers else {
+        let [codes_out, scales, rest @ ..] = buffers else {
             return Ok(());
         };
-        let packed = Packed {
-            codes,
-            scales,
-            biases: rest
-                .first_mut()
-                .map_or(&mut [], |biases| biases.as_mut_slice()),
+        let biases = rest
+            .first_mut()
+            .map_or(&mut [][..], |biases| biases.as_mut_slice());
+        let is_finite = match tensor.codes {
+            Codes::Source => codes(self.plan, tensor, rows, [codes_out, scales, biases]),
+            Codes::Mlx | Codes::Fitted => {
+                let scales_of = match tensor.codes {
+                    Codes::Fitted => Scales::Fitted,
+                    _ => Scales::Mlx,
+                };
+                let packed = Packed {
+                    codes: codes_out,
+                    scales,
+                    biases,
+                };
+                let numbers = numbers(self.plan, tensor, rows);
+                quantize(pool::shared(), &numbers, number, format, scales_of, packed)
+            }
         };
-        if quantize(pool::shared(), numbers, number, format, packed) {
+        if is_finite {
             return Ok(());
         }
         Err(refuse("holds NaN or infinite numbers"))

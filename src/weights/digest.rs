@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -43,6 +44,18 @@ pub fn digest(files: &ModelFiles, what: &str) -> Result<String> {
     for name in ["config.json", "tokenizer.json"] {
         add(name, &files.read(name)?.unwrap_or_default(), &nothing);
     }
+    // A sample may bring its whole stretch into memory.
+    let mut add_file = |path: &Path| -> Result<()> {
+        let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
+        let changed = changed.map_err(Error::io("read", path))?;
+        let changed = changed.duration_since(SystemTime::UNIX_EPOCH);
+        let changed = changed.unwrap_or_default().as_nanos();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let bytes = Bytes::Mapped(Arc::new(MappedFile::open(path)?));
+        let release = |range| bytes.release(range);
+        add(&format!("{name} {changed}"), &bytes, &release);
+        Ok(())
+    };
     match files {
         ModelFiles::Folder(folder) => {
             let entries = fs::read_dir(folder).map_err(Error::io("list", folder))?;
@@ -52,18 +65,9 @@ pub fn digest(files: &ModelFiles, what: &str) -> Result<String> {
                     .is_some_and(|suffix| suffix == "safetensors")
             });
             paths.sort();
-            for path in paths {
-                let changed = fs::metadata(&path).and_then(|metadata| metadata.modified());
-                let changed = changed.map_err(Error::io("read", &path))?;
-                let changed = changed.duration_since(SystemTime::UNIX_EPOCH);
-                let changed = changed.unwrap_or_default().as_nanos();
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let bytes = Bytes::Mapped(Arc::new(MappedFile::open(&path)?));
-                // A sample may bring its whole stretch into memory.
-                let release = |range| bytes.release(range);
-                add(&format!("{name} {changed}"), &bytes, &release);
-            }
+            paths.iter().try_for_each(|path| add_file(path))?;
         }
+        ModelFiles::Derived(path, _) => add_file(path)?,
         ModelFiles::Embedded(..) => add(SINGLE, &files.read(SINGLE)?.unwrap_or_default(), &nothing),
     }
     Ok(format!("{:032x}", hasher.digest128()))

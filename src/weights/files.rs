@@ -48,6 +48,14 @@ impl Files {
         Ok(opened)
     }
 
+    /// Takes the tensors of another checkpoint in, and leaves out those of its own that are `hidden`.
+    pub(super) fn lay_over(&mut self, other: Self, hidden: &BTreeSet<&str>) {
+        self.tensors
+            .retain(|name, _| !hidden.contains(name.as_str()));
+        self.bytes += other.bytes;
+        self.tensors.extend(other.tensors);
+    }
+
     /// The shape of a tensor.
     pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|stored| stored.shape.as_slice())
@@ -193,6 +201,7 @@ fn open_bytes(files: &ModelFiles, name: &str) -> Result<Option<Bytes>> {
                 Err(error) => Err(error),
             }
         }
+        ModelFiles::Derived(..) => Ok(None),
         ModelFiles::Embedded(_, files) => Ok(files
             .iter()
             .find(|(file, _)| *file == name)

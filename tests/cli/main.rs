@@ -18,6 +18,8 @@ mod made;
 mod manners;
 #[cfg(test)]
 mod quantize;
+#[cfg(test)]
+mod quantized;
 mod requests;
 #[cfg(test)]
 mod support;

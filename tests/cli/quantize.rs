@@ -236,6 +236,10 @@ fn numbers_that_are_none_and_damage_are_told_by_name() {
     ];
     ended(&mut home.command(&all)).fails(7, &format!("tensor {name} holds NaN"));
     assert!(!target.exists());
+    fs::write(home.path("x.gguf"), "GIF89a").unwrap();
+    let gguf = home.path("x.gguf");
+    let arguments = ["quantize", text(&gguf), "--dry-run"];
+    ended(&mut home.command(&arguments)).fails(7, "does not begin as a GGUF file does");
     Made::new().write(&source);
     assert_eq!(ended(&mut home.command(&all)).code, Some(0));
     let path = target.join("model.safetensors");

@@ -14,6 +14,7 @@
 mod along;
 mod branches;
 mod changed;
+mod gguf;
 mod int8;
 mod packed;
 mod reading;

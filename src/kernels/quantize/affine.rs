@@ -9,7 +9,7 @@ use super::{Packed, write};
 const SMALLEST: f32 = 1e-7;
 
 /// The largest group.
-const LARGEST: usize = 128;
+pub(super) const LARGEST: usize = 128;
 
 pub(super) struct Affine<'a> {
     pub(super) weights: &'a [u8],
@@ -23,7 +23,7 @@ impl Kernel for Affine<'_> {
     type Output = bool;
 
     #[inline(always)]
-    fn run<S: Simd>(mut self) -> bool {
+    fn run<S: Simd>(self) -> bool {
         let Self { number, bits, .. } = self;
         let size = number.size();
         let mut finite = true;
@@ -43,20 +43,31 @@ impl Kernel for Affine<'_> {
             unsafe { pack::<S>(floats, scale, bias, bits, codes) };
             let lane = index % 8;
             (scales[lane], biases[lane]) = (scale, bias);
-            let last = (index + 1) * size == self.out.scales.len();
-            if lane == 7 || last {
-                let range = (index - lane) * size..(index + 1) * size;
-                for (floats, out) in [
-                    (&scales, &mut self.out.scales),
-                    (&biases, &mut self.out.biases),
-                ] {
-                    let mut written = [0; 32];
-                    write::<S>(number, floats, &mut written[..8 * size]);
-                    out[range.clone()].copy_from_slice(&written[..range.len()]);
-                }
-            }
+            let out = [&mut *self.out.scales, &mut *self.out.biases];
+            put_scales::<S>(number, index, &scales, &biases, out);
         }
         finite
+    }
+}
+
+/// Writes the scales and biases of the eight groups that end with `index`, or of fewer at the end.
+#[inline(always)]
+pub(super) fn put_scales<S: Simd>(
+    number: Number,
+    index: usize,
+    scales: &[f32; 8],
+    biases: &[f32; 8],
+    out: [&mut [u8]; 2],
+) {
+    let (size, lane) = (number.size(), index % 8);
+    let last = (index + 1) * size == out[0].len();
+    if lane == 7 || last {
+        let range = (index - lane) * size..(index + 1) * size;
+        for (floats, out) in [scales, biases].into_iter().zip(out) {
+            let mut written = [0; 32];
+            write::<S>(number, floats, &mut written[..8 * size]);
+            out[range.clone()].copy_from_slice(&written[..range.len()]);
+        }
     }
 }
 
@@ -65,7 +76,7 @@ impl Kernel for Affine<'_> {
 /// # Safety
 /// There is a multiple of eight, in a kernel.
 #[inline(always)]
-unsafe fn edges<S: Simd>(floats: &[f32]) -> (f32, f32, bool) {
+pub(super) unsafe fn edges<S: Simd>(floats: &[f32]) -> (f32, f32, bool) {
     // SAFETY: the caller's promise.
     unsafe {
         let first = S::load(floats.as_ptr());
@@ -90,7 +101,7 @@ unsafe fn edges<S: Simd>(floats: &[f32]) -> (f32, f32, bool) {
 
 /// What codes from 0 on are multiplied by and what is added, for numbers between two edges.
 #[inline(always)]
-fn scale_and_bias(least: f32, most: f32, bits: usize) -> (f32, f32) {
+pub(super) fn scale_and_bias(least: f32, most: f32, bits: usize) -> (f32, f32) {
     let codes = ((1_u32 << bits) - 1) as f32;
     let low = least.abs() > most.abs();
     let width = (most - least) / codes;
@@ -108,7 +119,13 @@ fn scale_and_bias(least: f32, most: f32, bits: usize) -> (f32, f32) {
 /// # Safety
 /// There is a multiple of 32 floats, and `bits / 8` bytes for each, in a kernel.
 #[inline(always)]
-unsafe fn pack<S: Simd>(floats: &[f32], scale: f32, bias: f32, bits: usize, out: &mut [u8]) {
+pub(super) unsafe fn pack<S: Simd>(
+    floats: &[f32],
+    scale: f32,
+    bias: f32,
+    bits: usize,
+    out: &mut [u8],
+) {
     // Vectors of bytes are packed from signed ones.
     let wide = bits == 8;
     let offset = S::splat_integer(if wide { -128 } else { 0 });

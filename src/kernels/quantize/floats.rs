@@ -2,7 +2,10 @@
 //! rounded to the type of the weights on the way, powers of two are rounded up, and between two codes the smaller
 //! is taken.
 
+use half::bf16;
+
 use super::super::matrix::{Format, Number};
+use super::super::pool::{Pool, run_each};
 use super::super::simd::{Kernel, Simd};
 use super::affine::squeeze;
 use super::{Packed, round_to};
@@ -11,6 +14,9 @@ use super::{Packed, round_to};
 const LARGEST_4: f32 = 6.0;
 const LARGEST_8: f32 = 448.0;
 
+/// The code of the latter.
+const LARGEST_E4M3: u8 = 0x7e;
+
 /// Above these a number is nearer to the next of 0, 0.5, 1, 1.5, 2, 3, 4 and 6 than to the one before.
 const STEPS: [f32; 7] = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0];
 
@@ -18,6 +24,8 @@ pub(super) struct Floats<'a> {
     pub(super) weights: &'a [u8],
     pub(super) number: Number,
     pub(super) format: Format,
+    /// Of the scales near MLX's, that which leaves the least squares of what is off.
+    pub(super) fitted: bool,
     pub(super) out: Packed<'a>,
 }
 
@@ -35,38 +43,116 @@ impl Kernel for Floats<'_> {
             let mut floats = [0.0; 32];
             let floats = &mut floats[..group];
             number.read::<S>(weights, floats);
+            let floats = &*floats;
             let largest = largest(floats);
             finite &= largest.is_finite();
-            let divisor;
-            (*scale, divisor) = if format == Format::Nvfp4 {
+            let (byte, divisor) = if format == Format::Nvfp4 {
                 scale_e4m3::<S>(largest, number)
             } else {
                 scale_e8m0::<S>(largest, bits, number)
             };
-            let (eights, _) = floats.as_chunks_mut::<8>();
-            for (eight, out) in eights.iter_mut().zip(codes.chunks_exact_mut(bits)) {
-                for value in &mut *eight {
-                    *value /= divisor;
-                }
-                round_to::<S>(number, eight);
-                let mut bytes = [0; 8];
-                for (value, byte) in eight.iter().zip(&mut bytes) {
-                    *byte = if bits == 4 {
-                        e2m1(*value)
-                    } else {
-                        e4m3(*value)
+            *scale = byte;
+            let mut chosen = coded::<S>(floats, divisor, bits, number);
+            if self.fitted && divisor > 0.0 {
+                let mut lowest = off(floats, &chosen, divisor, bits);
+                let near = if format == Format::Nvfp4 { 3 } else { 1 };
+                for byte in byte.saturating_sub(near).max(1)..=byte.saturating_add(near) {
+                    let divisor = match format {
+                        Format::Nvfp4 if byte > LARGEST_E4M3 => continue,
+                        Format::Nvfp4 => from_e4m3(byte),
+                        _ if byte == u8::MAX => continue,
+                        _ => f32::from_bits(u32::from(byte) << 23),
                     };
+                    let tried = coded::<S>(floats, divisor, bits, number);
+                    let off = off(floats, &tried, divisor, bits);
+                    if off < lowest {
+                        (*scale, chosen, lowest) = (byte, tried, off);
+                    }
                 }
-                if divisor == 0.0 {
-                    // MLX finds no quotient nearer to one code than to another, and takes the first.
-                    bytes = [0; 8];
-                }
-                let word = squeeze(u64::from_le_bytes(bytes), bits).to_le_bytes();
+            }
+            let (eights, _) = chosen.as_chunks::<8>();
+            for (eight, out) in eights.iter().zip(codes.chunks_exact_mut(bits)) {
+                let word = squeeze(u64::from_le_bytes(*eight), bits).to_le_bytes();
                 out.copy_from_slice(&word[..bits]);
             }
         }
         finite
     }
+}
+
+/// What codes of four bits stand for.
+const E2M1: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+
+/// Decodes 4-bit floats, the first of a byte low, to bfloat16: each times the 8-bit float (E4M3) of its 16 and times
+/// `factor`.
+///
+/// # Panics
+/// If the lengths do not fit each other.
+pub fn decode_nvfp4(pool: &Pool, codes: &[u8], scales: &[u8], factor: f32, out: &mut [u8]) {
+    type Task<'a> = ((&'a [u8], &'a [u8]), &'a mut [u8]);
+    const GROUP: usize = 16;
+    /// Groups that are worth a task of their own.
+    const TASK: usize = 1024;
+    assert_eq!([codes.len(), out.len() / 4], [scales.len() * GROUP / 2; 2]);
+    let tasks = scales.chunks(TASK).zip(codes.chunks(TASK * GROUP / 2));
+    let tasks = tasks.zip(out.chunks_mut(TASK * GROUP * 2));
+    run_each(pool, tasks.collect(), |((scales, codes), out): Task<'_>| {
+        let groups = codes
+            .chunks_exact(GROUP / 2)
+            .zip(out.chunks_exact_mut(2 * GROUP));
+        for (&scale, (codes, out)) in scales.iter().zip(groups) {
+            let scale = from_e4m3(scale) * factor;
+            for (at, out) in out.chunks_exact_mut(2).enumerate() {
+                let code = codes[at / 2] >> (4 * (at % 2)) & 15;
+                let size = E2M1[usize::from(code & 7)];
+                let value = scale * if code & 8 == 0 { size } else { -size };
+                out.copy_from_slice(&bf16::from_f32(value).to_le_bytes());
+            }
+        }
+    });
+}
+
+/// The codes of a group's numbers, a byte each.
+#[inline(always)]
+fn coded<S: Simd>(floats: &[f32], divisor: f32, bits: usize, number: Number) -> [u8; 32] {
+    let mut codes = [0; 32];
+    if divisor == 0.0 {
+        // MLX finds no quotient nearer to one code than to another, and takes the first.
+        return codes;
+    }
+    let (eights, _) = floats.as_chunks::<8>();
+    for (eight, codes) in eights.iter().zip(codes.chunks_exact_mut(8)) {
+        let mut eight = *eight;
+        for value in &mut eight {
+            *value /= divisor;
+        }
+        round_to::<S>(number, &mut eight);
+        for (value, code) in eight.iter().zip(codes) {
+            *code = if bits == 4 {
+                e2m1(*value)
+            } else {
+                e4m3(*value)
+            };
+        }
+    }
+    codes
+}
+
+/// The squares of what is off.
+#[inline(always)]
+fn off(floats: &[f32], codes: &[u8; 32], divisor: f32, bits: usize) -> f32 {
+    let mut sum = 0.0;
+    for (float, &code) in floats.iter().zip(codes) {
+        let value = if bits == 4 {
+            let size = E2M1[usize::from(code & 7)];
+            if code & 8 == 0 { size } else { -size }
+        } else {
+            from_e4m3(code)
+        };
+        let rest = float - value * divisor;
+        sum += rest * rest;
+    }
+    sum
 }
 
 /// The largest size of some numbers; what is not finite stays so.

@@ -4,7 +4,10 @@
 //! mode, and round to the nearest even code in the modes of floats, where the CPU takes the smaller one.
 
 mod affine;
+mod fitted;
 mod floats;
+mod ggml;
+mod integers;
 
 use half::{bf16, f16};
 
@@ -13,7 +16,12 @@ use super::parts::Parts;
 use super::pool::Pool;
 use super::simd::{Kernel, Simd, run};
 use affine::Affine;
+use fitted::Fitted;
 use floats::Floats;
+
+pub use floats::decode_nvfp4;
+pub use ggml::{Ggml, decode_ggml, repack_ggml};
+pub use integers::{decode_integers, repack_integers};
 
 /// Weights that are worth a task of their own: some microseconds.
 const TASK: usize = 16 * 1024;
@@ -29,7 +37,16 @@ pub struct Packed<'a> {
     pub biases: &'a mut [u8],
 }
 
-/// Packs `weights`, whole groups of numbers one after the other; whether all were finite. What was not makes no
+/// Which scales and biases are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scales {
+    /// MLX's.
+    Mlx,
+    /// Those of several that leave the least squares.
+    Fitted,
+}
+
+/// Packs `weights`, whole groups of numbers one after the other, as MLX does; whether all were finite. What was not makes no
 /// sense packed.
 ///
 /// # Panics
@@ -39,8 +56,10 @@ pub fn quantize(
     weights: &[u8],
     number: Number,
     format: Format,
+    scales: Scales,
     out: Packed<'_>,
 ) -> bool {
+    let fitted = scales == Scales::Fitted;
     let (bits, group) = (format.bits(), format.group());
     let [scale, bias] = match format {
         Format::Affine { number, .. } => [number.size(); 2],
@@ -68,6 +87,13 @@ pub fn quantize(
         };
         let weights = &weights[first * group_bytes..(first + count) * group_bytes];
         let all = match format {
+            Format::Affine { .. } if fitted => run(Fitted {
+                weights,
+                number,
+                bits,
+                group,
+                out,
+            }),
             Format::Affine { .. } => run(Affine {
                 weights,
                 number,
@@ -79,6 +105,7 @@ pub fn quantize(
                 weights,
                 number,
                 format,
+                fitted,
                 out,
             }),
         };
@@ -163,15 +190,19 @@ pub fn convert(pool: &Pool, weights: &[u8], from: Number, to: Number, out: &mut 
     });
 }
 
-/// Adds 1 to each number of some bytes, rounded to nearest, ties to even.
-pub fn add_one(number: Number, numbers: &mut [u8]) {
+/// Adds `what` to each number of some bytes, rounded to nearest, ties to even.
+pub fn add(number: Number, numbers: &mut [u8], what: f32) {
     for bytes in numbers.chunks_exact_mut(number.size()) {
-        let sum = number.one(bytes) + 1.0;
-        match number {
-            Number::Float32 => bytes.copy_from_slice(&sum.to_le_bytes()),
-            Number::Float16 => bytes.copy_from_slice(&f16::from_f32(sum).to_le_bytes()),
-            Number::Bfloat16 => bytes.copy_from_slice(&bf16::from_f32(sum).to_le_bytes()),
-        }
+        put(number, number.one(bytes) + what, bytes);
+    }
+}
+
+/// Writes one number, rounded to nearest, ties to even.
+fn put(number: Number, value: f32, out: &mut [u8]) {
+    match number {
+        Number::Float32 => out.copy_from_slice(&value.to_le_bytes()),
+        Number::Float16 => out.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+        Number::Bfloat16 => out.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
     }
 }
 

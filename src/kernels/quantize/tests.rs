@@ -19,6 +19,16 @@ const NUMBERS: [(Number, Dtype); 3] = [
 
 /// The three parts, made by the kernel.
 fn packed(pool: &Pool, weights: &[u8], number: Number, format: Format) -> ([Vec<u8>; 3], bool) {
+    packed_by(Scales::Mlx, pool, weights, number, format)
+}
+
+fn packed_by(
+    scales_of: Scales,
+    pool: &Pool,
+    weights: &[u8],
+    number: Number,
+    format: Format,
+) -> ([Vec<u8>; 3], bool) {
     let groups = weights.len() / number.size() / format.group();
     let [scale, bias] = match format {
         Format::Affine { .. } => [number.size(); 2],
@@ -31,7 +41,7 @@ fn packed(pool: &Pool, weights: &[u8], number: Number, format: Format) -> ([Vec<
         scales: &mut scales,
         biases: &mut biases,
     };
-    let finite = quantize(pool, weights, number, format, out);
+    let finite = quantize(pool, weights, number, format, scales_of, out);
     ([codes, scales, biases], finite)
 }
 
@@ -163,13 +173,16 @@ fn all_instructions_give_the_same() {
     for (number, _) in NUMBERS {
         let weights = stored(&noise(8 * 128, 3), number);
         for format in packed_formats(number) {
-            let mut seen = Vec::new();
-            with_each(|_| {
-                seen.push(packed(for_tests()[0], &weights, number, format));
-                Ok::<(), ()>(())
-            })
-            .unwrap();
-            assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{format:?}");
+            for scales in [Scales::Mlx, Scales::Fitted] {
+                let mut seen = Vec::new();
+                with_each(|_| {
+                    let pool = for_tests()[0];
+                    seen.push(packed_by(scales, pool, &weights, number, format));
+                    Ok::<(), ()>(())
+                })
+                .unwrap();
+                assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{format:?}");
+            }
         }
     }
 }
@@ -182,9 +195,12 @@ fn what_is_not_finite_is_told_of() {
                 for at in [0, 7, 127] {
                     let mut floats = noise(128, 4);
                     floats[at] = bad;
-                    let (_, finite) =
-                        packed(for_tests()[0], &stored(&floats, number), number, format);
-                    assert!(!finite, "{bad} as {format:?} of {number:?}");
+                    let weights = stored(&floats, number);
+                    for scales in [Scales::Mlx, Scales::Fitted] {
+                        let pool = for_tests()[0];
+                        let (_, finite) = packed_by(scales, pool, &weights, number, format);
+                        assert!(!finite, "{bad} as {format:?} of {number:?}");
+                    }
                 }
             }
         }
@@ -199,6 +215,56 @@ fn conversions_round_to_nearest_even() {
         let mut out = vec![0; floats.len() * to.size()];
         convert(for_tests()[1], &weights, Number::Float32, to, &mut out);
         assert!(out == stored(&floats, to), "{to:?}");
+    }
+}
+
+/// The numbers that packed ones stand for, of one row.
+fn undone([codes, scales, biases]: [Vec<u8>; 3], format: Format) -> Vec<f32> {
+    let part = |bytes: Vec<u8>| {
+        let length = bytes.len();
+        Part::new(Arc::new(bytes), 0..length).unwrap()
+    };
+    let columns = codes.len() * 8 / format.bits();
+    let [codes, scales, biases] = [codes, scales, biases].map(part);
+    let matrix = Matrix::new([1, columns], format, codes, scales, biases).unwrap();
+    let mut found = vec![0.0; columns];
+    super::super::embedding::look_up(for_tests()[0], &matrix, &[0], &mut found);
+    found
+}
+
+#[test]
+fn fitted_scales_leave_less_than_mlx_s_in_every_group() {
+    for (number, _) in NUMBERS {
+        for (floats, is_noise) in [(noise(96 * 512, 6), true), (special(), false)] {
+            let weights = stored(&floats, number);
+            for format in packed_formats(number) {
+                let (bits, group) = (format.bits(), format.group());
+                let wanted = number.floats(&weights);
+                let [mlx, fitted] = [Scales::Mlx, Scales::Fitted].map(|scales| {
+                    let (parts, finite) =
+                        packed_by(scales, for_tests()[1], &weights, number, format);
+                    assert!(finite);
+                    let found = undone(parts, format);
+                    let off = found
+                        .iter()
+                        .zip(&wanted)
+                        .map(|(a, b)| f64::from(a - b).powi(2));
+                    off.collect::<Vec<f64>>()
+                });
+                let groups = mlx.chunks(group).zip(fitted.chunks(group)).enumerate();
+                for (index, (mlx, fitted)) in groups {
+                    let [mlx, fitted] = [mlx, fitted].map(|off| off.iter().sum::<f64>());
+                    // Between two codes as near, a rounding decides.
+                    let most = mlx * 1.001 + 1e-15;
+                    assert!(fitted <= most, "{format:?} group {index}: {fitted} {mlx}");
+                }
+                let [mlx, fitted] = [mlx, fitted].map(|off| off.iter().sum::<f64>());
+                assert!(
+                    bits == 8 || !is_noise || fitted < mlx * 0.97,
+                    "{format:?}: {fitted} {mlx}"
+                );
+            }
+        }
     }
 }
 

@@ -15,7 +15,10 @@ use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::weights::INDEX;
 
-/// Endings of files that hold weights in whatever form: these are not carried over.
+/// A file that says how the source was packed, and one that says how this was: these are not carried over.
+const PACKING: [&str; 2] = ["hf_quant_config.json", MANIFEST];
+
+/// Endings of files that hold weights in whatever form: neither are these.
 const WEIGHTS: [&str; 7] = ["safetensors", "bin", "gguf", "pth", "pt", "h5", "msgpack"];
 
 /// Whether the target may be written.
@@ -109,6 +112,12 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
 fn carry_over(files: &ModelFiles, folder: &Path) -> Result<()> {
     let source = match files {
         ModelFiles::Folder(source) => source,
+        ModelFiles::Derived(_, files) => {
+            for (name, bytes) in files.iter() {
+                put(&folder.join(name), bytes)?;
+            }
+            return Ok(());
+        }
         ModelFiles::Embedded(_, files) => {
             for (name, bytes) in files
                 .iter()
@@ -125,7 +134,11 @@ fn carry_over(files: &ModelFiles, folder: &Path) -> Result<()> {
             continue;
         };
         let is_hidden = name.as_encoded_bytes().starts_with(b".");
-        if !path.is_file() || is_hidden || is_weights(&path) || name == MANIFEST {
+        if !path.is_file()
+            || is_hidden
+            || is_weights(&path)
+            || PACKING.iter().any(|own| name == *own)
+        {
             continue;
         }
         let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
