@@ -92,6 +92,7 @@ pub(crate) fn options(args: &ModelArgs, settings: &Settings) -> LoadOptions {
         memory: None,
         sharing: Sharing::default(),
         kept: None,
+        tables: settings.tables(),
     }
 }
 

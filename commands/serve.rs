@@ -74,6 +74,7 @@ async fn serve(flags: &Serve, settings: &Settings, printer: Printer) -> Result<E
         names,
         command: command(flags)?,
         printer,
+        tables: settings.tables(),
     };
     let slots = Slots::new(launcher, loaded, flags.queue, flags.keep_alive.0);
     let (mut interrupts, mut ends) = (

@@ -57,7 +57,14 @@ impl Settings {
   HF_HUB_OFFLINE              1 forbids the network
   NO_COLOR                    1 forbids colours
   XDG_DATA_HOME               where the history of chats is kept, in mlxr/history
-  XDG_CACHE_HOME              where prompts are kept with --cache, in mlxr/prefix-v1";
+  XDG_CACHE_HOME              where tables of tokenizers, and prompts with --cache, are kept, in mlxr";
+
+    /// Where tables of tokenizers are kept.
+    pub(crate) fn tables(&self) -> Option<PathBuf> {
+        self.cache
+            .as_ref()
+            .map(|folder| folder.join("tokenizer-v1"))
+    }
 
     /// Reads the environment of this process.
     #[expect(

@@ -7,7 +7,7 @@ mod show;
 mod split;
 
 use mlxr::files::ModelFiles;
-use mlxr::tokenizer::{Choice, Spanned, Special, Tokenizer};
+use mlxr::tokenizer::{Choice, Spanned, Special, Tokenizer, TokenizerOptions};
 use mlxr::{Error, Result, hub};
 use serde_json::{Value, json};
 
@@ -27,17 +27,17 @@ pub(crate) fn run(args: &Tokenize, settings: &Settings, printer: Printer) -> Res
         None => Ok(BUILT_IN),
     };
     let files_of_model = files(args.model.as_deref().or(settings.model.as_deref()))?;
-    let tokenizer = load(&files_of_model, args.engine)?;
+    let tokenizer = load(&files_of_model, args.engine, settings)?;
     if let Some(why) = tokenizer.reference_reason() {
         printer.detail(format_args!("the reference engine does the work: {why}"));
     }
     let job = Job { args, tokenizer };
     if args.verify {
-        let reference = Tokenizer::load_with(&files_of_model, Choice::Reference)?;
+        let reference = load(&files_of_model, EngineChoice::Reference, settings)?;
         return compare::verify(&job, &reference, &input::read(args)?);
     }
     if let Some(other) = &args.diff {
-        let other = load(&files(Some(other))?, args.engine)?;
+        let other = load(&files(Some(other))?, args.engine, settings)?;
         return compare::diff(&job, &other, &input::read(args)?, printer);
     }
     if args.jsonl {
@@ -63,12 +63,13 @@ pub(crate) fn run(args: &Tokenize, settings: &Settings, printer: Printer) -> Res
     Ok(Exit::Success)
 }
 
-fn load(files: &ModelFiles, engine: EngineChoice) -> Result<Tokenizer> {
+fn load(files: &ModelFiles, engine: EngineChoice, settings: &Settings) -> Result<Tokenizer> {
     let choice = match engine {
         EngineChoice::Auto => Choice::Fastest,
         EngineChoice::Reference => Choice::Reference,
     };
-    Tokenizer::load_with(files, choice)
+    let tables = settings.tables();
+    Tokenizer::load_with(files, &TokenizerOptions { choice, tables })
 }
 
 /// What is done with each text.

@@ -20,7 +20,7 @@ use crate::mlx::{self, Device, DeviceChoice};
 use crate::models::{self, Precision, Source};
 use crate::progress::Progress;
 use crate::sample::Sampling;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, TokenizerOptions};
 use crate::weights;
 
 pub use budget::Sharing;
@@ -45,6 +45,8 @@ pub struct LoadOptions {
     pub sharing: Sharing,
     /// Where state outlives the process, for prompts that begin alike.
     pub kept: Option<Kept>,
+    /// A folder in which tables of tokenizers are kept; `None` builds them each time.
+    pub tables: Option<PathBuf>,
 }
 
 /// A folder of state that outlives the process.
@@ -129,7 +131,13 @@ pub fn open(
     let begin = Instant::now();
     // What is cheap to check is checked before anything is loaded.
     let sampling = default_sampling(files)?;
-    let (tokenizer, tokenizer_span) = timed(begin, || Tokenizer::load(files).map(Arc::new))?;
+    let (tokenizer, tokenizer_span) = timed(begin, || {
+        let options = TokenizerOptions {
+            tables: options.tables.clone(),
+            ..TokenizerOptions::default()
+        };
+        Tokenizer::load_with(files, &options).map(Arc::new)
+    })?;
     let source = Source::Files(files.clone());
     let (engine, mut description) = engine(source, &tokenizer, options, progress, begin)?;
     description.load_time = begin.elapsed();

@@ -3,6 +3,7 @@
 mod names;
 mod slots;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use mlxr::Sharing;
 use mlxr::config::{EmbeddingConfig, default_sampling};
 use mlxr::files::ModelFiles;
 use mlxr::sample::Sampling;
-use mlxr::tokenizer::Tokenizer;
+use mlxr::tokenizer::{Tokenizer, TokenizerOptions};
 use tokio::process::Command;
 use tokio::task::spawn_blocking;
 
@@ -47,6 +48,8 @@ pub(super) struct Launcher {
     pub(super) names: Names,
     pub(super) command: RunnerCommand,
     pub(super) printer: Printer,
+    /// Where tables of tokenizers are kept.
+    pub(super) tables: Option<PathBuf>,
 }
 
 impl Launcher {
@@ -59,8 +62,12 @@ impl Launcher {
         self.printer.detail(format_args!("{name}: loading"));
         let files = blocking(move || known.files()).await??;
         let child = Child::start(&name, (self.command)(&files, sharing), self.printer);
+        let options = TokenizerOptions {
+            tables: self.tables.clone(),
+            ..TokenizerOptions::default()
+        };
         let read = blocking(move || {
-            let tokenizer = Tokenizer::load(&files)?;
+            let tokenizer = Tokenizer::load_with(&files, &options)?;
             let embedding = EmbeddingConfig::read(&files);
             let embedding = embedding.map_err(|error| Failure::of_server(&error));
             Ok((tokenizer, default_sampling(&files)?, embedding))

@@ -1,8 +1,10 @@
 //! Who turns text into ids: our own encoder, or the library that is the reference, where a vocabulary is none of those
 //! that ours knows.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tokenizers::PostProcessorWrapper;
@@ -10,6 +12,15 @@ use tokenizers::PostProcessorWrapper;
 use super::bpe::{self, Built, Encoder, Spanned, Token, Vocabulary};
 use super::pieces::Pieces;
 use crate::error::panic_text;
+
+/// How a tokenizer is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct TokenizerOptions {
+    /// Who does the work.
+    pub choice: Choice,
+    /// A folder in which tables are kept that take long to build; `None` builds them each time.
+    pub tables: Option<PathBuf>,
+}
 
 /// Which of them a tokenizer is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,35 +62,56 @@ pub(super) struct Reference {
 }
 
 impl Loaded {
-    /// From the bytes of `tokenizer.json`.
+    /// From the file at `path`, whose bytes `json` gives.
     ///
     /// # Errors
-    /// What is wrong with the file, in plain words.
-    pub(super) fn new(json: &[u8], choice: Choice) -> Result<Self, String> {
-        let built = match choice {
-            Choice::Fastest => bpe::build(json),
-            Choice::Reference => Err("it was asked for"),
-        };
-        match built {
-            Ok(Built {
-                encoder,
-                pieces,
-                tokens,
-                added,
-                before,
-                behind,
-            }) => {
-                let engine = Engine::Own(Box::new(encoder));
-                Ok(Self {
-                    engine,
-                    pieces,
-                    tokens,
-                    added,
-                    before,
-                    behind,
-                })
+    /// What is wrong with the file, in plain words, or what reading it says.
+    pub(super) fn new<E: From<String>>(
+        path: &Path,
+        json: impl FnOnce() -> Result<Cow<'static, [u8]>, E>,
+        options: &TokenizerOptions,
+    ) -> Result<Self, E> {
+        if options.choice == Choice::Reference {
+            return Ok(Self::reference(&json()?, "it was asked for")?);
+        }
+        let tables = options
+            .tables
+            .as_deref()
+            .and_then(|folder| bpe::place(folder, path));
+        if let Some(built) = tables.as_deref().and_then(bpe::read) {
+            return Ok(Self::own(built));
+        }
+        let json = json()?;
+        match bpe::build(&json) {
+            Ok(built) => {
+                if let Some(tables) = tables {
+                    bpe::write(&built, &tables);
+                }
+                Ok(Self::own(built))
             }
-            Err(why) => Self::reference(json, why),
+            Err(why) => Ok(Self::reference(&json, why)?),
+        }
+    }
+
+    fn own(built: Built) -> Self {
+        let Built {
+            encoder,
+            pieces,
+            tokens,
+            added,
+            before,
+            behind,
+        } = built;
+        Self {
+            engine: Engine::Own(Box::new(encoder)),
+            pieces,
+            tokens,
+            added: added
+                .into_iter()
+                .map(|added| (added.content, added.id))
+                .collect(),
+            before,
+            behind,
         }
     }
 

@@ -20,7 +20,7 @@ use engine::{Engine, Loaded};
 
 pub use bpe::Spanned;
 pub use chat::{Chat, ChatTemplate, Ending, Message};
-pub use engine::Choice;
+pub use engine::{Choice, TokenizerOptions};
 pub use stream::{Special, StreamDecoder};
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -57,6 +57,18 @@ pub struct Tokenizer {
     template: Option<Result<ChatTemplate, String>>,
 }
 
+/// What may go wrong with `tokenizer.json`.
+enum Trouble {
+    Files(Error),
+    Content(String),
+}
+
+impl From<String> for Trouble {
+    fn from(problem: String) -> Self {
+        Self::Content(problem)
+    }
+}
+
 impl Tokenizer {
     /// Reads `tokenizer.json` and the files beside it that name special tokens and the chat
     /// template. A broken chat template is an error only once it is asked for.
@@ -65,19 +77,22 @@ impl Tokenizer {
     /// [`Error::MissingFile`] without `tokenizer.json`, [`Error::Tokenizer`] where a file is not
     /// what it should be, [`Error::Io`].
     pub fn load(files: &ModelFiles) -> Result<Self> {
-        Self::load_with(files, Choice::Fastest)
+        Self::load_with(files, &TokenizerOptions::default())
     }
 
-    /// Likewise, with an engine of one's choice.
+    /// Likewise, as the options say.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn load_with(files: &ModelFiles, choice: Choice) -> Result<Self> {
+    pub fn load_with(files: &ModelFiles, options: &TokenizerOptions) -> Result<Self> {
         let path = files.path(TOKENIZER_FILE);
-        let bytes = files.require(TOKENIZER_FILE)?;
-        let loaded = Loaded::new(&bytes, choice).map_err(|problem| Error::Tokenizer {
-            path: path.clone(),
-            problem,
+        let json = || files.require(TOKENIZER_FILE).map_err(Trouble::Files);
+        let loaded = Loaded::new(&path, json, options).map_err(|trouble| match trouble {
+            Trouble::Files(error) => error,
+            Trouble::Content(problem) => Error::Tokenizer {
+                path: path.clone(),
+                problem,
+            },
         })?;
         let companions = Companions::read(files)?;
         let id = |name: &str| loaded.id(name);

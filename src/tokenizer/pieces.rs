@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// How the vocabulary spells bytes, which is what its decoder says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Pieces {
     /// GPT-2's: each byte is one printable character.
     ByteLevel,

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
+use serde::{Deserialize, Serialize};
+
 use super::Encoder;
 use super::added::Added;
 use super::around::around;
@@ -27,8 +29,8 @@ pub(in super::super) struct Built {
     pub(in super::super) pieces: Spelling,
     /// By id.
     pub(in super::super) tokens: Vec<Token>,
-    /// Added tokens by their text.
-    pub(in super::super) added: HashMap<String, u32>,
+    /// Added tokens.
+    pub(in super::super) added: Vec<AddedToken>,
     /// What the post-processor puts before a text.
     pub(in super::super) before: Vec<u32>,
     /// And behind it.
@@ -36,7 +38,7 @@ pub(in super::super) struct Built {
 }
 
 /// What a token is, beside its bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in super::super) struct Token {
     /// Whether there is one with this id.
     pub(in super::super) exists: bool,
@@ -81,11 +83,7 @@ pub(in super::super) fn build(json: &[u8]) -> Result<Built, Refusal> {
         },
         pieces: spelling,
         tokens: ids.tokens(&definition.added_tokens, spelling),
-        added: definition
-            .added_tokens
-            .iter()
-            .map(|added| (added.content.clone(), added.id))
-            .collect(),
+        added: definition.added_tokens,
         before,
         behind,
     })
@@ -325,7 +323,10 @@ fn byte_tokens(ids: &Ids<'_>, spelling: Spelling) -> Result<[u32; 256], Refusal>
 }
 
 /// Added tokens that are sought in a text as it is, and in normalized text.
-fn added(tokens: &[AddedToken], normal: Normal) -> Result<(Option<Added>, Option<Added>), Refusal> {
+pub(super) fn added(
+    tokens: &[AddedToken],
+    normal: Normal,
+) -> Result<(Option<Added>, Option<Added>), Refusal> {
     let (normalized, raw): (Vec<_>, Vec<_>) = tokens.iter().partition(|token| token.normalized);
     let early = early(normal);
     let is_picky = |token: &&AddedToken| token.lstrip || token.rstrip || token.single_word;

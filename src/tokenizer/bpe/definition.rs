@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The whole file. Fields of which nothing is believed are values, which `structure.rs` holds against what it knows.
@@ -46,15 +46,15 @@ pub(super) struct Model<'a> {
 }
 
 /// An element of `added_tokens`.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct AddedToken {
-    pub(super) id: u32,
-    pub(super) content: String,
-    pub(super) single_word: bool,
-    pub(super) lstrip: bool,
-    pub(super) rstrip: bool,
-    pub(super) normalized: bool,
-    pub(super) special: bool,
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub(in super::super) struct AddedToken {
+    pub(in super::super) id: u32,
+    pub(in super::super) content: String,
+    pub(in super::super) single_word: bool,
+    pub(in super::super) lstrip: bool,
+    pub(in super::super) rstrip: bool,
+    pub(in super::super) normalized: bool,
+    pub(in super::super) special: bool,
 }
 
 /// Tokens as they are spelled, with their ids, in the file's order.

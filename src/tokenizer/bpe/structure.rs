@@ -33,7 +33,7 @@ pub(super) enum Before {
 }
 
 /// How a text is cut into pieces that merges do not cross.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(super) enum Cut {
     Gpt2,
     Plain(Plain),

@@ -8,11 +8,11 @@ use super::hash;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Vocabulary {
     /// All tokens' bytes, one after the other.
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// Where each token's bytes begin, and where the last one's end.
-    starts: Vec<u32>,
+    pub(super) starts: Vec<u32>,
     /// Tokens by a hash of their bytes: open addressing, a power of two. The high bits are more of the hash.
-    slots: Vec<u32>,
+    pub(super) slots: Vec<u32>,
 }
 
 /// Bits of a token in the table.

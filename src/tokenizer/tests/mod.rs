@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::{Bos, Special, StreamDecoder, Tokenizer};
+use super::{Bos, Special, StreamDecoder, Tokenizer, TokenizerOptions};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
@@ -337,6 +337,61 @@ fn unusable_files_are_named_with_what_is_wrong() {
 
     let missing = load(TempDir::new().unwrap().path()).unwrap_err();
     assert!(matches!(missing, Error::MissingFile { file, .. } if file == "tokenizer.json"));
+}
+
+#[test]
+fn kept_tables_are_those_that_were_built() {
+    let (model, tables) = (folder_with(&[]), TempDir::new().unwrap());
+    let file = model.path().join("tokenizer.json");
+    // Tables of small vocabularies are not kept.
+    let mut json = fs::read_to_string(&file).unwrap();
+    json.push_str(&" ".repeat(1 << 20));
+    fs::write(&file, &json).unwrap();
+    let options = TokenizerOptions {
+        tables: Some(tables.path().to_path_buf()),
+        ..TokenizerOptions::default()
+    };
+    let files = ModelFiles::Folder(model.path().to_path_buf());
+    let text = "Once upon a <|im_end|> é🙂 12345\n\n  whale";
+    let expected = stories().encode(text, Bos::Auto).unwrap();
+    let check = || {
+        let tokenizer = Tokenizer::load_with(&files, &options).unwrap();
+        assert_eq!(tokenizer.encode(text, Bos::Auto).unwrap(), expected);
+        assert_eq!(tokenizer.decode(&expected, Special::Show), text);
+        assert!(tokenizer.is_special(2) && tokenizer.vocab_size() == 4096);
+        let kept = fs::read_dir(tables.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        kept.collect::<Vec<_>>()
+    };
+    let [kept] = &check()[..] else {
+        panic!("one file");
+    };
+    let whole = fs::read(kept).unwrap();
+    assert_eq!(check(), std::slice::from_ref(kept));
+    // Damaged in any way, they are built anew.
+    for damage in [
+        &whole[..whole.len() / 2],
+        &whole[..10],
+        b"",
+        &[&whole[..], b"x"].concat(),
+    ] {
+        fs::write(kept, damage).unwrap();
+        check();
+        assert_eq!(fs::read(kept).unwrap(), whole);
+    }
+    for at in (0..whole.len()).step_by(whole.len() / 23) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 4;
+        fs::write(kept, damaged).unwrap();
+        check();
+        assert_eq!(fs::read(kept).unwrap(), whole, "byte {at}");
+    }
+    // Another vocabulary at the same place has tables of its own.
+    fs::write(&file, json.replace("<|im_end|>", "<|im_sep|>")).unwrap();
+    let other = Tokenizer::load_with(&files, &options).unwrap();
+    assert_eq!(other.decode(&[2], Special::Show), "<|im_sep|>");
+    assert_eq!(fs::read_dir(tables.path()).unwrap().count(), 2);
 }
 
 /// A vocabulary in the manner of SentencePiece: `▁a` is 1, `b` is 2, then the 256 bytes.

@@ -9,7 +9,7 @@ use super::rules::Digits;
 use super::{Rules, Scan, Text, is_line_end};
 
 /// o200k, and Mistral's: they differ in two things.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(in super::super) struct Cased {
     /// Whether a word takes `'s` and the like along.
     pub(in super::super) contractions: bool,

@@ -7,7 +7,7 @@ use super::rules::Digits;
 use super::{Rules, Scan, Text, is_line_end};
 
 /// cl100k, Llama 3, Qwen and GLM: they differ in two things.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(in super::super) struct Plain {
     /// What a word is made of: letters, or letters and marks.
     pub(in super::super) word: Class,
