@@ -1,14 +1,12 @@
 //! Pieces that came before, and their tokens. What it may take is bounded.
 
-use super::hash;
+use super::key;
 use super::piece::Workspace;
 
 /// Places for short pieces.
 const SHORT: usize = 1 << 16;
 /// Places that a short piece may be at: its own and those behind it.
 const NEIGHBOURS: usize = 4;
-/// Bytes of a short piece at most.
-pub(super) const SHORT_BYTES: usize = 15;
 /// Tokens of a short piece at most.
 pub(super) const SHORT_TOKENS: usize = 3;
 
@@ -50,23 +48,6 @@ pub(super) struct Cache {
     pub(super) workspace: Workspace,
 }
 
-/// What of 16 bytes belongs to a piece of each length.
-const MASKS: [u128; SHORT_BYTES + 1] = {
-    let mut masks = [0; SHORT_BYTES + 1];
-    let mut length = 1;
-    while length <= SHORT_BYTES {
-        masks[length] = masks[length - 1] << 8 | 0xff;
-        length += 1;
-    }
-    masks
-};
-
-/// The key of a short piece, of which `padded` has all bytes and any behind it.
-#[inline]
-pub(super) fn key(padded: [u8; 16], length: usize) -> u128 {
-    u128::from_le_bytes(padded) & MASKS[length] | (length as u128) << 120
-}
-
 impl Cache {
     pub(super) fn new() -> Self {
         Self {
@@ -82,9 +63,7 @@ impl Cache {
     /// The first place of a short piece.
     #[inline]
     fn place(key: u128) -> usize {
-        let [low, high] = [key as u64, (key >> 64) as u64];
-        let hash = low.wrapping_mul(hash::FACTORS[0]) ^ high.wrapping_mul(hash::FACTORS[1]);
-        (hash >> 48) as usize % SHORT
+        (key::hash(key) >> 48) as usize % SHORT
     }
 
     /// A short piece that came before.

@@ -77,6 +77,7 @@ pub(in super::super) fn read(place: &Path) -> Option<Built> {
         vocabulary: Vocabulary {
             bytes: reader.table()?,
             starts: reader.table()?,
+            words: reader.table()?,
             slots: reader.table()?,
         },
         merges: Merges {
@@ -142,6 +143,7 @@ fn try_write(built: &Built, place: &Path) -> Option<()> {
         .table(&head.ok()?)
         .and_then(|()| writer.table(&vocabulary.bytes))
         .and_then(|()| writer.table(&vocabulary.starts))
+        .and_then(|()| writer.table(&vocabulary.words))
         .and_then(|()| writer.table(&vocabulary.slots))
         .and_then(|()| writer.table(&merges.splits))
         .and_then(|()| writer.table(&merges.pairs))

@@ -13,6 +13,7 @@ mod classes;
 mod definition;
 mod hash;
 mod kept;
+mod key;
 mod merges;
 mod normal;
 mod piece;
@@ -30,9 +31,10 @@ use std::sync::{Mutex, PoisonError};
 
 use added::{Added, Part};
 pub(super) use build::{Built, Token, build};
-use cache::{Cache, SHORT_BYTES, SHORT_TOKENS, Short, key};
+use cache::{Cache, SHORT_TOKENS, Short};
 use classes::{LETTER, character_at, class_of};
 pub(super) use kept::{place, read, write};
+use key::{Key, SHORT_BYTES, key};
 use piece::Pieces;
 use scan::{Gpt2, Scan, Seams, Text, Tile};
 use structure::{Cut, Normal};
@@ -295,8 +297,8 @@ impl Encoder {
     }
 
     #[inline(never)]
-    fn encode_short(&self, piece: &[u8], key: u128, cache: &mut Cache, out: &mut Vec<u32>) {
-        if let Some(token) = self.pieces.vocabulary.find(piece) {
+    fn encode_short(&self, piece: &[u8], key: Key, cache: &mut Cache, out: &mut Vec<u32>) {
+        if let Some(token) = self.pieces.vocabulary.find_short(key) {
             cache.keep_short(key, &[token]);
             out.push(token);
             return;
@@ -316,7 +318,7 @@ impl Encoder {
             return;
         }
         let begin = out.len();
-        match self.pieces.vocabulary.find(piece) {
+        match self.pieces.vocabulary.find_long(piece) {
             Some(token) => out.push(token),
             None => self.pieces.encode(piece, &mut cache.workspace, out),
         }

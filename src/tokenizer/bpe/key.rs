@@ -1,0 +1,43 @@
+//! Short pieces as numbers, which are compared and hashed at once.
+
+use super::hash;
+
+/// Bytes of a short piece at most.
+pub(super) const SHORT_BYTES: usize = 15;
+
+/// A short piece, behind it zeros, its length in the last byte; so 0 is no piece.
+pub(super) type Key = u128;
+
+/// What of 16 bytes belongs to a piece of each length.
+const MASKS: [Key; SHORT_BYTES + 1] = {
+    let mut masks = [0; SHORT_BYTES + 1];
+    let mut length = 1;
+    while length <= SHORT_BYTES {
+        masks[length] = masks[length - 1] << 8 | 0xff;
+        length += 1;
+    }
+    masks
+};
+
+/// The key of a short piece, of which `padded` has all bytes and any behind it.
+#[inline]
+pub(super) fn key(padded: [u8; 16], length: usize) -> Key {
+    u128::from_le_bytes(padded) & MASKS[length] | (length as u128) << 120
+}
+
+/// The key of a piece, if it is short.
+pub(super) fn of_bytes(bytes: &[u8]) -> Option<Key> {
+    let mut padded = [0; 16];
+    padded
+        .get_mut(..bytes.len())
+        .filter(|_| bytes.len() <= SHORT_BYTES)?
+        .copy_from_slice(bytes);
+    Some(key(padded, bytes.len()))
+}
+
+/// Of which the high bits are the good ones.
+#[inline]
+pub(super) fn hash(key: Key) -> u64 {
+    let [low, high] = [key as u64, (key >> 64) as u64];
+    low.wrapping_mul(hash::FACTORS[0]) ^ high.wrapping_mul(hash::FACTORS[1])
+}
