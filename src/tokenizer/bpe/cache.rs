@@ -1,12 +1,12 @@
 //! Pieces that came before, and their tokens. What it may take is bounded.
 
-use super::key;
+use super::key::{self, Key};
 use super::piece::Workspace;
 
 /// Places for short pieces.
 const SHORT: usize = 1 << 16;
-/// Places that a short piece may be at: its own and those behind it.
-const NEIGHBOURS: usize = 4;
+/// Short pieces that are remembered at most.
+const MOST_SHORT: usize = SHORT / 4 * 3;
 /// Tokens of a short piece at most.
 pub(super) const SHORT_TOKENS: usize = 3;
 
@@ -22,7 +22,7 @@ const LONG_TOTAL: usize = 1 << 22;
 #[repr(C)]
 pub(super) struct Short {
     /// The piece, behind it zeros, its length in the last byte; so 0 is no piece.
-    key: u128,
+    key: Key,
     /// The first `count` of these.
     pub(super) tokens: [u32; SHORT_TOKENS],
     pub(super) count: u32,
@@ -39,6 +39,9 @@ struct Long {
 /// What one thread remembers, and what it works with.
 #[derive(Debug)]
 pub(super) struct Cache {
+    /// Open addressing: places in `short`, from 1 on.
+    short_places: Vec<u16>,
+    /// In the order in which they came, so that those that come all the time are side by side.
     short: Vec<Short>,
     /// Open addressing: places in `long`, from 1 on.
     places: Vec<u32>,
@@ -51,7 +54,8 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new() -> Self {
         Self {
-            short: bytemuck::zeroed_vec(SHORT + NEIGHBOURS),
+            short_places: bytemuck::zeroed_vec(SHORT),
+            short: Vec::new(),
             places: bytemuck::zeroed_vec(LONG),
             long: Vec::new(),
             bytes: Vec::new(),
@@ -62,34 +66,43 @@ impl Cache {
 
     /// The first place of a short piece.
     #[inline]
-    fn place(key: u128) -> usize {
+    fn place(key: Key) -> usize {
         (key::hash(key) >> 48) as usize % SHORT
     }
 
     /// A short piece that came before.
     #[inline]
-    pub(super) fn short(&self, key: u128) -> Option<&Short> {
-        let place = Self::place(key);
-        let short = &self.short[place];
-        if short.key == key {
-            return Some(short);
+    pub(super) fn short(&self, key: Key) -> Option<&Short> {
+        let mut at = Self::place(key);
+        loop {
+            let place = usize::from(self.short_places[at]);
+            let short = self.short.get(place.wrapping_sub(1))?;
+            if short.key == key {
+                return Some(short);
+            }
+            at = (at + 1) % SHORT;
         }
-        let others = &self.short[place + 1..place + NEIGHBOURS];
-        others.iter().find(|short| short.key == key)
     }
 
-    /// Remembers a short piece, in place of another where there is no room.
-    pub(super) fn keep_short(&mut self, key: u128, tokens: &[u32]) {
+    /// Remembers a short piece; where there is no room, forgets all others.
+    pub(super) fn keep_short(&mut self, key: Key, tokens: &[u32]) {
+        if self.short.len() == MOST_SHORT {
+            self.short_places.fill(0);
+            self.short.clear();
+        }
         let mut all = [0; SHORT_TOKENS];
         all[..tokens.len()].copy_from_slice(tokens);
-        let place = Self::place(key);
-        let places = &mut self.short[place..place + NEIGHBOURS];
-        let free = places.iter().position(|short| short.key == 0).unwrap_or(0);
-        places[free] = Short {
+        let count = tokens.len() as u32;
+        self.short.push(Short {
             key,
             tokens: all,
-            count: tokens.len() as u32,
-        };
+            count,
+        });
+        let mut at = Self::place(key);
+        while self.short_places[at] != 0 {
+            at = (at + 1) % SHORT;
+        }
+        self.short_places[at] = self.short.len() as u16;
     }
 
     /// The tokens of a longer piece that came before.
