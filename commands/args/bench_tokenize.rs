@@ -21,6 +21,9 @@ const MOST_THREADS: usize = 1024;
 /// encode it, again and again, line by line and in pieces of 4096 and of 100 bytes; decode turns all its ids
 /// into text at once; stream does so one token at a time. MB are millions of bytes.
 ///
+/// All but load and cold have the very text before them that they saw last, and what an engine remembers of it
+/// is in the figure: new text is slower than warm, and at first as slow as cold.
+///
 /// Both engines decode by the same code of ours, which is measured with the first one alone. The growth
 /// of memory has in it what loading gave back and the program still keeps; what is kept so of the first
 /// engine can make that of the second one smaller: for figures to be compared, measure each in a run of its own.
