@@ -1,6 +1,7 @@
 //! The arguments as they are typed; what they lead to is not known here.
 
 mod bench;
+mod bench_tokenize;
 mod cache;
 mod constraint;
 mod framing;
@@ -19,6 +20,7 @@ use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::Verbosity;
 pub(crate) use bench::{Bench, BenchCache, BenchCommand, BenchStart, Form, Limit, SubjectArgs};
+pub(crate) use bench_tokenize::{BenchTokenize, MeasuredEngine};
 pub(crate) use cache::{
     Cache, CacheCommand, CacheExplain, CacheInspect, CacheLs, CachePrune, CacheRm, CacheWarm,
 };

@@ -9,6 +9,7 @@ mod plan;
 mod row;
 mod start;
 mod statistics;
+mod tokenize;
 mod tokens;
 
 use std::num::NonZero;
@@ -30,6 +31,7 @@ use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::Printer;
 use crate::ui::progress::Drawn;
+use baseline::Baseline;
 use machine::Machine;
 use output::Output;
 use pass::Sequences;
@@ -45,10 +47,12 @@ pub(crate) fn run(args: &Bench, settings: &Settings, printer: Printer) -> Result
     match &args.command {
         Some(BenchCommand::Start(args)) => return start::run(args, settings, printer),
         Some(BenchCommand::Cache(args)) => return cache::run(args, settings, printer),
+        Some(BenchCommand::Tokenize(args)) => return tokenize::run(args, settings, printer),
         None => {}
     }
     let tests = plan::tests(args)?;
-    let baseline = args.baseline.as_deref().map(baseline::read).transpose()?;
+    let baseline = args.baseline.as_deref();
+    let baseline = baseline.map(baseline::read::<Baseline>).transpose()?;
     let progress = Arc::new(Drawn::new(printer));
     let (name, source) = source(&args.subject, settings, &progress)?;
     let options = model::options(&args.subject.model, settings);

@@ -49,6 +49,9 @@ _mlxr() {
             mlxr__subcmd__bench,start)
                 cmd="mlxr__subcmd__bench__subcmd__start"
                 ;;
+            mlxr__subcmd__bench,tokenize)
+                cmd="mlxr__subcmd__bench__subcmd__tokenize"
+                ;;
             mlxr__subcmd__bench__subcmd__help,cache)
                 cmd="mlxr__subcmd__bench__subcmd__help__subcmd__cache"
                 ;;
@@ -57,6 +60,9 @@ _mlxr() {
                 ;;
             mlxr__subcmd__bench__subcmd__help,start)
                 cmd="mlxr__subcmd__bench__subcmd__help__subcmd__start"
+                ;;
+            mlxr__subcmd__bench__subcmd__help,tokenize)
+                cmd="mlxr__subcmd__bench__subcmd__help__subcmd__tokenize"
                 ;;
             mlxr__subcmd__cache,explain)
                 cmd="mlxr__subcmd__cache__subcmd__explain"
@@ -130,6 +136,9 @@ _mlxr() {
             mlxr__subcmd__help__subcmd__bench,start)
                 cmd="mlxr__subcmd__help__subcmd__bench__subcmd__start"
                 ;;
+            mlxr__subcmd__help__subcmd__bench,tokenize)
+                cmd="mlxr__subcmd__help__subcmd__bench__subcmd__tokenize"
+                ;;
             mlxr__subcmd__help__subcmd__cache,explain)
                 cmd="mlxr__subcmd__help__subcmd__cache__subcmd__explain"
                 ;;
@@ -169,7 +178,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__bench)
-            opts="-m -p -n -d -b -r -o -q -v -h --model --device --threads --cpu-exact --random --quant --prompt --generate --pg --depth --concurrency --repetitions --delay --output --baseline --fail-if --quiet --verbose --help start cache help"
+            opts="-m -p -n -d -b -r -o -q -v -h --model --device --threads --cpu-exact --random --quant --prompt --generate --pg --depth --concurrency --repetitions --delay --output --baseline --fail-if --quiet --verbose --help start cache tokenize help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -345,7 +354,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__bench__subcmd__help)
-            opts="start cache help"
+            opts="start cache tokenize help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -400,6 +409,20 @@ _mlxr() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        mlxr__subcmd__bench__subcmd__help__subcmd__tokenize)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         mlxr__subcmd__bench__subcmd__start)
             opts="-m -r -o -q -v -h --model --device --threads --cpu-exact --repetitions --output --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -437,6 +460,68 @@ _mlxr() {
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "md csv json jsonl sql" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__bench__subcmd__tokenize)
+            opts="-m -f -r -o -q -v -h --model --file --engine --threads --repetitions --output --json --baseline --fail-if --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --model)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --engine)
+                    COMPREPLY=($(compgen -W "mlxr reference" -- "${cur}"))
+                    return 0
+                    ;;
+                --threads)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repetitions)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "md csv json jsonl sql" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "md csv json jsonl sql" -- "${cur}"))
+                    return 0
+                    ;;
+                --baseline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-if)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)
@@ -775,7 +860,7 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__help__subcmd__bench)
-            opts="start cache"
+            opts="start cache tokenize"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -803,6 +888,20 @@ _mlxr() {
             return 0
             ;;
         mlxr__subcmd__help__subcmd__bench__subcmd__start)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__help__subcmd__bench__subcmd__tokenize)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -160,12 +160,12 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -l json -d 'Print on
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand quantize" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
 cpu\t''
 gpu\t''"
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l random -d 'Measure the shape of a known model with made-up weights' -r -f -a "qwen3-0.6b\t''
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -l threads -d 'Threads that compute on the CPU [default: one for each core]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -l random -d 'Measure the shape of a known model with made-up weights' -r -f -a "qwen3-0.6b\t''
 qwen3-1.7b\t''
 qwen3-4b\t''
 qwen3-8b\t''
@@ -177,28 +177,29 @@ gemma-3-1b\t''
 gemma-3-4b\t''
 qwen3-next-80b-8l\t''
 glm-4.7-flash-12l\t''"
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l quant -d 'How made-up matrices are packed: affine<BITS>g<GROUP>, mxfp4, mxfp8, nvfp4, or none (bf16)' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s p -l prompt -d 'Tokens of prompts' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s n -l generate -d 'Tokens to generate' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l pg -d 'A prompt of P tokens, then N generated ones, timed together (repeatable)' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s d -l depth -d 'Tokens that are there before each test' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s b -l concurrency -d 'Sequences that are computed together' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s r -l repetitions -d 'Times that each test is timed' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l delay -d 'Wait before each test, for the machine to cool down' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s o -l output -d 'Form of the results [default: a table on a terminal, else md]' -r -f -a "md\t''
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -l quant -d 'How made-up matrices are packed: affine<BITS>g<GROUP>, mxfp4, mxfp8, nvfp4, or none (bf16)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -s p -l prompt -d 'Tokens of prompts' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -s n -l generate -d 'Tokens to generate' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -l pg -d 'A prompt of P tokens, then N generated ones, timed together (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -s d -l depth -d 'Tokens that are there before each test' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -s b -l concurrency -d 'Sequences that are computed together' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -s r -l repetitions -d 'Times that each test is timed' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -l delay -d 'Wait before each test, for the machine to cool down' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -s o -l output -d 'Form of the results [default: a table on a terminal, else md]' -r -f -a "md\t''
 csv\t''
 json\t''
 jsonl\t''
 sql\t''"
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l baseline -d 'Compare with the results that an earlier run wrote with `-o json`' -r -F
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l fail-if -d 'End with code 1 if the median rate of a test falls so far below the baseline\'s: pp<-5%, tg<-3%, \'tg128 @ d2048<-3%\' (repeatable)' -r
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s q -l quiet -d 'Print nothing on stderr but errors'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -f -a "start" -d 'Measure from the start of the program to its first token'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -f -a "cache" -d 'Measure prompts that begin as earlier ones did'
-complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -l baseline -d 'Compare with the results that an earlier run wrote with `-o json`' -r -F
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -l fail-if -d 'End with code 1 if the median rate of a test falls so far below the baseline\'s: pp<-5%, tg<-3%, \'tg128 @ d2048<-3%\' (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -l cpu-exact -d 'Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -f -a "start" -d 'Measure from the start of the program to its first token'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -f -a "cache" -d 'Measure prompts that begin as earlier ones did'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -f -a "tokenize" -d 'Measure how fast text is turned into tokens and back'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and not __fish_seen_subcommand_from start cache tokenize help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -s m -l model -d 'Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]' -r
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from start" -l device -d 'Where to compute; `auto` is the GPU where there is one' -r -f -a "auto\t''
 cpu\t''
@@ -246,8 +247,26 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcomm
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from cache" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from tokenize" -s m -l model -d 'Folder or `org/name[@revision]` of the hub, of which no weights are fetched [env: `MLXR_MODEL`] [default: the built-in model]' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from tokenize" -s f -l file -d 'Text to measure with (repeatable) [default: 1 MB of made-up prose, code and several scripts]' -r -F
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from tokenize" -l engine -d 'Engines to measure, separated by commas [default: both]' -r -f -a "mlxr\t''
+reference\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from tokenize" -l threads -d 'Threads that encode at the same time with one tokenizer, each a copy of the text; a list as in `bench`' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from tokenize" -s r -l repetitions -d 'Times that each test is timed' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from tokenize" -s o -l output -d 'Form of the results [default: a table on a terminal, else md]' -r -f -a "md\t''
+csv\t''
+json\t''
+jsonl\t''
+sql\t''"
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from tokenize" -l baseline -d 'Compare with the results that an earlier run wrote with `--json` or `-o json`: behind a figure of the table is how many times as fast it is' -r -F
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from tokenize" -l fail-if -d 'End with code 1 if the median speed of a test falls so far below the baseline\'s: warm<-5%, \'cold mlxr FILE<-3%\' (repeatable)' -r
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from tokenize" -l json -d 'Print each result as a line of JSON: -o jsonl'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from tokenize" -s q -l quiet -d 'Print nothing on stderr but errors'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from tokenize" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from tokenize" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from help" -f -a "start" -d 'Measure from the start of the program to its first token'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from help" -f -a "cache" -d 'Measure prompts that begin as earlier ones did'
+complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from help" -f -a "tokenize" -d 'Measure how fast text is turned into tokens and back'
 complete -c mlxr -n "__fish_mlxr_using_subcommand bench; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from ls inspect warm explain rm prune help" -s q -l quiet -d 'Print nothing on stderr but errors'
 complete -c mlxr -n "__fish_mlxr_using_subcommand cache; and not __fish_seen_subcommand_from ls inspect warm explain rm prune help" -s v -l verbose -d 'Say which model, device and library are used, and how long things took'
@@ -341,6 +360,7 @@ complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subc
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and not __fish_seen_subcommand_from run serve runner tokenize quantize bench cache help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "start" -d 'Measure from the start of the program to its first token'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "cache" -d 'Measure prompts that begin as earlier ones did'
+complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from bench" -f -a "tokenize" -d 'Measure how fast text is turned into tokens and back'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "ls" -d 'List downloaded models and kept prompts, with their sizes'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "inspect" -d 'Show which prompts are kept'
 complete -c mlxr -n "__fish_mlxr_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "warm" -d 'Compute a prompt and keep it, for later ones that begin alike'

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use mlxr::config::PackingConfig;
 use mlxr::models::SHAPES;
 
+use super::bench_tokenize::BenchTokenize;
 use super::{BudgetArgs, KeptArgs, ModelArgs, after_help, at_least_one};
 
 /// No list of sizes needs to be longer.
@@ -134,6 +135,7 @@ pub(crate) struct SubjectArgs {
 pub(crate) enum BenchCommand {
     Start(BenchStart),
     Cache(BenchCache),
+    Tokenize(BenchTokenize),
 }
 
 /// Measure prompts that begin as earlier ones did

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use mlxr::{Error, Result};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Deserializer;
 
 use super::row::Row;
 use crate::args::Limit;
@@ -20,10 +22,25 @@ pub(crate) struct Baseline {
     median_ts: f64,
 }
 
-/// Reads what `-o json` wrote.
-pub(crate) fn read(path: &Path) -> Result<Vec<Baseline>> {
+/// A result that can be held against an earlier one.
+pub(crate) trait Compared {
+    /// What all tests of its kind are called.
+    fn kind(&self) -> &str;
+    /// What it alone is called.
+    fn test(&self) -> &str;
+    /// How much faster it is than the earlier one, where there is one.
+    fn ratio(&self) -> Option<f64>;
+}
+
+/// Reads what `-o json` or `-o jsonl` wrote.
+pub(crate) fn read<Earlier: DeserializeOwned>(path: &Path) -> Result<Vec<Earlier>> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Benchmark {
+    let rows = if bytes.trim_ascii_start().starts_with(b"{") {
+        Deserializer::from_slice(&bytes).into_iter().collect()
+    } else {
+        serde_json::from_slice(&bytes)
+    };
+    rows.map_err(|error| Error::Benchmark {
         test: format!("--baseline {}", path.display()),
         problem: format!("not what `-o json` writes: {error}"),
     })
@@ -46,13 +63,13 @@ pub(crate) fn rate(baseline: &[Baseline], row: &Row) -> Option<f64> {
 ///
 /// # Errors
 /// Where a limit applies to nothing that was measured now and then: it would pass unseen.
-pub(crate) fn violations(limits: &[Limit], rows: &[Row]) -> Result<Vec<String>> {
+pub(crate) fn violations(limits: &[Limit], rows: &[impl Compared]) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for limit in limits {
         let mut applied = false;
         for row in rows {
-            let meant = limit.tests == row.kind || limit.tests == row.test;
-            let Some(ratio) = row.baseline_ratio.filter(|_| meant) else {
+            let meant = limit.tests == row.kind() || limit.tests == row.test();
+            let Some(ratio) = row.ratio().filter(|_| meant) else {
                 continue;
             };
             applied = true;
@@ -60,15 +77,15 @@ pub(crate) fn violations(limits: &[Limit], rows: &[Row]) -> Result<Vec<String>> 
             if fall > limit.percent {
                 found.push(format!(
                     "{} is {fall:.1} % below the baseline, {} % are allowed",
-                    row.test, limit.percent
+                    row.test(),
+                    limit.percent
                 ));
             }
         }
         if !applied {
             return Err(Error::Benchmark {
                 test: format!("--fail-if {}", limit.tests),
-                problem: "the baseline has no such test of this model, packing and device"
-                    .to_owned(),
+                problem: "the baseline has no such test of what was measured here".to_owned(),
             });
         }
     }
@@ -132,10 +149,10 @@ mod tests {
     fn a_file_that_is_no_baseline_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("old.json");
-        read(&path).unwrap_err();
+        read::<Baseline>(&path).unwrap_err();
         for text in ["", "{}", "[{}]", "[{\"test\": 1}]"] {
             std::fs::write(&path, text).unwrap();
-            let refusal = read(&path).unwrap_err().to_string();
+            let refusal = read::<Baseline>(&path).unwrap_err().to_string();
             assert!(refusal.contains("old.json"), "{refusal}");
         }
     }

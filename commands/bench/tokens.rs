@@ -1,10 +1,28 @@
-//! Random tokens that stand for a text. Knows no text.
+//! Random numbers, and tokens that stand for a text. Knows no text.
+
+/// The same numbers for the same seed, everywhere: `SplitMix64` (Steele et al. 2014).
+#[derive(Debug)]
+pub(crate) struct Numbers(u64);
+
+impl Numbers {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
 
 /// Draws from the tokens that a text may hold.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     ordinary: Vec<u32>,
-    state: u64,
+    numbers: Numbers,
 }
 
 impl Tokens {
@@ -12,7 +30,7 @@ impl Tokens {
     pub(crate) fn new(ordinary: Vec<u32>, seed: u64) -> Self {
         Self {
             ordinary,
-            state: seed,
+            numbers: Numbers::new(seed),
         }
     }
 
@@ -21,13 +39,8 @@ impl Tokens {
         (0..count).map(|_| self.next()).collect()
     }
 
-    /// By `SplitMix64` (Steele et al. 2014).
     fn next(&mut self) -> u32 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        self.ordinary[((z ^ (z >> 31)) % self.ordinary.len() as u64) as usize]
+        self.ordinary[(self.numbers.next() % self.ordinary.len() as u64) as usize]
     }
 }
 

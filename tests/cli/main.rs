@@ -7,6 +7,8 @@ mod bad_input;
 mod bad_weights;
 #[cfg(test)]
 mod bench;
+#[cfg(test)]
+mod bench_tokenize;
 mod chat;
 mod forms;
 mod input;
