@@ -71,6 +71,10 @@ pub(super) fn decode(tokenizer: &Tokenizer, ids: &[u32], special: Special) -> St
     if tokenizer.loaded.pieces == Pieces::Engine {
         return engine_decode(tokenizer, ids, special);
     }
+    // Where all bytes are characters, it does not matter which token has which.
+    if let Ok(text) = String::from_utf8(decode_bytes(tokenizer, ids, special)) {
+        return text;
+    }
     let mut text = String::new();
     let mut state = State::new(tokenizer, special);
     for id in ids {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mlxr::files::ModelFiles;
 use mlxr::memory::resident;
-use mlxr::tokenizer::{Choice, Tokenizer};
+use mlxr::tokenizer::{Choice, Tokenizer, TokenizerOptions};
 use mlxr::{Error, Result};
 
 use crate::args::MeasuredEngine;
@@ -28,10 +28,18 @@ pub(super) struct Engines {
     other: Option<Tokenizer>,
 }
 
+/// Loaded as the first time, without tables that an earlier process kept.
+fn built(choice: Choice) -> TokenizerOptions {
+    TokenizerOptions {
+        choice,
+        tables: None,
+    }
+}
+
 impl Engine {
     fn new(files: &ModelFiles, name: &'static str, choice: Choice) -> Result<Self> {
         let before = resident();
-        let tokenizer = Tokenizer::load_with(files, choice)?;
+        let tokenizer = Tokenizer::load_with(files, &built(choice))?;
         Ok(Self {
             name,
             memory: (before > 0).then(|| resident().saturating_sub(before)),
@@ -51,7 +59,7 @@ impl Engine {
 
     /// One that has seen no text.
     pub(super) fn fresh(&self) -> Result<Tokenizer> {
-        Tokenizer::load_with(&self.files, self.choice)
+        Tokenizer::load_with(&self.files, &built(self.choice))
     }
 }
 
@@ -96,7 +104,7 @@ impl Engines {
             measured.push(Engine::new(files, "reference", Choice::Reference)?);
         }
         let other = (ours && !reference)
-            .then(|| Tokenizer::load_with(files, Choice::Reference))
+            .then(|| Tokenizer::load_with(files, &built(Choice::Reference)))
             .transpose()?;
         Ok(Self { measured, other })
     }

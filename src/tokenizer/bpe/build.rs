@@ -2,11 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use super::Encoder;
 use super::added::Added;
 use super::around::around;
 use super::definition::{AddedToken, Definition, Model};
@@ -17,6 +15,7 @@ use super::scan::Seams;
 use super::structure::{self, Cut, Normal};
 use super::trie::{MOST_TOKENS, Trie};
 use super::vocabulary::Vocabulary;
+use super::{Encoder, Scratches};
 use crate::tokenizer::pieces::{
     Pieces as Spelling, byte_level_byte, fallback_byte, is_byte_level, is_fallback,
 };
@@ -79,7 +78,7 @@ pub(in super::super) fn build(json: &[u8]) -> Result<Built, Refusal> {
             normal,
             raw,
             normalized,
-            scratches: Mutex::default(),
+            scratches: Scratches::default(),
         },
         pieces: spelling,
         tokens: ids.tokens(&definition.added_tokens, spelling),

@@ -6,14 +6,12 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::UNIX_EPOCH;
 
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::Encoder;
 use super::build::{Built, Token, added};
 use super::definition::AddedToken;
 use super::merges::Merges;
@@ -22,6 +20,7 @@ use super::scan::Seams;
 use super::structure::{Cut, Normal};
 use super::trie::Trie;
 use super::vocabulary::Vocabulary;
+use super::{Encoder, Scratches};
 use crate::tokenizer::pieces::Pieces as Spelling;
 
 /// What a file begins with. Another number for whatever changes in the tables or in what they mean.
@@ -103,7 +102,7 @@ pub(in super::super) fn read(place: &Path) -> Option<Built> {
             normal: head.normal,
             raw,
             normalized,
-            scratches: Mutex::default(),
+            scratches: Scratches::default(),
         },
         pieces: head.spelling,
         tokens: head.tokens,

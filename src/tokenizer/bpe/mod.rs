@@ -27,7 +27,8 @@ mod vocabulary;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use added::{Added, Part};
 pub(super) use build::{Built, Token, build};
@@ -52,8 +53,8 @@ pub(super) struct Encoder {
     raw: Option<Added>,
     /// Added tokens that are sought in normalized text.
     normalized: Option<Added>,
-    /// One for each thread that has ever encoded at the same time as others.
-    scratches: Mutex<Vec<Scratch>>,
+    /// A thread finds again what it worked with, as long as there are no more than these.
+    scratches: Scratches,
 }
 
 /// What one thread works with.
@@ -61,6 +62,25 @@ pub(super) struct Encoder {
 struct Scratch {
     cache: Cache,
     tile: Tile,
+}
+
+/// Threads that have a scratch of their own.
+const THREADS: usize = 32;
+
+/// Scratches, by thread.
+#[derive(Debug, Default)]
+struct Scratches([Mutex<Option<Scratch>>; THREADS]);
+
+impl Scratches {
+    /// The place of this thread's scratch. Others may have the same place, and then make do with a new one.
+    fn of_thread(&self) -> MutexGuard<'_, Option<Scratch>> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static PLACE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % THREADS;
+        }
+        let place = PLACE.with(|place| *place);
+        self.0[place].lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A token and the bytes of the text that it comes from.
@@ -134,11 +154,7 @@ impl Encoder {
     }
 
     fn take_scratch(&self) -> Scratch {
-        let kept = self
-            .scratches
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let kept = self.scratches.of_thread().take();
         kept.unwrap_or_else(|| Scratch {
             cache: Cache::new(),
             tile: Tile::new(),
@@ -146,10 +162,7 @@ impl Encoder {
     }
 
     fn put_back(&self, scratch: Scratch) {
-        self.scratches
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(scratch);
+        *self.scratches.of_thread() = Some(scratch);
     }
 
     /// Parts a text at added tokens and normalizes what is between them.
