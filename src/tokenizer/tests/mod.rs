@@ -224,6 +224,49 @@ fn check_long_texts(name: &str, tokenizer: &Tokenizer, expected: &Value) {
 }
 
 #[test]
+fn llama_cpp_s_own_texts_have_its_ids() {
+    for (vectors, name) in [
+        ("gpt-2", "gpt2"),
+        ("llama-bpe", "llama3.1"),
+        ("qwen2", "qwen3"),
+        ("llama-spm", "llama2"),
+        ("phi-3", "phi-3"),
+        ("falcon", "extra-falcon"),
+    ] {
+        let file = |ending: &str| {
+            reference(&format!(
+                "llamacpp-vectors/ggml-vocab-{vectors}.gguf.{ending}"
+            ))
+        };
+        let (Some(texts), Some(ids), Some(folder)) = (
+            file("inp"),
+            file("out"),
+            reference(&format!("tokenizers/{name}")),
+        ) else {
+            continue;
+        };
+        let [texts, ids] = [texts, ids].map(|path| fs::read_to_string(path).unwrap());
+        let tokenizer = load(&folder).unwrap();
+        let texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
+        assert!(
+            texts.len() > 40 && ids.lines().count() >= texts.len() - 1,
+            "{vectors}"
+        );
+        for (text, expected) in texts.iter().zip(ids.lines()) {
+            let expected: Vec<u32> = expected
+                .split_whitespace()
+                .map(|id| id.parse().unwrap())
+                .collect();
+            assert_eq!(
+                tokenizer.encode(text, Bos::Never).unwrap(),
+                expected,
+                "{vectors} {text:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_usual_vocabularies_are_encoded_by_our_own_engine() {
     let Some(folder) = reference("tokenizers") else {
         return;
