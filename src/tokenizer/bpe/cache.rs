@@ -14,7 +14,7 @@ pub(super) const SHORT_TOKENS: usize = 3;
 const LONG: usize = 1 << 14;
 /// Bytes of a longer piece or passage at most: of longer ones few come twice.
 const LONG_BYTES: usize = 1024;
-/// Bytes of all longer pieces together at most.
+/// Bytes of all that a table holds at most.
 const LONG_TOTAL: usize = 1 << 22;
 
 /// A short piece and its tokens.
@@ -43,12 +43,21 @@ pub(super) struct Cache {
     short_places: Vec<u16>,
     /// In the order in which they came, so that those that come all the time are side by side.
     short: Vec<Short>,
+    /// Pieces that are not short.
+    pub(super) long: Table,
+    /// Passages.
+    pub(super) passages: Table,
+    pub(super) workspace: Workspace,
+}
+
+/// Longer pieces, or passages.
+#[derive(Debug)]
+pub(super) struct Table {
     /// Open addressing: places in `long`, from 1 on.
     places: Vec<u32>,
     long: Vec<Long>,
     bytes: Vec<u8>,
     tokens: Vec<u32>,
-    pub(super) workspace: Workspace,
 }
 
 impl Cache {
@@ -56,10 +65,8 @@ impl Cache {
         Self {
             short_places: bytemuck::zeroed_vec(SHORT),
             short: Vec::new(),
-            places: bytemuck::zeroed_vec(LONG),
-            long: Vec::new(),
-            bytes: Vec::new(),
-            tokens: Vec::new(),
+            long: Table::new(),
+            passages: Table::new(),
             workspace: Workspace::new(),
         }
     }
@@ -104,9 +111,20 @@ impl Cache {
         }
         self.short_places[at] = self.short.len() as u16;
     }
+}
 
-    /// The tokens of a longer piece that came before.
-    pub(super) fn long(&self, piece: &[u8], hash: u64) -> Option<&[u32]> {
+impl Table {
+    fn new() -> Self {
+        Self {
+            places: bytemuck::zeroed_vec(LONG),
+            long: Vec::new(),
+            bytes: Vec::new(),
+            tokens: Vec::new(),
+        }
+    }
+
+    /// The tokens of one that came before.
+    pub(super) fn find(&self, piece: &[u8], hash: u64) -> Option<&[u32]> {
         let mut at = hash as usize % LONG;
         loop {
             let place = self.places[at] as usize;
@@ -119,8 +137,8 @@ impl Cache {
         }
     }
 
-    /// Remembers a longer piece; where there is no room, forgets all others.
-    pub(super) fn keep_long(&mut self, piece: &[u8], hash: u64, tokens: &[u32]) {
+    /// Remembers one; where there is no room, forgets all others.
+    pub(super) fn keep(&mut self, piece: &[u8], hash: u64, tokens: &[u32]) {
         if piece.len() > LONG_BYTES {
             return;
         }

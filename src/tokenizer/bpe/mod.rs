@@ -267,13 +267,13 @@ impl Encoder {
     ) {
         let passage = &text.bytes[range.clone()];
         let hash = hash::of_bytes(passage);
-        if let Some(tokens) = scratch.cache.long(passage, hash) {
+        if let Some(tokens) = scratch.cache.passages.find(passage, hash) {
             out.extend_from_slice(tokens);
             return;
         }
         let begin = out.len();
         self.encode_range(scan, text, range, scratch, out);
-        scratch.cache.keep_long(passage, hash, &out[begin..]);
+        scratch.cache.passages.keep(passage, hash, &out[begin..]);
     }
 
     /// Appends the ids of a range, which begins and ends where pieces do.
@@ -326,7 +326,7 @@ impl Encoder {
     #[inline(never)]
     fn encode_long(&self, piece: &[u8], cache: &mut Cache, out: &mut Vec<u32>) {
         let hash = hash::of_bytes(piece);
-        if let Some(tokens) = cache.long(piece, hash) {
+        if let Some(tokens) = cache.long.find(piece, hash) {
             out.extend_from_slice(tokens);
             return;
         }
@@ -335,7 +335,7 @@ impl Encoder {
             Some(token) => out.push(token),
             None => self.pieces.encode(piece, &mut cache.workspace, out),
         }
-        cache.keep_long(piece, hash, &out[begin..]);
+        cache.long.keep(piece, hash, &out[begin..]);
     }
 }
 
