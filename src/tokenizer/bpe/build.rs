@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::Encoder;
 use super::added::Added;
 use super::around::around;
 use super::definition::{AddedToken, Definition, Model};
@@ -12,10 +13,10 @@ use super::merges::{Merge, Merges, NONE};
 use super::normal::normalize;
 use super::piece::Pieces;
 use super::scan::Seams;
+use super::scratch::Scratches;
 use super::structure::{self, Cut, Normal};
 use super::trie::{MOST_TOKENS, Trie};
 use super::vocabulary::Vocabulary;
-use super::{Encoder, Scratches};
 use crate::tokenizer::pieces::{
     Pieces as Spelling, byte_level_byte, fallback_byte, is_byte_level, is_fallback,
 };

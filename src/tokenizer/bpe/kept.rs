@@ -12,15 +12,16 @@ use bytemuck::{Pod, cast_slice, cast_slice_mut};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::Encoder;
 use super::build::{Built, Token, added};
 use super::definition::AddedToken;
 use super::merges::Merges;
 use super::piece::Pieces;
 use super::scan::Seams;
+use super::scratch::Scratches;
 use super::structure::{Cut, Normal};
 use super::trie::Trie;
 use super::vocabulary::Vocabulary;
-use super::{Encoder, Scratches};
 use crate::tokenizer::pieces::Pieces as Spelling;
 
 /// What a file begins with. Another number for whatever changes in the tables or in what they mean.

@@ -18,6 +18,7 @@ mod merges;
 mod normal;
 mod piece;
 mod scan;
+mod scratch;
 mod structure;
 #[cfg(test)]
 mod tests;
@@ -27,8 +28,6 @@ mod vocabulary;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use added::{Added, Part};
 pub(super) use build::{Built, Token, build};
@@ -37,7 +36,8 @@ use classes::{LETTER, character_at, class_of};
 pub(super) use kept::{place, read, write};
 use key::{Key, SHORT_BYTES, key};
 use piece::Pieces;
-use scan::{Gpt2, Scan, Seams, Text, Tile};
+use scan::{Gpt2, Scan, Seams, Text};
+use scratch::{Scratch, Scratches};
 use structure::{Cut, Normal};
 pub(super) use vocabulary::Vocabulary;
 
@@ -55,32 +55,6 @@ pub(super) struct Encoder {
     normalized: Option<Added>,
     /// A thread finds again what it worked with, as long as there are no more than these.
     scratches: Scratches,
-}
-
-/// What one thread works with.
-#[derive(Debug)]
-struct Scratch {
-    cache: Cache,
-    tile: Tile,
-}
-
-/// Threads that have a scratch of their own.
-const THREADS: usize = 32;
-
-/// Scratches, by thread.
-#[derive(Debug, Default)]
-struct Scratches([Mutex<Option<Scratch>>; THREADS]);
-
-impl Scratches {
-    /// The place of this thread's scratch. Others may have the same place, and then make do with a new one.
-    fn of_thread(&self) -> MutexGuard<'_, Option<Scratch>> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static PLACE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % THREADS;
-        }
-        let place = PLACE.with(|place| *place);
-        self.0[place].lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A token and the bytes of the text that it comes from.
@@ -116,7 +90,7 @@ trait Take {
 impl Encoder {
     /// The ids of a text. Where not `special`, what spells a special token is text.
     pub(super) fn encode(&self, text: &str, special: bool) -> Vec<u32> {
-        let mut scratch = self.take_scratch();
+        let mut scratch = self.scratches.take();
         let mut out = Vec::with_capacity(text.len() / 4 + 4);
         self.walk(
             text,
@@ -127,13 +101,13 @@ impl Encoder {
                 out: &mut out,
             },
         );
-        self.put_back(scratch);
+        self.scratches.put_back(scratch);
         out
     }
 
     /// The ids of a text, and where each comes from: whole characters, those included of which a token has a part.
     pub(super) fn encode_spanned(&self, text: &str, special: bool) -> Vec<Spanned> {
-        let mut scratch = self.take_scratch();
+        let mut scratch = self.scratches.take();
         let mut out = Vec::new();
         self.walk(
             text,
@@ -144,25 +118,13 @@ impl Encoder {
                 out: &mut out,
             },
         );
-        self.put_back(scratch);
+        self.scratches.put_back(scratch);
         out
     }
 
     /// The bytes of all tokens.
     pub(super) fn vocabulary(&self) -> &Vocabulary {
         &self.pieces.vocabulary
-    }
-
-    fn take_scratch(&self) -> Scratch {
-        let kept = self.scratches.of_thread().take();
-        kept.unwrap_or_else(|| Scratch {
-            cache: Cache::new(),
-            tile: Tile::new(),
-        })
-    }
-
-    fn put_back(&self, scratch: Scratch) {
-        *self.scratches.of_thread() = Some(scratch);
     }
 
     /// Parts a text at added tokens and normalizes what is between them.
