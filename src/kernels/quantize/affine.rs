@@ -3,7 +3,8 @@
 
 use super::super::matrix::Number;
 use super::super::simd::{Kernel, Simd};
-use super::{Packed, write};
+use super::fitted::fit;
+use super::{Packed, Scales, round_to, write};
 
 /// Scales are no smaller.
 const SMALLEST: f32 = 1e-7;
@@ -11,11 +12,15 @@ const SMALLEST: f32 = 1e-7;
 /// The largest group.
 pub(super) const LARGEST: usize = 128;
 
+/// Groups that are packed at a time.
+pub(super) const GROUPS: usize = 16;
+
 pub(super) struct Affine<'a> {
     pub(super) weights: &'a [u8],
     pub(super) number: Number,
     pub(super) bits: usize,
     pub(super) group: usize,
+    pub(super) scales: Scales,
     pub(super) out: Packed<'a>,
 }
 
@@ -24,50 +29,101 @@ impl Kernel for Affine<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> bool {
-        let Self { number, bits, .. } = self;
+        let Self {
+            number,
+            bits,
+            group,
+            ..
+        } = self;
         let size = number.size();
         let mut finite = true;
-        let mut floats = [0.0; LARGEST];
-        let floats = &mut floats[..self.group];
-        // Scales and biases are written eight at a time.
-        let (mut scales, mut biases) = ([0.0; 8], [0.0; 8]);
-        let groups = self.weights.chunks_exact(self.group * size);
-        let codes = self.out.codes.chunks_exact_mut(self.group * bits / 8);
-        for (index, (weights, codes)) in groups.zip(codes).enumerate() {
-            number.read::<S>(weights, floats);
-            // SAFETY: groups are of whole vectors.
-            let (least, most, all) = unsafe { edges::<S>(floats) };
-            finite &= all;
-            let (scale, bias) = scale_and_bias(least, most, bits);
-            // SAFETY: as above, and codes take as many bytes as follow from the group.
-            unsafe { pack::<S>(floats, scale, bias, bits, codes) };
-            let lane = index % 8;
-            (scales[lane], biases[lane]) = (scale, bias);
-            let out = [&mut *self.out.scales, &mut *self.out.biases];
-            put_scales::<S>(number, index, &scales, &biases, out);
+        let mut floats = [0.0; GROUPS * LARGEST];
+        let floats = &mut floats[..GROUPS * group];
+        let weights = self.weights.chunks(GROUPS * group * size);
+        let codes = self.out.codes.chunks_mut(GROUPS * group * bits / 8);
+        let scales = self.out.scales.chunks_mut(GROUPS * size);
+        let biases = self.out.biases.chunks_mut(GROUPS * size);
+        for ((weights, codes), (scales, biases)) in weights.zip(codes).zip(scales.zip(biases)) {
+            number.read::<S>(weights, &mut floats[..weights.len() / size]);
+            let mut edges = Edges::default();
+            for (index, floats) in floats[..weights.len() / size]
+                .chunks_exact(group)
+                .enumerate()
+            {
+                // SAFETY: groups are of whole vectors.
+                finite &= unsafe { edges.put::<S>(index, floats) };
+            }
+            let lines = match self.scales {
+                Scales::Mlx => edges.lines(bits),
+                // SAFETY: there are sixteen groups of whole vectors.
+                Scales::Fitted => unsafe { fit::<S>(floats, &edges, bits, number) },
+            };
+            let groups = floats.chunks_exact(group);
+            let packed = codes.chunks_exact_mut(group * bits / 8);
+            for (index, (floats, codes)) in groups.zip(packed).enumerate() {
+                let (scale, bias) = (lines.scales[index], lines.biases[index]);
+                // SAFETY: as above, and codes take as many bytes as follow from the group.
+                unsafe { pack::<S>(floats, scale, bias, bits, codes) };
+            }
+            for (floats, out) in [(&lines.scales, scales), (&lines.biases, biases)] {
+                let mut written = [0; 4 * GROUPS];
+                write::<S>(number, floats, &mut written[..GROUPS * size]);
+                out.copy_from_slice(&written[..out.len()]);
+            }
         }
         finite
     }
 }
 
-/// Writes the scales and biases of the eight groups that end with `index`, or of fewer at the end.
-#[inline(always)]
-pub(super) fn put_scales<S: Simd>(
-    number: Number,
-    index: usize,
-    scales: &[f32; 8],
-    biases: &[f32; 8],
-    out: [&mut [u8]; 2],
-) {
-    let (size, lane) = (number.size(), index % 8);
-    let last = (index + 1) * size == out[0].len();
-    if lane == 7 || last {
-        let range = (index - lane) * size..(index + 1) * size;
-        for (floats, out) in [scales, biases].into_iter().zip(out) {
-            let mut written = [0; 32];
-            write::<S>(number, floats, &mut written[..8 * size]);
-            out[range.clone()].copy_from_slice(&written[..range.len()]);
+/// What the codes of some groups are multiplied by, and what is added.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Lines {
+    pub(super) scales: [f32; GROUPS],
+    pub(super) biases: [f32; GROUPS],
+}
+
+impl Lines {
+    /// The same, rounded as they are stored.
+    #[inline(always)]
+    pub(super) fn stored<S: Simd>(mut self, number: Number) -> Self {
+        for numbers in [&mut self.scales, &mut self.biases] {
+            for eight in numbers.as_chunks_mut::<8>().0 {
+                round_to::<S>(number, eight);
+            }
         }
+        self
+    }
+}
+
+/// The least and the largest numbers of some groups.
+#[derive(Debug, Default)]
+pub(super) struct Edges {
+    pub(super) least: [f32; GROUPS],
+    pub(super) most: [f32; GROUPS],
+}
+
+impl Edges {
+    /// Takes those of one group; whether all of its numbers are finite.
+    ///
+    /// # Safety
+    /// There is a multiple of eight, in a kernel.
+    #[inline(always)]
+    unsafe fn put<S: Simd>(&mut self, index: usize, floats: &[f32]) -> bool {
+        // SAFETY: the caller's promise.
+        let (least, most, all) = unsafe { edges::<S>(floats) };
+        (self.least[index], self.most[index]) = (least, most);
+        all
+    }
+
+    /// MLX's lines for codes from 0 on.
+    #[inline(always)]
+    pub(super) fn lines(&self, bits: usize) -> Lines {
+        let mut lines = Lines::default();
+        for index in 0..GROUPS {
+            let line = scale_and_bias(self.least[index], self.most[index], bits);
+            (lines.scales[index], lines.biases[index]) = line;
+        }
+        lines
     }
 }
 
@@ -76,7 +132,7 @@ pub(super) fn put_scales<S: Simd>(
 /// # Safety
 /// There is a multiple of eight, in a kernel.
 #[inline(always)]
-pub(super) unsafe fn edges<S: Simd>(floats: &[f32]) -> (f32, f32, bool) {
+unsafe fn edges<S: Simd>(floats: &[f32]) -> (f32, f32, bool) {
     // SAFETY: the caller's promise.
     unsafe {
         let first = S::load(floats.as_ptr());
@@ -101,7 +157,7 @@ pub(super) unsafe fn edges<S: Simd>(floats: &[f32]) -> (f32, f32, bool) {
 
 /// What codes from 0 on are multiplied by and what is added, for numbers between two edges.
 #[inline(always)]
-pub(super) fn scale_and_bias(least: f32, most: f32, bits: usize) -> (f32, f32) {
+fn scale_and_bias(least: f32, most: f32, bits: usize) -> (f32, f32) {
     let codes = ((1_u32 << bits) - 1) as f32;
     let low = least.abs() > most.abs();
     let width = (most - least) / codes;
@@ -119,13 +175,7 @@ pub(super) fn scale_and_bias(least: f32, most: f32, bits: usize) -> (f32, f32) {
 /// # Safety
 /// There is a multiple of 32 floats, and `bits / 8` bytes for each, in a kernel.
 #[inline(always)]
-pub(super) unsafe fn pack<S: Simd>(
-    floats: &[f32],
-    scale: f32,
-    bias: f32,
-    bits: usize,
-    out: &mut [u8],
-) {
+unsafe fn pack<S: Simd>(floats: &[f32], scale: f32, bias: f32, bits: usize, out: &mut [u8]) {
     // Vectors of bytes are packed from signed ones.
     let wide = bits == 8;
     let offset = S::splat_integer(if wide { -128 } else { 0 });

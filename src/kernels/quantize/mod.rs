@@ -16,7 +16,6 @@ use super::parts::Parts;
 use super::pool::Pool;
 use super::simd::{Kernel, Simd, run};
 use affine::Affine;
-use fitted::Fitted;
 use floats::Floats;
 
 pub use floats::decode_nvfp4;
@@ -56,10 +55,9 @@ pub fn quantize(
     weights: &[u8],
     number: Number,
     format: Format,
-    scales: Scales,
+    scales_of: Scales,
     out: Packed<'_>,
 ) -> bool {
-    let fitted = scales == Scales::Fitted;
     let (bits, group) = (format.bits(), format.group());
     let [scale, bias] = match format {
         Format::Affine { number, .. } => [number.size(); 2],
@@ -87,25 +85,19 @@ pub fn quantize(
         };
         let weights = &weights[first * group_bytes..(first + count) * group_bytes];
         let all = match format {
-            Format::Affine { .. } if fitted => run(Fitted {
-                weights,
-                number,
-                bits,
-                group,
-                out,
-            }),
             Format::Affine { .. } => run(Affine {
                 weights,
                 number,
                 bits,
                 group,
+                scales: scales_of,
                 out,
             }),
             _ => run(Floats {
                 weights,
                 number,
                 format,
-                fitted,
+                fitted: scales_of == Scales::Fitted,
                 out,
             }),
         };
@@ -142,7 +134,7 @@ fn write<S: Simd>(number: Number, floats: &[f32], out: &mut [u8]) {
 #[inline(always)]
 fn to_bfloat(float: f32) -> u32 {
     let bits = float.to_bits();
-    (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff_0000
+    bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000
 }
 
 /// Rounds eight finite numbers to the type `number`.

@@ -48,6 +48,16 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn add(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
     fn mul(a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_mul_ps(a, b) }
     }
@@ -55,6 +65,21 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn round(a: __m256) -> __m256i {
+        unsafe { _mm256_cvtps_epi32(a) }
     }
 
     #[inline(always)]
@@ -180,28 +205,8 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn add(a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_add_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn sub(a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_sub_ps(a, b) }
-    }
-
-    #[inline(always)]
     fn div(a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_div_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn max(a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_max_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn min(a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_min_ps(a, b) }
     }
 
     #[inline(always)]
@@ -261,11 +266,6 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn splat_integer(value: i32) -> __m256i {
         unsafe { _mm256_set1_epi32(value) }
-    }
-
-    #[inline(always)]
-    fn round(a: __m256) -> __m256i {
-        unsafe { _mm256_cvtps_epi32(a) }
     }
 
     #[inline(always)]

@@ -60,8 +60,13 @@ impl Lanes for Avx512 {
 
     as_avx2! {
         splat(value: f32) -> __m256;
+        add(a: __m256, b: __m256) -> __m256;
+        sub(a: __m256, b: __m256) -> __m256;
         mul(a: __m256, b: __m256) -> __m256;
         fma(a: __m256, b: __m256, c: __m256) -> __m256;
+        max(a: __m256, b: __m256) -> __m256;
+        min(a: __m256, b: __m256) -> __m256;
+        round(a: __m256) -> __m256i;
         to_floats(a: __m256i) -> __m256;
         zero_integers() -> __m256i;
         add_integers(a: __m256i, b: __m256i) -> __m256i;
@@ -134,6 +139,16 @@ impl Lanes for Avx512Sixteen {
     }
 
     #[inline(always)]
+    fn add(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
     fn mul(a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_mul_ps(a, b) }
     }
@@ -141,6 +156,21 @@ impl Lanes for Avx512Sixteen {
     #[inline(always)]
     fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn round(a: __m512) -> __m512i {
+        unsafe { _mm512_cvtps_epi32(a) }
     }
 
     #[inline(always)]
@@ -205,18 +235,13 @@ impl Simd for Avx512 {
 
     as_avx2! {
         halves(low: f32, high: f32) -> __m256;
-        add(a: __m256, b: __m256) -> __m256;
-        sub(a: __m256, b: __m256) -> __m256;
         div(a: __m256, b: __m256) -> __m256;
-        max(a: __m256, b: __m256) -> __m256;
-        min(a: __m256, b: __m256) -> __m256;
         abs(a: __m256) -> __m256;
         sum(a: __m256) -> f32;
         largest(a: __m256) -> f32;
         sum4(a: [__m256; 4]) -> [f32; 4];
         transpose_floats(rows: [__m256; 8]) -> [__m256; 8];
         splat_integer(value: i32) -> __m256i;
-        round(a: __m256) -> __m256i;
         scale_by_power(a: __m256, n: __m256i) -> __m256;
         pack(from: [__m256i; 4]) -> __m256i;
         spread(low: u32, high: u32, shifts: &[i32; 8], mask: i32) -> __m256i;

@@ -155,10 +155,18 @@ pub(super) trait Lanes: Copy + 'static {
     unsafe fn load(from: *const f32) -> Self::Floats;
     unsafe fn store(to: *mut f32, value: Self::Floats);
 
+    fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `a · b + c`, rounded once.
     fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// NaN where `b` is.
+    fn max(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// NaN where `b` is.
+    fn min(a: Self::Floats, b: Self::Floats) -> Self::Floats;
 
+    /// To the nearest integer, ties to even; the value must fit.
+    fn round(a: Self::Floats) -> Self::Integers;
     fn to_floats(a: Self::Integers) -> Self::Floats;
     fn zero_integers() -> Self::Integers;
     fn add_integers(a: Self::Integers, b: Self::Integers) -> Self::Integers;
@@ -179,7 +187,7 @@ pub(super) trait Lanes: Copy + 'static {
 
 /// Vectors of eight lanes, 32 bytes, and what is done with them beside.
 pub(super) trait Simd: Lanes {
-    /// The widest lanes that these processors are fastest with, for products of many rows; 8 or 16.
+    /// The widest lanes that these processors are fastest with, for products of many rows and what each lane does by itself; 8 or 16.
     type Widest: Lanes;
 
     /// Vectors that registers hold.
@@ -206,13 +214,7 @@ pub(super) trait Simd: Lanes {
     /// Eight unsigned bytes as floats.
     unsafe fn load_codes(from: *const u8) -> Self::Floats;
 
-    fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn div(a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    /// NaN where `b` is.
-    fn max(a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    /// NaN where `b` is.
-    fn min(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn abs(a: Self::Floats) -> Self::Floats;
     /// The sum of all lanes.
     fn sum(a: Self::Floats) -> f32;
@@ -225,8 +227,6 @@ pub(super) trait Simd: Lanes {
     fn transpose_floats(rows: [Self::Floats; 8]) -> [Self::Floats; 8];
 
     fn splat_integer(value: i32) -> Self::Integers;
-    /// To the nearest integer, ties to even; the value must fit.
-    fn round(a: Self::Floats) -> Self::Integers;
     /// `a · 2^n` for n from -126 to 127.
     fn scale_by_power(a: Self::Floats, n: Self::Integers) -> Self::Floats;
     /// The low bytes of 32 lanes, in order; each lane is from -128 to 127.

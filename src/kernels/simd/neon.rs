@@ -62,6 +62,16 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn add(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
+        unsafe { both!(float32x4x2_t, vaddq_f32, a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
+        unsafe { both!(float32x4x2_t, vsubq_f32, a, b) }
+    }
+
+    #[inline(always)]
     fn mul(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
         unsafe { both!(float32x4x2_t, vmulq_f32, a, b) }
     }
@@ -69,6 +79,21 @@ impl Lanes for Neon {
     #[inline(always)]
     fn fma(a: float32x4x2_t, b: float32x4x2_t, c: float32x4x2_t) -> float32x4x2_t {
         unsafe { both!(float32x4x2_t, vfmaq_f32, c, a, b) }
+    }
+
+    #[inline(always)]
+    fn max(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
+        unsafe { both!(float32x4x2_t, vmaxq_f32, a, b) }
+    }
+
+    #[inline(always)]
+    fn min(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
+        unsafe { both!(float32x4x2_t, vminq_f32, a, b) }
+    }
+
+    #[inline(always)]
+    fn round(a: float32x4x2_t) -> int32x4x2_t {
+        unsafe { both!(int32x4x2_t, vcvtnq_s32_f32, a) }
     }
 
     #[inline(always)]
@@ -204,28 +229,8 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn add(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
-        unsafe { both!(float32x4x2_t, vaddq_f32, a, b) }
-    }
-
-    #[inline(always)]
-    fn sub(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
-        unsafe { both!(float32x4x2_t, vsubq_f32, a, b) }
-    }
-
-    #[inline(always)]
     fn div(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
         unsafe { both!(float32x4x2_t, vdivq_f32, a, b) }
-    }
-
-    #[inline(always)]
-    fn max(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
-        unsafe { both!(float32x4x2_t, vmaxq_f32, a, b) }
-    }
-
-    #[inline(always)]
-    fn min(a: float32x4x2_t, b: float32x4x2_t) -> float32x4x2_t {
-        unsafe { both!(float32x4x2_t, vminq_f32, a, b) }
     }
 
     #[inline(always)]
@@ -274,11 +279,6 @@ impl Simd for Neon {
     fn splat_integer(value: i32) -> int32x4x2_t {
         let four = unsafe { vdupq_n_s32(value) };
         int32x4x2_t(four, four)
-    }
-
-    #[inline(always)]
-    fn round(a: float32x4x2_t) -> int32x4x2_t {
-        unsafe { both!(int32x4x2_t, vcvtnq_s32_f32, a) }
     }
 
     #[inline(always)]

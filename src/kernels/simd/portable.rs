@@ -49,12 +49,32 @@ impl Lanes for Portable {
         }
     }
 
+    fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanes(|i| a[i] + b[i])
+    }
+
+    fn sub(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanes(|i| a[i] - b[i])
+    }
+
     fn mul(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         lanes(|i| a[i] * b[i])
     }
 
     fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
         lanes(|i| a[i].mul_add(b[i], c[i]))
+    }
+
+    fn max(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanes(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    fn min(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        lanes(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+
+    fn round(a: [f32; 8]) -> [i32; 8] {
+        a.map(|value| value.round_ties_even() as i32)
     }
 
     fn to_floats(a: [i32; 8]) -> [f32; 8] {
@@ -148,24 +168,8 @@ impl Simd for Portable {
         lanes(|i| f32::from(unsafe { *from.add(i) }))
     }
 
-    fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
-        lanes(|i| a[i] + b[i])
-    }
-
-    fn sub(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
-        lanes(|i| a[i] - b[i])
-    }
-
     fn div(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         lanes(|i| a[i] / b[i])
-    }
-
-    fn max(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
-        lanes(|i| if a[i] > b[i] { a[i] } else { b[i] })
-    }
-
-    fn min(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
-        lanes(|i| if a[i] < b[i] { a[i] } else { b[i] })
     }
 
     fn abs(a: [f32; 8]) -> [f32; 8] {
@@ -190,10 +194,6 @@ impl Simd for Portable {
 
     fn splat_integer(value: i32) -> [i32; 8] {
         [value; 8]
-    }
-
-    fn round(a: [f32; 8]) -> [i32; 8] {
-        a.map(|value| value.round_ties_even() as i32)
     }
 
     fn scale_by_power(a: [f32; 8], n: [i32; 8]) -> [f32; 8] {
