@@ -12,6 +12,9 @@ const SMALLEST: f32 = 1e-7;
 /// The largest group.
 pub(super) const LARGEST: usize = 128;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// Groups that are packed at a time.
 pub(super) const GROUPS: usize = 16;
 
@@ -36,7 +39,7 @@ impl Kernel for Affine<'_> {
             ..
         } = self;
         let size = number.size();
-        let mut finite = true;
+        let mut zeros = S::splat(0.0);
         let mut floats = [0.0; GROUPS * LARGEST];
         let floats = &mut floats[..GROUPS * group];
         let weights = self.weights.chunks(GROUPS * group * size);
@@ -44,6 +47,10 @@ impl Kernel for Affine<'_> {
         let scales = self.out.scales.chunks_mut(GROUPS * size);
         let biases = self.out.biases.chunks_mut(GROUPS * size);
         for ((weights, codes), (scales, biases)) in weights.zip(codes).zip(scales.zip(biases)) {
+            // Packing takes long enough that the processor does not look this far ahead by itself.
+            for at in (0..weights.len()).step_by(LINE) {
+                S::prefetch(weights.as_ptr().wrapping_add(weights.len() + at));
+            }
             number.read::<S>(weights, &mut floats[..weights.len() / size]);
             let mut edges = Edges::default();
             for (index, floats) in floats[..weights.len() / size]
@@ -51,19 +58,23 @@ impl Kernel for Affine<'_> {
                 .enumerate()
             {
                 // SAFETY: groups are of whole vectors.
-                finite &= unsafe { edges.put::<S>(index, floats) };
+                unsafe { edges.put::<S>(index, floats, &mut zeros) };
             }
             let lines = match self.scales {
                 Scales::Mlx => edges.lines(bits),
                 // SAFETY: there are sixteen groups of whole vectors.
                 Scales::Fitted => unsafe { fit::<S>(floats, &edges, bits, number) },
             };
-            let groups = floats.chunks_exact(group);
-            let packed = codes.chunks_exact_mut(group * bits / 8);
-            for (index, (floats, codes)) in groups.zip(packed).enumerate() {
-                let (scale, bias) = (lines.scales[index], lines.biases[index]);
-                // SAFETY: as above, and codes take as many bytes as follow from the group.
-                unsafe { pack::<S>(floats, scale, bias, bits, codes) };
+            // SAFETY: as above.
+            unsafe {
+                match bits {
+                    2 => pack::<S, 2>(floats, &lines, codes),
+                    3 => pack::<S, 3>(floats, &lines, codes),
+                    4 => pack::<S, 4>(floats, &lines, codes),
+                    5 => pack::<S, 5>(floats, &lines, codes),
+                    6 => pack::<S, 6>(floats, &lines, codes),
+                    _ => pack::<S, 8>(floats, &lines, codes),
+                }
             }
             for (floats, out) in [(&lines.scales, scales), (&lines.biases, biases)] {
                 let mut written = [0; 4 * GROUPS];
@@ -71,7 +82,7 @@ impl Kernel for Affine<'_> {
                 out.copy_from_slice(&written[..out.len()]);
             }
         }
-        finite
+        S::sum(zeros) == 0.0
     }
 }
 
@@ -103,16 +114,25 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    /// Takes those of one group; whether all of its numbers are finite.
+    /// Takes those of one group. `zeros` stays zero where all numbers are finite.
     ///
     /// # Safety
     /// There is a multiple of eight, in a kernel.
     #[inline(always)]
-    unsafe fn put<S: Simd>(&mut self, index: usize, floats: &[f32]) -> bool {
+    unsafe fn put<S: Simd>(&mut self, index: usize, floats: &[f32], zeros: &mut S::Floats) {
+        let zero = S::splat(0.0);
         // SAFETY: the caller's promise.
-        let (least, most, all) = unsafe { edges::<S>(floats) };
-        (self.least[index], self.most[index]) = (least, most);
-        all
+        let first = unsafe { S::load(floats.as_ptr()) };
+        let (mut least, mut most) = (first, first);
+        for at in (0..floats.len()).step_by(8) {
+            // SAFETY: as above.
+            let value = unsafe { S::load(floats.as_ptr().add(at)) };
+            least = S::min(least, value);
+            most = S::max(most, value);
+            *zeros = S::fma(value, zero, *zeros);
+        }
+        self.least[index] = -S::largest(S::sub(zero, least));
+        self.most[index] = S::largest(most);
     }
 
     /// MLX's lines for codes from 0 on.
@@ -124,34 +144,6 @@ impl Edges {
             (lines.scales[index], lines.biases[index]) = line;
         }
         lines
-    }
-}
-
-/// The least and the largest of some numbers, and whether all are finite.
-///
-/// # Safety
-/// There is a multiple of eight, in a kernel.
-#[inline(always)]
-unsafe fn edges<S: Simd>(floats: &[f32]) -> (f32, f32, bool) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let first = S::load(floats.as_ptr());
-        let zero = S::splat(0.0);
-        let (mut least, mut most, mut zeros) = (first, first, zero);
-        for at in (0..floats.len()).step_by(8) {
-            let value = S::load(floats.as_ptr().add(at));
-            least = S::min(least, value);
-            most = S::max(most, value);
-            // Not zero for what is not finite.
-            zeros = S::fma(value, zero, zeros);
-        }
-        let mut lanes = [0.0; 8];
-        S::store(lanes.as_mut_ptr(), least);
-        let mut smallest = lanes[0];
-        for lane in lanes {
-            smallest = if lane < smallest { lane } else { smallest };
-        }
-        (smallest, S::largest(most), S::sum(zeros) == 0.0)
     }
 }
 
@@ -173,32 +165,36 @@ fn scale_and_bias(least: f32, most: f32, bits: usize) -> (f32, f32) {
 }
 
 /// # Safety
-/// There is a multiple of 32 floats, and `bits / 8` bytes for each, in a kernel.
+/// There are [`GROUPS`] groups of a multiple of 32 floats, in a kernel.
 #[inline(always)]
-unsafe fn pack<S: Simd>(floats: &[f32], scale: f32, bias: f32, bits: usize, out: &mut [u8]) {
+unsafe fn pack<S: Simd, const BITS: usize>(floats: &[f32], lines: &Lines, out: &mut [u8]) {
     // Vectors of bytes are packed from signed ones.
-    let wide = bits == 8;
+    let wide = BITS == 8;
     let offset = S::splat_integer(if wide { -128 } else { 0 });
     let flip = if wide { 0x8080_8080_8080_8080 } else { 0 };
-    let (scale, bias) = (S::splat(scale), S::splat(bias));
-    let (zero, most) = (S::splat(0.0), S::splat(((1_u32 << bits) - 1) as f32));
-    for at in (0..floats.len()).step_by(32) {
-        let mut eights = [S::zero_integers(); 4];
-        for (i, eight) in eights.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            let value = unsafe { S::load(floats.as_ptr().add(at + 8 * i)) };
-            let value = S::div(S::sub(value, bias), scale);
-            let value = S::min(S::max(value, zero), most);
-            *eight = S::add_integers(S::round(value), offset);
-        }
-        let mut codes = [0; 32];
-        // SAFETY: they are 32 bytes.
-        unsafe { S::store_bytes(codes.as_mut_ptr(), S::pack(eights)) };
-        let (words, _) = codes.as_chunks::<8>();
-        for (i, word) in words.iter().enumerate() {
-            let word = squeeze(u64::from_le_bytes(*word) ^ flip, bits).to_le_bytes();
-            let from = (at + 8 * i) * bits / 8;
-            out[from..from + bits].copy_from_slice(&word[..bits]);
+    let (zero, most) = (S::splat(0.0), S::splat(((1_u32 << BITS) - 1) as f32));
+    let group = floats.len() / GROUPS;
+    let (words, _) = out.as_chunks_mut::<BITS>();
+    let groups = floats.chunks_exact(group).zip(words.chunks_mut(group / 8));
+    for (index, (floats, words)) in groups.enumerate() {
+        let (scale, bias) = (S::splat(lines.scales[index]), S::splat(lines.biases[index]));
+        for (floats, words) in floats.chunks_exact(32).zip(words.chunks_exact_mut(4)) {
+            let mut eights = [S::zero_integers(); 4];
+            for (i, eight) in eights.iter_mut().enumerate() {
+                // SAFETY: there are 32.
+                let value = unsafe { S::load(floats.as_ptr().add(8 * i)) };
+                let value = S::div(S::sub(value, bias), scale);
+                let value = S::min(S::max(value, zero), most);
+                *eight = S::add_integers(S::round(value), offset);
+            }
+            let mut codes = [0; 32];
+            // SAFETY: they are 32 bytes.
+            unsafe { S::store_bytes(codes.as_mut_ptr(), S::pack(eights)) };
+            let (codes, _) = codes.as_chunks::<8>();
+            for (codes, word) in codes.iter().zip(words) {
+                let packed = squeeze(u64::from_le_bytes(*codes) ^ flip, BITS).to_le_bytes();
+                word.copy_from_slice(&packed[..BITS]);
+            }
         }
     }
 }

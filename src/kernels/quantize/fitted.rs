@@ -125,13 +125,15 @@ impl Sums {
     #[inline(always)]
     fn lines(&self, tried: &Lines, count: f32) -> (Lines, [f32; GROUPS]) {
         let (mut lines, mut left) = (Lines::default(), [0.0; GROUPS]);
+        // Exact: the count is a power of two.
+        let inverse = 1.0 / count;
         for lane in 0..GROUPS {
             let (codes, rests, products) =
                 (self.codes[lane], self.rests[lane], self.products[lane]);
             let spread = count * self.squares[lane] - codes * codes;
             // What is off is fitted, so that nothing large is taken from something large.
             let more = (count * products - codes * rests) / spread;
-            let above = (rests - more * codes) / count;
+            let above = (rests - more * codes) * inverse;
             let off = self.off[lane] - more * products - above * rests;
             let is_there = spread > 0.0;
             lines.scales[lane] = if is_there {
