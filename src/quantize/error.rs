@@ -95,8 +95,8 @@ pub fn loss(plan: &Plan, tensor: &Planned, packing: &PackingConfig) -> Option<f6
             biases,
         };
         let scales_of = match tensor.codes {
-            Codes::Fitted => Scales::Fitted,
-            Codes::Mlx | Codes::Source => Scales::Mlx,
+            Codes::Made(scales) => scales,
+            Codes::Source(_) => Scales::Mlx,
         };
         quantize(pool::shared(), &numbers, dtype.0, format, scales_of, out);
         let [codes, scales, biases] = parts.map(|bytes| {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, has_codes};
 use super::settings::{DType, QuantizeSettings};
-use super::source::SourceTensor;
+use super::source::{Kept, SourceTensor};
 use super::strided::Strided;
 use crate::config::PackingConfig;
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
+use crate::kernels::quantize::Scales;
 use crate::models::roles::Role;
 use crate::models::spec;
 use crate::weights::digest;
@@ -48,14 +49,12 @@ pub struct Planned {
 }
 
 /// Where the codes of a packed tensor come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Codes {
-    /// They are MLX's of the numbers.
-    Mlx,
-    /// The same with scales and biases that leave the least squares.
-    Fitted,
-    /// They are those of the source, as they are.
-    Source,
+    /// They are made of the numbers.
+    Made(Scales),
+    /// They are those of the source, as they are: of each piece.
+    Source(Vec<Kept>),
 }
 
 /// What becomes of a checkpoint.
@@ -195,7 +194,13 @@ pub fn plan(checkpoint: &Checkpoint, settings: &QuantizeSettings) -> Result<Plan
                 codes,
                 ..
             } = tensor;
-            format!("{name} {shape:?} {packing:?} {dtype} {codes:?}")
+            // These words are in digests that are stored.
+            let codes = match codes {
+                Codes::Made(Scales::Mlx) => "Mlx",
+                Codes::Made(Scales::Fitted) => "Fitted",
+                Codes::Source(_) => "Source",
+            };
+            format!("{name} {shape:?} {packing:?} {dtype} {codes}")
         })
         .collect();
     plan.digest = digest(files, &choices.join("\n"))?;

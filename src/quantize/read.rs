@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::plan::{Plan, Planned};
 use super::settings::DType;
-use super::source::Encoding;
+use super::source::{Encoding, Kept};
 use crate::kernels::pool;
 use crate::kernels::quantize::{Packed, add, convert};
 
@@ -53,15 +53,20 @@ fn gathered<'a>(plan: &'a Plan, tensor: &Planned, rows: Range<usize>) -> Cow<'a,
     Cow::Owned(out)
 }
 
-/// Puts the source's codes of some rows into buffers for codes, scales and biases that hold these rows; whether scales
-/// and biases are finite.
+/// Puts the source's codes of some rows, those of each piece, into buffers for codes, scales and biases that hold these
+/// rows; whether scales and biases are finite.
 pub(super) fn codes(
     plan: &Plan,
     tensor: &Planned,
+    kept: &[Kept],
     rows: Range<usize>,
-    buffers: [&mut [u8]; 3],
+    out: Packed<'_>,
 ) -> bool {
-    let [codes, scales, biases] = buffers;
+    let Packed {
+        codes,
+        scales,
+        biases,
+    } = out;
     let each = [codes.len(), scales.len(), biases.len()].map(|length| length / rows.len().max(1));
     let (mut done, mut finite) = (0, true);
     for (piece, range) in pieces(&rows, tensor.view.count * tensor.view.rows) {
@@ -73,7 +78,8 @@ pub(super) fn codes(
             scales: &mut scales[of_scales],
             biases: &mut biases[of_biases],
         };
-        finite &= plan.sources[&tensor.pieces[piece]].repack(range, out);
+        let source = &plan.sources[&tensor.pieces[piece]];
+        finite &= kept[piece].repack(source, range, out);
         done = end;
     }
     finite

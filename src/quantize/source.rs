@@ -80,15 +80,30 @@ impl SourceTensor {
         }
     }
 
-    /// How MLX packs the codes that are there, if it can without a loss, and the type of scales and biases then.
-    pub(super) fn kept(&self) -> Option<(PackingConfig, DType)> {
-        let (bits, group_size) = match self.encoding {
-            Encoding::Ggml(kind) => (kind.bits()?, kind.numbers()),
-            Encoding::Integers { bits, group, .. } => (bits, group),
+    /// Its codes, if MLX can have them without a loss.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        let (codes, bits, group) = match &self.encoding {
+            Encoding::Ggml(kind) => (KeptCodes::Ggml(*kind), kind.bits()?, kind.numbers()),
+            Encoding::Integers {
+                scales,
+                bits,
+                group,
+                number,
+            } => {
+                let codes = KeptCodes::Integers {
+                    scales: scales.clone(),
+                    bits: *bits,
+                    number: *number,
+                };
+                (codes, *bits, *group)
+            }
             _ => return None,
         };
-        let packing = PackingConfig::new("affine", Some(bits), Some(group_size)).ok()?;
-        Some((packing, self.dtype()?))
+        Some(Kept {
+            packing: PackingConfig::new("affine", Some(bits), Some(group)).ok()?,
+            dtype: self.dtype()?,
+            codes,
+        })
     }
 
     /// Its bytes in the file.
@@ -113,27 +128,6 @@ impl SourceTensor {
             add(dtype.0, out.to_mut(), -1.0);
         }
         out
-    }
-
-    /// Puts the codes of some rows where MLX has them; whether scales and biases are finite.
-    ///
-    /// # Panics
-    /// If they are not [kept](Self::kept), or the lengths do not fit each other.
-    pub(super) fn repack(&self, rows: Range<usize>, out: Packed<'_>) -> bool {
-        let raw = self.raw(rows.clone());
-        match &self.encoding {
-            Encoding::Ggml(kind) => repack_ggml(*kind, &raw, out),
-            Encoding::Integers {
-                scales,
-                bits,
-                number,
-                ..
-            } => {
-                let scales = row_scales(scales, rows);
-                repack_integers(*bits, *number, &raw, scales, out)
-            }
-            _ => panic!("not kept"),
-        }
     }
 
     /// The bytes of some rows, in order.
@@ -165,6 +159,45 @@ impl SourceTensor {
         self.stored
             .bytes
             .release(start + rows.start * row..start + rows.end * row);
+    }
+}
+
+/// Codes that MLX can have as they are.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    /// How MLX packs them.
+    pub(super) packing: PackingConfig,
+    /// The type of scales and biases then.
+    pub(super) dtype: DType,
+    codes: KeptCodes,
+}
+
+#[derive(Debug, Clone)]
+enum KeptCodes {
+    Ggml(Ggml),
+    Integers {
+        scales: StoredTensor,
+        bits: usize,
+        number: Number,
+    },
+}
+
+impl Kept {
+    /// Puts the codes of some rows of the tensor that these are of where MLX has them; whether scales and biases are
+    /// finite.
+    ///
+    /// # Panics
+    /// If the lengths do not fit each other.
+    pub(super) fn repack(&self, of: &SourceTensor, rows: Range<usize>, out: Packed<'_>) -> bool {
+        let raw = of.raw(rows.clone());
+        match &self.codes {
+            KeptCodes::Ggml(kind) => repack_ggml(*kind, &raw, out),
+            KeptCodes::Integers {
+                scales,
+                bits,
+                number,
+            } => repack_integers(*bits, *number, &raw, row_scales(scales, rows), out),
+        }
     }
 }
 

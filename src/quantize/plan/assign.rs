@@ -9,6 +9,7 @@ use super::{Codes, Planned};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kernels::matrix::Number;
+use crate::kernels::quantize::Scales;
 use crate::models::roles::{Layout, Numbers, Role, Tensors, View};
 use crate::models::text_prefixes;
 
@@ -126,7 +127,7 @@ impl Planner<'_> {
             reason: "no table knows it".to_owned(),
             pieces: vec![name.to_owned()],
             asked: false,
-            codes: Codes::Mlx,
+            codes: Codes::Made(Scales::Mlx),
             raised: None,
         };
         self.planned
@@ -209,7 +210,7 @@ impl Planner<'_> {
             pieces: vec![name.to_owned()],
             view,
             asked: false,
-            codes: Codes::Mlx,
+            codes: Codes::Made(Scales::Mlx),
             raised: raised_in,
         };
         let mut places = BTreeMap::new();
@@ -242,7 +243,10 @@ impl Planner<'_> {
                 }
                 let alike = |name: &String| {
                     let other = &sources[name];
-                    other.stored.dtype == first.stored.dtype && other.kept() == first.kept()
+                    let packing = |source: &SourceTensor| {
+                        source.kept().map(|kept| (kept.packing, kept.dtype))
+                    };
+                    other.stored.dtype == first.stored.dtype && packing(other) == packing(first)
                 };
                 if let Some(other) = places.values().find(|name| !alike(name)) {
                     return Err(Error::Weights {

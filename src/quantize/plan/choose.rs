@@ -9,6 +9,7 @@ use super::assign::Planner;
 use super::{Codes, Planned};
 use crate::config::PackingConfig;
 use crate::error::{Error, Result};
+use crate::kernels::quantize::Scales;
 use crate::models::roles::Role;
 
 impl Planner<'_> {
@@ -73,7 +74,7 @@ impl Planner<'_> {
             return Ok(());
         }
         if self.keeps && can {
-            keep(planned, &sources[&planned.pieces[0]]);
+            keep(planned, sources);
             return Ok(());
         }
         self.by_recipe(planned, can, columns);
@@ -85,7 +86,7 @@ impl Planner<'_> {
         // In 8 bits there is next to nothing to be won.
         let coarse = |packing: &PackingConfig| packing.bits < 8;
         if packing.as_ref().is_some_and(coarse) && self.settings.recipe.fits_scales() {
-            planned.codes = Codes::Fitted;
+            planned.codes = Codes::Made(Scales::Fitted);
         }
         planned.packing = packing;
     }
@@ -133,18 +134,20 @@ impl Planner<'_> {
 }
 
 /// A matrix of a packed source as it is, as far as MLX can have it so.
-fn keep(planned: &mut Planned, source: &SourceTensor) {
+fn keep(planned: &mut Planned, sources: &BTreeMap<String, SourceTensor>) {
+    let source = &sources[&planned.pieces[0]];
     let format = source.format().unwrap_or_default();
     let eight = PackingConfig {
         mode: "affine".to_owned(),
         group_size: 32,
         bits: 8,
     };
-    match source.kept() {
-        Some((packing, dtype)) if planned.view.is_whole(&source.stored.shape) => {
-            planned.packing = Some(packing);
-            dtype.name().clone_into(&mut planned.dtype);
-            planned.codes = Codes::Source;
+    let pieces = planned.pieces.iter().map(|name| sources[name].kept());
+    match pieces.collect::<Option<Vec<_>>>() {
+        Some(kept) if planned.view.is_whole(&source.stored.shape) => {
+            planned.packing = Some(kept[0].packing.clone());
+            kept[0].dtype.name().clone_into(&mut planned.dtype);
+            planned.codes = Codes::Source(kept);
             planned.reason = format!("the codes of {format} as they are");
         }
         _ if format.is_empty() => "not packed in the source".clone_into(&mut planned.reason),
