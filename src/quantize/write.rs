@@ -118,7 +118,7 @@ fn pack_and_store(packer: &Packer<'_>, tensors: &[usize], mut store: Store<'_>) 
         let stored = thread::Builder::new()
             .name("quantize-write".to_owned())
             .spawn_scoped(scope, store)
-            .map_err(Error::io("start a thread that writes", "quantize-write"))?;
+            .map_err(Error::io("start the thread", "quantize-write"))?;
         // Nobody takes anything any more after an error, which is then given.
         let packed = packer.each(tensors, |block| sender.send(block).is_ok());
         drop(sender);
