@@ -123,14 +123,16 @@ impl Edges {
         let zero = S::splat(0.0);
         // SAFETY: the caller's promise.
         let first = unsafe { S::load(floats.as_ptr()) };
-        let (mut least, mut most) = (first, first);
+        let (mut least, mut most, mut own) = (first, first, zero);
         for at in (0..floats.len()).step_by(8) {
             // SAFETY: as above.
             let value = unsafe { S::load(floats.as_ptr().add(at)) };
             least = S::min(least, value);
             most = S::max(most, value);
-            *zeros = S::fma(value, zero, *zeros);
+            own = S::fma(value, zero, own);
         }
+        // Added at the end, so that groups need not wait for each other.
+        *zeros = S::add(*zeros, own);
         self.least[index] = -S::largest(S::sub(zero, least));
         self.most[index] = S::largest(most);
     }

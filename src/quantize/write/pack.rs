@@ -12,6 +12,10 @@ use crate::error::{Error, Result};
 use crate::kernels::pool;
 use crate::kernels::quantize::{Packed, quantize};
 
+/// Bytes of numbers that are packed at a time where they lie side by side: what they become is then still in the
+/// processor's cache when it is written.
+const NEAR: usize = 8 << 20;
+
 /// Rows of a tensor as they are written.
 pub(super) struct Block<'a> {
     /// Which of the plan's tensors it is.
@@ -24,7 +28,7 @@ pub(super) struct Block<'a> {
 
 pub(super) struct Packer<'a> {
     pub(super) plan: &'a Plan,
-    /// Bytes of numbers that are packed at a time.
+    /// Bytes of numbers that are packed at a time, at most.
     pub(super) block: usize,
 }
 
@@ -37,7 +41,13 @@ impl<'a> Packer<'a> {
         for &index in tensors {
             let tensor = &self.plan.tensors[index];
             let all = rows_of(tensor);
-            let each = (self.block / (tensor.view.columns * 4).max(1)).clamp(1, all.max(1));
+            // What lies apart is looked for in all of a tensor each time: better seldom.
+            let block = if tensor.view.is_contiguous() {
+                self.block.min(NEAR)
+            } else {
+                self.block
+            };
+            let each = (block / (tensor.view.columns * 4).max(1)).clamp(1, all.max(1));
             let mut first = 0;
             loop {
                 let rows = first..all.min(first + each);
