@@ -89,6 +89,7 @@ pub(crate) fn options(args: &ModelArgs, settings: &Settings) -> LoadOptions {
         library: settings.library.clone(),
         threads: args.threads,
         exact: args.cpu_exact,
+        graphs: settings.graphs,
         memory: None,
         sharing: Sharing::default(),
         kept: None,

@@ -37,6 +37,8 @@ pub struct LoadOptions {
     /// Whether the CPU computes in float32 throughout, instead of rounding to 8 bits what is
     /// multiplied with packed weights.
     pub exact: bool,
+    /// Whether GPUs compute every step as a graph, and none by the kernel for a whole model: for comparing.
+    pub graphs: bool,
     /// Bytes of memory for everything: weights, the states of all sequences, what is kept of ended ones, and on
     /// the CPU the rest of the process. `None` is
     /// three quarters of what the device has, and no more than it could give now.
@@ -202,6 +204,7 @@ fn stepper(
     progress: Arc<dyn Progress>,
     begin: Instant,
 ) -> Result<(Box<ModelStepper>, ModelDescription)> {
+    let notices = Arc::clone(&progress);
     let (device, library) = timed(begin, || {
         mlx::open(options.device, options.library.as_deref())
     })?;
@@ -270,7 +273,17 @@ fn stepper(
     if device == Device::Gpu {
         mlx::memory::limit_total(memory)?;
     }
-    let stepper = model_stepper::new(loaded.model, device, store, budget);
+    let program = match device {
+        Device::Gpu if !options.graphs => loaded.model.decode_program(),
+        Device::Cpu | Device::Gpu => Ok(None),
+    };
+    let program = program.unwrap_or_else(|error| {
+        notices.notice(&format!(
+            "the kernel that decodes does not work here ({error}), slower operations take its place"
+        ));
+        None
+    });
+    let stepper = model_stepper::new(loaded.model, program, device, store, budget);
     Ok((stepper, description))
 }
 

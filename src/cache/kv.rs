@@ -1,12 +1,16 @@
 //! Keys and values of one layer of one sequence, growing at the end; any suffix can be forgotten.
 
+mod in_place;
+
+pub use in_place::{Place, Places};
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::offloaded::pieces_of;
 use super::rows::{LayerRows, Piece, page_of, pages_of};
 use crate::error::Result;
-use crate::mlx::{Array, Staging, async_eval, eval, ops, slice, slice_update};
+use crate::mlx::{Array, Dtype, Staging, async_eval, eval, ops, slice, slice_update};
 use crate::ops::attention::{self, HostCache, HostSegment};
 
 const STEP: i32 = attention::STEP as i32;
@@ -103,16 +107,10 @@ impl KvCache {
     ) -> Result<(Array, Option<Array>)> {
         let end = self.length + keys.shape()[0];
         let seen = self.first_seen();
+        let start = self.start_with(keys.shape()[0]);
         let (old_keys, old_values) = match std::mem::take(&mut self.buffers) {
             Buffers::Device(keys, values) => (Some(keys), values),
             Buffers::Empty | Buffers::Host(_) => (None, None),
-        };
-        // Both are full at the same time.
-        let capacity = old_keys.as_ref().map_or(0, |buffer| buffer.shape()[2]);
-        let start = if end - self.start <= capacity {
-            self.start
-        } else {
-            seen
         };
         let keys = self.write(old_keys, keys, start)?;
         let values = match values {
@@ -341,6 +339,27 @@ impl KvCache {
             .map_or(0, |window| (self.length - (window as i32 - 1)).max(0))
     }
 
+    /// The first position that is held once so many rows are appended.
+    fn start_with(&self, rows: i32) -> i32 {
+        // Both buffers are full at the same time.
+        let capacity = self.arrays().next().map_or(0, |buffer| buffer.shape()[2]);
+        if self.length + rows - self.start <= capacity {
+            self.start
+        } else {
+            self.first_seen()
+        }
+    }
+
+    /// What `buffer` holds from `start` on, with room for so many more rows.
+    fn grown(&self, buffer: &Array, rows: i32, start: i32) -> Result<Array> {
+        let &[_, heads, _, width] = buffer.shape() else {
+            return Err(super::other_layers());
+        };
+        let kept = start - self.start..self.length - self.start;
+        let room = room([heads, width], rows, buffer.dtype())?;
+        Ok(ops::concatenate(&[slice(buffer, 2, kept)?, room], 2)?)
+    }
+
     /// `buffer` with `rows` `[L, Hkv, D]` written after the first `length` positions. Positions before
     /// `start` go.
     fn write(&self, buffer: Option<Array>, rows: &Array, start: i32) -> Result<Array> {
@@ -352,21 +371,18 @@ impl KvCache {
         };
         let (held, end) = (self.length - start, self.length + added - start);
         let capacity = buffer.as_ref().map_or(0, |buffer| buffer.shape()[2]);
-        let buffer = if start == self.start && end <= capacity {
-            buffer
-        } else {
-            let grown = (end - held + STEP - 1) / STEP * STEP;
-            let room = ops::zeros_dtype(&[1, heads, grown, width], rows.dtype())?;
-            let kept = start - self.start..self.length - self.start;
-            match buffer {
-                Some(buffer) => Some(ops::concatenate(&[slice(&buffer, 2, kept)?, room], 2)?),
-                None => Some(room),
-            }
+        let buffer = match buffer {
+            Some(buffer) if start == self.start && end <= capacity => buffer,
+            Some(buffer) => self.grown(&buffer, added, start)?,
+            None => room([heads, width], added, rows.dtype())?,
         };
-        match buffer {
-            // The only handle: MLX writes in place once the views of the last step are gone.
-            Some(buffer) => slice_update(&buffer, &rows, 2, held..end),
-            None => Ok(rows),
-        }
+        // The only handle: MLX writes in place once the views of the last step are gone.
+        slice_update(&buffer, &rows, 2, held..end)
     }
+}
+
+/// Zeros for so many rows, and up to a whole step.
+fn room([heads, width]: [i32; 2], rows: i32, dtype: Dtype) -> Result<Array> {
+    let rows = (rows + STEP - 1) / STEP * STEP;
+    Ok(ops::zeros_dtype(&[1, heads, rows, width], dtype)?)
 }

@@ -143,7 +143,9 @@ impl<'a, 'c> LayerCaches<'a, 'c> {
     }
 
     fn keys(&mut self, sequence: usize) -> Result<&mut KvCache> {
-        match &mut self.caches[sequence].layers[self.layer] {
+        let cache = &mut *self.caches[sequence];
+        cache.appended();
+        match &mut cache.layers[self.layer] {
             Layer::Keys(cache) => Ok(cache),
             Layer::State(_) => Err(other_kind()),
         }

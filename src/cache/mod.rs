@@ -11,12 +11,13 @@ pub mod store;
 pub mod trie;
 
 pub use checkpoint::Checkpoint;
-pub use kv::KvCache;
+pub use kv::{KvCache, Place, Places};
 pub use layer::LayerCaches;
 pub use recurrent::RecurrentCache;
 pub use rows::{LayerRows, Rows};
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::mlx::{Array, Staging};
@@ -68,6 +69,10 @@ impl LayerKind {
 pub struct SequenceCache {
     kinds: Vec<LayerKind>,
     layers: Vec<Layer>,
+    /// Where the buffers lie, as long as they are the same.
+    place: Option<Rc<Place>>,
+    /// Copies may share the buffers, as far as MLX knows: they must not be written behind its back.
+    shared: bool,
 }
 
 /// What a layer keeps.
@@ -120,7 +125,21 @@ impl SequenceCache {
         Self {
             layers: kinds.iter().copied().map(Layer::new).collect(),
             kinds,
+            place: None,
+            shared: false,
         }
+    }
+
+    /// MLX writes the buffers, each into a new one where a copy shares it.
+    fn appended(&mut self) {
+        self.place = None;
+        self.shared = false;
+    }
+
+    /// Something else than the next step has been given the buffers.
+    fn lent(&mut self) {
+        self.place = None;
+        self.shared = true;
     }
 
     /// Memory that a sequence of so many tokens takes at most, where steps append no more than `step` at once.
@@ -153,6 +172,9 @@ impl SequenceCache {
     pub fn rewind(&mut self, length: usize) -> usize {
         let length = length.min(self.length());
         let reaches = self.reaches(length);
+        if !reaches {
+            self.place = None;
+        }
         for layer in &mut self.layers {
             match layer {
                 Layer::Keys(cache) if reaches => cache.rewind(length),
@@ -168,7 +190,8 @@ impl SequenceCache {
     ///
     /// # Errors
     /// What MLX says.
-    pub fn copy_rows(&self, range: Range<usize>) -> Result<Rows> {
+    pub fn copy_rows(&mut self, range: Range<usize>) -> Result<Rows> {
+        self.lent();
         self.rows(range, KvCache::copy)
     }
 
@@ -176,7 +199,8 @@ impl SequenceCache {
     ///
     /// # Errors
     /// What MLX says.
-    pub fn offload_rows(&self, range: Range<usize>) -> Result<Rows> {
+    pub fn offload_rows(&mut self, range: Range<usize>) -> Result<Rows> {
+        self.lent();
         self.rows(range, KvCache::offload)
     }
 
@@ -201,7 +225,8 @@ impl SequenceCache {
     ///
     /// # Errors
     /// [`Error::Mlx`] where it was not.
-    pub fn checkpoint(&self, position: usize) -> Result<Checkpoint> {
+    pub fn checkpoint(&mut self, position: usize) -> Result<Checkpoint> {
+        self.lent();
         let layers = self.layers.iter().filter_map(|layer| match layer {
             Layer::State(cache) => {
                 let state = cache.state_at(position).ok_or_else(not_captured);
@@ -245,6 +270,7 @@ impl SequenceCache {
         checkpoint: Option<&Checkpoint>,
         length: usize,
     ) -> Result<()> {
+        self.lent();
         let mut reached = kept;
         for range in rows.iter().map(|rows| &rows.range) {
             if range.start <= reached {

@@ -134,7 +134,7 @@ impl Staging {
 }
 
 /// The same bytes as numbers of another type; `array` has one dimension.
-fn of_type(array: &Array, dtype: Dtype) -> Result<Array> {
+pub(super) fn of_type(array: &Array, dtype: Dtype) -> Result<Array> {
     // SAFETY: all handles are valid for the call.
     call::array(|out| unsafe {
         mlx_sys::mlx_view(out, array.as_ptr(), dtype.into(), call::stream().as_ptr())

@@ -10,17 +10,29 @@ use super::call::{ArrayVector, check, stream, value};
 use super::device::computes_on_cpu;
 use crate::error::{Error, Result};
 
-/// A kernel in both languages. Its arrays are contiguous, row after row.
+/// A kernel in both languages, or in CUDA alone. Its arrays are contiguous, row after row.
 #[derive(Debug)]
 pub struct GpuKernel {
     name: &'static CStr,
     inputs: &'static [&'static CStr],
     outputs: &'static [&'static CStr],
+    /// What stands before the function in CUDA.
+    header: &'static CStr,
     /// The body of a function.
     cuda: &'static CStr,
-    /// Likewise.
-    metal: &'static CStr,
+    /// Likewise, where there is one.
+    metal: Option<&'static CStr>,
+    /// Bytes of CUDA's dynamic shared memory that a block has.
+    shared_memory: i32,
     made: OnceLock<Made>,
+}
+
+/// A kernel's source, of text that ends in a zero.
+pub const fn kernel_source(text: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(source) => source,
+        Err(_) => c"",
+    }
 }
 
 /// How a kernel is run.
@@ -84,6 +96,14 @@ pub fn has_gpu_kernels() -> bool {
     gpus.is_ok_and(|gpus| gpus > 0)
 }
 
+/// Whether the GPU that computes is programmed in CUDA.
+///
+/// # Errors
+/// What MLX says.
+pub fn computes_with_cuda() -> Result<bool> {
+    Ok(has_gpu_kernels() && !is_metal()?)
+}
+
 pub(super) fn is_metal() -> Result<bool> {
     // SAFETY: writes one flag.
     value(|available| unsafe { mlx_sys::mlx_metal_is_available(available) })
@@ -102,10 +122,39 @@ impl GpuKernel {
             name,
             inputs,
             outputs,
+            header: c"",
             cuda,
-            metal,
+            metal: Some(metal),
+            shared_memory: 0,
             made: OnceLock::new(),
         }
+    }
+
+    /// A kernel for CUDA alone, with functions that its body calls.
+    pub const fn for_cuda(
+        name: &'static CStr,
+        inputs: &'static [&'static CStr],
+        outputs: &'static [&'static CStr],
+        header: &'static CStr,
+        cuda: &'static CStr,
+    ) -> Self {
+        Self {
+            name,
+            inputs,
+            outputs,
+            header,
+            cuda,
+            metal: None,
+            shared_memory: 0,
+            made: OnceLock::new(),
+        }
+    }
+
+    /// The same with so many bytes of dynamic shared memory for a block, in CUDA.
+    #[must_use]
+    pub const fn with_shared_memory(mut self, bytes: i32) -> Self {
+        self.shared_memory = bytes;
+        self
     }
 
     fn made(&self) -> Result<&Made> {
@@ -113,9 +162,12 @@ impl GpuKernel {
             return Ok(made);
         }
         let (inputs, outputs) = (Names::new(self.inputs)?, Names::new(self.outputs)?);
-        let (name, header) = (self.name.as_ptr(), c"".as_ptr());
+        let name = self.name.as_ptr();
         let made = if is_metal()? {
-            let source = self.metal.as_ptr();
+            let metal = self.metal.ok_or_else(|| {
+                Error::Mlx(format!("the kernel {:?} is for CUDA alone", self.name))
+            })?;
+            let (source, header) = (metal.as_ptr(), c"".as_ptr());
             // SAFETY: all are valid for the call, which copies them.
             Made::Metal(unsafe {
                 mlx_sys::mlx_fast_metal_kernel_new(
@@ -123,11 +175,12 @@ impl GpuKernel {
                 )
             })
         } else {
-            let source = self.cuda.as_ptr();
+            let (source, header) = (self.cuda.as_ptr(), self.header.as_ptr());
+            let shared = self.shared_memory;
             // SAFETY: likewise.
             Made::Cuda(unsafe {
                 mlx_sys::mlx_fast_cuda_kernel_new(
-                    name, inputs.0, outputs.0, source, header, true, 0,
+                    name, inputs.0, outputs.0, source, header, true, shared,
                 )
             })
         };

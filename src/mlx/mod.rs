@@ -2,6 +2,7 @@
 //! files, and the calls that `mlx-rs` does not offer. Knows nothing of models, caches or the engine.
 #![expect(unsafe_code, reason = "calls to MLX's C functions")]
 
+mod addresses;
 mod bits;
 mod call;
 mod copied;
@@ -13,13 +14,14 @@ pub mod memory;
 mod quantized;
 mod slice;
 
+pub use addresses::{addresses, multiprocessors};
 pub use bits::{bitwise_xor, right_shift};
 pub use copied::{Staging, array_of_bytes, copy, with_bytes};
 pub use device::{
     Device, DeviceChoice, compute_by_graphs, computes_on_cpu, library_version, open, synchronize,
 };
 pub use gathered::{Stacked, gather_matmul};
-pub use kernel::{GpuKernel, Launch, has_gpu_kernels};
+pub use kernel::{GpuKernel, Launch, computes_with_cuda, has_gpu_kernels, kernel_source};
 pub use mapped::{Bytes, MappedFile, SystemMemory, array_over, item_size};
 pub use mlx_rs::{Array, Dtype, fast, ops, transforms::async_eval, transforms::eval};
 pub use quantized::{Mode, Packing, dequantize, quantize, quantized_matmul};
@@ -43,6 +45,17 @@ pub fn to_vec(array: &Array) -> crate::Result<Vec<f32>> {
     }
     let array = array.as_dtype(Dtype::Float32)?.contiguous()?;
     array
+        .to_vec_exact()
+        .map_err(|error| Error::Mlx(error.to_string()))
+}
+
+/// The values of an array of 64-bit integers, evaluated, in row-major order.
+///
+/// # Errors
+/// What MLX says where the evaluation fails, or that it is of another type.
+pub fn to_words(array: &Array) -> crate::Result<Vec<i64>> {
+    array
+        .contiguous()?
         .to_vec_exact()
         .map_err(|error| Error::Mlx(error.to_string()))
 }

@@ -28,6 +28,7 @@ use crate::config::{self, PackingConfig};
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::ops::batch::Batch;
+use crate::ops::decode::Program;
 use crate::ops::tensor::Tensor;
 use crate::progress::Progress;
 use crate::weights::Weights;
@@ -95,6 +96,13 @@ pub trait Model {
     /// # Errors
     /// What MLX says.
     fn logits(&self, hidden: &Tensor) -> Result<Tensor>;
+
+    /// All of it as a program for the kernel that decodes; `None` where the kernel cannot compute it, or none can be
+    /// compiled.
+    ///
+    /// # Errors
+    /// What MLX, or the compiler, says.
+    fn decode_program(&self) -> Result<Option<Program>>;
 }
 
 /// Where a model comes from.

@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod batch;
+pub mod decode;
 pub mod delta;
 pub mod embedding;
 pub mod experts;

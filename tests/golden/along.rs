@@ -40,7 +40,14 @@ pub(super) fn engine(golden: &Golden, tokenizer: &Arc<Tokenizer>) -> Engine {
             work: loaded.work_bytes,
             offload: 0,
         };
-        Ok(model_stepper::new(loaded.model, device, None, budget))
+        let program = loaded.model.decode_program()?;
+        Ok(model_stepper::new(
+            loaded.model,
+            program,
+            device,
+            None,
+            budget,
+        ))
     });
     engine.unwrap()
 }

@@ -206,10 +206,18 @@ fn check(leaves: Leaves) {
         let engine = Engine::start(Arc::clone(&tokenizer), move || {
             let loaded = load(&folder, Precision::Float32)?;
             let budget = budget(device, leaves, &loaded);
-            Ok(model_stepper::new(loaded.model, device, store, budget))
+            let program = loaded.model.decode_program()?;
+            Ok(model_stepper::new(
+                loaded.model,
+                program,
+                device,
+                store,
+                budget,
+            ))
         });
         let engine = engine.unwrap();
-        let mut cold = model_stepper::new(loaded.model, device, None, whole);
+        let program = loaded.model.decode_program().unwrap();
+        let mut cold = model_stepper::new(loaded.model, program, device, None, whole);
         let mut random = Random(7);
         let mut known = vec![vec![40, 41, 42]];
         let (mut cached, mut prompts) = (0, 0);

@@ -82,7 +82,7 @@ fn runs_are_cut_and_joined_and_put_behind_what_is_kept() {
     for_each(|golden| {
         let (loaded, ids) = (&golden.loaded, long(golden));
         let other: Vec<i32> = ids.iter().rev().copied().collect();
-        let cache = computed(loaded, &ids[..500]);
+        let mut cache = computed(loaded, &ids[..500]);
         for (kept, cuts, length) in [
             (0, [3, 130, 256], 256),
             (2, [3, 9, 301], 301),

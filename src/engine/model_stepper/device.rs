@@ -4,25 +4,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::Budget;
+use super::fused::{Fused, is_decoding};
 use super::kept::Kept;
+use super::reading::{Reader, read};
 use crate::cache::{Checkpoint, Rows, SequenceCache};
-use crate::engine::request::{Logprobs, Read, Token};
-use crate::engine::stepper::{Input, Outcome, Reading, Restorable, Slot, Stepper, Stored, Work};
-use crate::error::{Error, Result};
+use crate::engine::stepper::{Input, Outcome, Restorable, Slot, Stepper, Stored, Work};
+use crate::error::Result;
 use crate::kernels::sampling::Noise;
 use crate::memory::held;
-use crate::mlx::{Array, Dtype, async_eval, eval, memory, slice, synchronize, to_vec};
+use crate::mlx::{Array, async_eval, eval, memory, slice, synchronize};
 use crate::models::Model;
 use crate::ops::batch::Batch;
-use crate::ops::sampling::{Choice, History, Scores, choose, score};
-use crate::ops::tensor::Tensor;
+use crate::ops::decode::Program;
+use crate::ops::sampling::{Choice, History, choose};
 use crate::sample::Sampling;
 
 /// Steps after which MLX's pool of freed buffers is given back (reference: 256).
 const STEPS_PER_CLEARING: usize = 256;
-
-/// Tokens of prompts whose logits are looked at together: each takes a row as long as the vocabulary.
-const ROWS_READ: usize = 128;
 
 /// Tokens of prompts in a step (reference: 2048).
 const PREFILL_CHUNK: usize = 2048;
@@ -38,6 +36,8 @@ pub(super) struct DeviceStepper {
     next_slot: usize,
     queued: VecDeque<Queued>,
     steps: usize,
+    /// Computes steps of decoding, where it can.
+    fused: Option<Fused>,
 }
 
 /// A sequence that is open.
@@ -58,18 +58,18 @@ struct Queued {
     readings: Vec<(Slot, Reader)>,
     /// What must be evaluated where nothing was sampled.
     state: Vec<Array>,
+    /// Buffers that nothing needs any more, but that a kernel may still write.
+    retired: Vec<Array>,
     has_prompt: bool,
 }
 
-/// What is read of a sequence's tokens, not yet evaluated.
-enum Reader {
-    /// For some rows at a time.
-    Scores(Vec<Scores>),
-    State(Array),
-}
-
 impl DeviceStepper {
-    pub(super) fn new(model: Box<dyn Model>, kept: Kept, budget: Budget) -> Self {
+    pub(super) fn new(
+        model: Box<dyn Model>,
+        program: Option<Program>,
+        kept: Kept,
+        budget: Budget,
+    ) -> Self {
         Self {
             empty: model.new_cache(),
             budget,
@@ -79,6 +79,7 @@ impl DeviceStepper {
             next_slot: 0,
             queued: VecDeque::new(),
             steps: 0,
+            fused: program.map(Fused::new),
         }
     }
 
@@ -88,26 +89,46 @@ impl DeviceStepper {
             .ok_or_else(|| super::not_open(slot))
     }
 
+    /// Keeps the buffers of a sequence until all that is queued is done: MLX does not know which of them a kernel
+    /// writes by their addresses.
+    fn retire(&mut self, slot: Slot) {
+        if let (Some(live), Some(last)) = (self.live.get(&slot), self.queued.back_mut()) {
+            last.retired.extend(live.cache.arrays().cloned());
+        }
+    }
+
     /// The work of a step on sequences taken out of `self.live`.
-    fn run(&self, work: &[Work], live: &mut [Live]) -> Result<Queued> {
-        let pieces = work
-            .iter()
-            .zip(live.iter())
-            .enumerate()
-            .map(|(index, (work, live))| {
-                let tokens = match &work.input {
-                    Input::Tokens(tokens) => {
-                        let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
-                        Array::from_slice(&ids, &[ids.len() as i32])
-                    }
-                    Input::Previous => {
-                        let previous = live.previous.clone();
-                        previous.ok_or_else(|| super::no_token(work.slot))?
-                    }
-                };
-                Ok((index, live.cache.length(), tokens))
-            });
-        let mut batch = Batch::of_arrays(&pieces.collect::<Result<Vec<_>>>()?)?;
+    fn run(&mut self, work: &[Work], live: &mut [Live]) -> Result<Queued> {
+        let tokens = work.iter().zip(&*live).map(|(work, live)| live.input(work));
+        let tokens: Vec<Array> = tokens.collect::<Result<_>>()?;
+        if let Some(fused) = &mut self.fused
+            && is_decoding(work)
+        {
+            let mut caches: Vec<&mut SequenceCache> =
+                live.iter_mut().map(|live| &mut live.cache).collect();
+            if let Some(logits) = fused.step(&tokens, &mut caches)? {
+                let sampling: Vec<usize> = (0..work.len()).collect();
+                let choices = choose_each(work, live, &sampling, &logits)?;
+                async_eval(results(&choices))?;
+                if let Some((_, choice)) = choices.last() {
+                    fused.chosen(&choice.token);
+                }
+                return Ok(Queued {
+                    choices,
+                    readings: Vec::new(),
+                    state: Vec::new(),
+                    retired: Vec::new(),
+                    has_prompt: has_prompt(work),
+                });
+            }
+        }
+        self.run_graph(work, live, tokens)
+    }
+
+    fn run_graph(&self, work: &[Work], live: &mut [Live], tokens: Vec<Array>) -> Result<Queued> {
+        let pieces = tokens.into_iter().zip(&*live).enumerate();
+        let pieces = pieces.map(|(index, (tokens, live))| (index, live.cache.length(), tokens));
+        let mut batch = Batch::of_arrays(&pieces.collect::<Vec<_>>())?;
         for (segment, work) in batch.segments.iter_mut().zip(work) {
             segment.captures.clone_from(&work.captures);
         }
@@ -123,11 +144,12 @@ impl DeviceStepper {
         let mut readings = Vec::new();
         for (work, segment) in work.iter().zip(&batch.segments) {
             if let Some(reading) = &work.reading {
-                let reader = self.read(&hidden, segment.row, segment.length, reading)?;
+                let model = &*self.model;
+                let reader = Reader::new(model, &hidden, segment.row, segment.length, reading)?;
                 readings.push((work.slot, reader));
             }
         }
-        let mut choices = Vec::with_capacity(sampling.len());
+        let mut choices = Vec::new();
         if !sampling.is_empty() {
             let last =
                 |index: &usize| batch.segments[*index].row + batch.segments[*index].length - 1;
@@ -138,16 +160,7 @@ impl DeviceStepper {
                 hidden.take(&rows)?
             };
             let logits = self.model.logits(&chosen)?;
-            let logits = logits.device()?;
-            for (row, &index) in (0..).zip(&sampling) {
-                let live = &mut live[index];
-                let row = slice(logits, 0, row..=row)?;
-                let noise = Noise::new(live.seed, live.cache.length());
-                let mask = work[index].mask.as_deref();
-                let choice = choose(&row, &live.sampling, noise, mask, &mut live.history)?;
-                live.previous = Some(choice.token.clone());
-                choices.push((work[index].slot, choice));
-            }
+            choices = choose_each(work, live, &sampling, logits.device()?)?;
         }
         // Caches are evaluated with each step, so that no graph spans two chunks.
         let state: Vec<Array> = live
@@ -158,90 +171,68 @@ impl DeviceStepper {
                 live.cache.arrays().chain(captured).cloned()
             })
             .collect();
-        let results = choices.iter().flat_map(|(_, choice)| {
-            let logprobs = choice.logprobs.iter();
-            let logprobs =
-                logprobs.flat_map(|found| [&found.chosen, &found.top_tokens, &found.top]);
-            std::iter::once(&choice.token).chain(logprobs)
-        });
         let read = readings.iter().flat_map(|(_, reader)| reader.arrays());
-        async_eval(results.chain(read).chain(&state))?;
-        let has_prompt = work
-            .iter()
-            .any(|work| matches!(work.input, Input::Tokens(_)));
+        async_eval(results(&choices).chain(read).chain(&state))?;
         // Handles on live buffers keep later steps from writing in place: one is enough to wait for.
         let last = state.last().filter(|_| choices.is_empty()).cloned();
         Ok(Queued {
             choices,
             readings,
             state: last.into_iter().collect(),
-            has_prompt,
+            retired: Vec::new(),
+            has_prompt: has_prompt(work),
         })
     }
 }
 
-impl DeviceStepper {
-    /// Reads the states of `length` tokens from `row` on.
-    fn read(
-        &self,
-        hidden: &Tensor,
-        row: usize,
-        length: usize,
-        reading: &Reading,
-    ) -> Result<Reader> {
-        let (next, top) = match reading {
-            Reading::Scores { next, top } => (next, *top),
-            Reading::State => {
-                let state = self.model.states(&hidden.take(&[row + length - 1])?)?;
-                let state = state.device()?.as_dtype(Dtype::Float32)?;
-                return Ok(Reader::State(state.reshape(&[-1])?));
+impl Live {
+    /// The tokens that are appended, int32 `[L]`.
+    fn input(&self, work: &Work) -> Result<Array> {
+        match &work.input {
+            Input::Tokens(tokens) => {
+                let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
+                Ok(Array::from_slice(&ids, &[ids.len() as i32]))
             }
-        };
-        let pieces = (row..).step_by(ROWS_READ).zip(next.chunks(ROWS_READ));
-        let scores = pieces.map(|(first, next)| {
-            let rows: Vec<usize> = (first..first + next.len()).collect();
-            let logits = self.model.logits(&hidden.take(&rows)?)?;
-            score(logits.device()?, next, top)
-        });
-        Ok(Reader::Scores(scores.collect::<Result<_>>()?))
+            Input::Previous => {
+                let previous = self.previous.clone();
+                previous.ok_or_else(|| super::no_token(work.slot))
+            }
+        }
     }
 }
 
-impl Reader {
-    fn arrays(&self) -> Vec<&Array> {
-        match self {
-            Self::Scores(scores) => scores.iter().flat_map(Scores::arrays).collect(),
-            Self::State(state) => vec![state],
-        }
-    }
+/// Chooses a token after each row of `logits`, which are of these parts of the work.
+fn choose_each(
+    work: &[Work],
+    live: &mut [Live],
+    sampling: &[usize],
+    logits: &Array,
+) -> Result<Vec<(Slot, Choice)>> {
+    let rows = (0..).zip(sampling);
+    let choices = rows.map(|(row, &index)| {
+        let live = &mut live[index];
+        let row = slice(logits, 0, row..=row)?;
+        let noise = Noise::new(live.seed, live.cache.length());
+        let mask = work[index].mask.as_deref();
+        let choice = choose(&row, &live.sampling, noise, mask, &mut live.history)?;
+        live.previous = Some(choice.token.clone());
+        Ok((work[index].slot, choice))
+    });
+    choices.collect()
+}
 
-    /// Waits for it and brings it to the host; `None` where it is not finite numbers.
-    fn read(&self) -> Result<Option<Read>> {
-        match self {
-            Self::Scores(scores) => {
-                let mut all = Vec::new();
-                for scores in scores {
-                    let (chosen, top) = (to_vec(&scores.chosen)?, to_vec(&scores.top)?);
-                    let ids = to_vec(&scores.top_tokens)?;
-                    let count = ids.len() / chosen.len().max(1);
-                    if chosen.iter().any(|logprob| logprob.is_nan()) {
-                        return Ok(None);
-                    }
-                    for (row, &chosen) in chosen.iter().enumerate() {
-                        let row = row * count..(row + 1) * count;
-                        let top = likeliest(&ids[row.clone()], &top[row]);
-                        all.push(Logprobs { chosen, top });
-                    }
-                }
-                Ok(Some(Read::Scores(all)))
-            }
-            Self::State(state) => {
-                let state = to_vec(state)?;
-                let is_finite = state.iter().all(|number| number.is_finite());
-                Ok(is_finite.then_some(Read::State(state)))
-            }
-        }
-    }
+/// What is to be computed of choices.
+fn results(choices: &[(Slot, Choice)]) -> impl Iterator<Item = &Array> {
+    choices.iter().flat_map(|(_, choice)| {
+        let logprobs = choice.logprobs.iter();
+        let logprobs = logprobs.flat_map(|found| [&found.chosen, &found.top_tokens, &found.top]);
+        std::iter::once(&choice.token).chain(logprobs)
+    })
+}
+
+fn has_prompt(work: &[Work]) -> bool {
+    work.iter()
+        .any(|work| matches!(work.input, Input::Tokens(_)))
 }
 
 impl Stepper for DeviceStepper {
@@ -294,6 +285,9 @@ impl Stepper for DeviceStepper {
     }
 
     fn rewind(&mut self, slot: Slot, length: usize) -> Result<usize> {
+        if !self.reaches(slot, length) {
+            self.retire(slot);
+        }
         Ok(self.live(slot)?.cache.rewind(length))
     }
 
@@ -348,6 +342,7 @@ impl Stepper for DeviceStepper {
     }
 
     fn close(&mut self, slot: Slot) {
+        self.retire(slot);
         self.live.remove(&slot);
     }
 }
@@ -442,7 +437,7 @@ impl Restorable for DeviceStepper {
     }
 
     fn checkpoint(&mut self, slot: Slot) -> Result<Checkpoint> {
-        let cache = &self.live(slot)?.cache;
+        let cache = &mut self.live(slot)?.cache;
         cache.checkpoint(cache.length())
     }
 
@@ -461,6 +456,7 @@ impl Restorable for DeviceStepper {
         checkpoint: Option<&Checkpoint>,
         length: usize,
     ) -> Result<()> {
+        self.retire(slot);
         let live = self.live(slot)?;
         live.captured.clear();
         let restored = live.cache.restore(kept, rows, checkpoint, length);
@@ -478,33 +474,4 @@ impl Drop for DeviceStepper {
         // An error of work that nobody waits for concerns nobody.
         drop(synchronize());
     }
-}
-
-/// Tokens with their log-probabilities, the likeliest first.
-fn likeliest(ids: &[f32], logprobs: &[f32]) -> Vec<(u32, f32)> {
-    let pairs = ids.iter().zip(logprobs);
-    let mut top: Vec<(u32, f32)> = pairs.map(|(&id, &logprob)| (id as u32, logprob)).collect();
-    top.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    top
-}
-
-/// Waits for a choice and brings it to the host.
-fn read(choice: &Choice) -> Result<Option<Token>> {
-    let scalar = |array: &Array| {
-        array
-            .try_item_exact::<i32>()
-            .map_err(|error| Error::Mlx(error.to_string()))
-    };
-    let Ok(id) = u32::try_from(scalar(&choice.token)?) else {
-        return Ok(None);
-    };
-    let logprobs = choice.logprobs.as_ref().map(|found| {
-        let top = likeliest(&to_vec(&found.top_tokens)?, &to_vec(&found.top)?);
-        let chosen = to_vec(&found.chosen)?.first().copied().unwrap_or(f32::NAN);
-        Ok::<_, Error>(Logprobs { chosen, top })
-    });
-    Ok(Some(Token {
-        id,
-        logprobs: logprobs.transpose()?,
-    }))
 }

@@ -414,7 +414,7 @@ impl Restorable for HostStepper {
     }
 
     fn checkpoint(&mut self, slot: Slot) -> Result<Checkpoint> {
-        let cache = &self.live(slot)?.cache;
+        let cache = &mut self.live(slot)?.cache;
         cache.checkpoint(cache.length())
     }
 

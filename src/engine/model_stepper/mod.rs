@@ -1,8 +1,10 @@
 //! The steppers that compute with a model: the one place of this room that knows models and MLX.
 
 mod device;
+mod fused;
 mod host;
 mod kept;
+mod reading;
 
 use crate::cache::store::Store;
 use crate::cache::{Checkpoint, Rows, SequenceCache};
@@ -10,6 +12,7 @@ use crate::engine::stepper::{Restorable, Slot};
 use crate::error::{Error, Result};
 use crate::mlx::Device;
 use crate::models::Model;
+use crate::ops::decode::Program;
 use kept::Kept;
 
 /// A stepper that computes with a model.
@@ -38,9 +41,11 @@ impl Budget {
     }
 }
 
-/// Computes with `model` on `device`. State is stored in `store` where there is one.
+/// Computes with `model` on `device`, steps of decoding by `program` where there is one. State is stored in `store`
+/// where there is one.
 pub fn new(
     model: Box<dyn Model>,
+    program: Option<Program>,
     device: Device,
     store: Option<Store>,
     budget: Budget,
@@ -48,7 +53,7 @@ pub fn new(
     let kept = Kept(store);
     match device {
         Device::Cpu => Box::new(host::HostStepper::new(model, kept, budget)),
-        Device::Gpu => Box::new(device::DeviceStepper::new(model, kept, budget)),
+        Device::Gpu => Box::new(device::DeviceStepper::new(model, program, kept, budget)),
     }
 }
 

@@ -5,6 +5,7 @@ use super::decoder::{Block, DecoderConfig};
 use crate::cache::{LayerCaches, LayerKind};
 use crate::error::Result;
 use crate::models::Loader;
+use crate::ops::decode::Builder;
 use crate::ops::mlp::GatedMlp;
 use crate::ops::norm::RmsNorm;
 use crate::ops::tensor::Tensor;
@@ -22,17 +23,31 @@ pub(in crate::models) trait Mixer {
         x: &Tensor,
         caches: &mut LayerCaches<'_, '_>,
     ) -> Result<Tensor>;
+
+    /// Takes `x + self(norm(x))` down for the kernel that decodes; says whether it can compute it.
+    fn describe(&self, _norm: &RmsNorm, _program: &mut Builder) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// What follows it in a layer.
 pub(in crate::models) trait FeedForward {
     /// `x + self(norm(x))`, `[T, hidden]` to the same.
     fn add_to(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor>;
+
+    /// As [`Mixer::describe`].
+    fn describe(&self, _norm: &RmsNorm, _program: &mut Builder) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 impl FeedForward for GatedMlp {
     fn add_to(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
         self.add_to(norm, x)
+    }
+
+    fn describe(&self, norm: &RmsNorm, program: &mut Builder) -> Result<bool> {
+        program.feed_forward(norm, self)
     }
 }
 
@@ -40,6 +55,10 @@ impl FeedForward for GatedMlp {
 impl FeedForward for Box<dyn FeedForward> {
     fn add_to(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
         self.as_ref().add_to(norm, x)
+    }
+
+    fn describe(&self, norm: &RmsNorm, program: &mut Builder) -> Result<bool> {
+        self.as_ref().describe(norm, program)
     }
 }
 
@@ -56,6 +75,10 @@ impl Mixer for Box<dyn Mixer> {
         caches: &mut LayerCaches<'_, '_>,
     ) -> Result<Tensor> {
         self.as_ref().add_to(norm, x, caches)
+    }
+
+    fn describe(&self, norm: &RmsNorm, program: &mut Builder) -> Result<bool> {
+        self.as_ref().describe(norm, program)
     }
 }
 
@@ -97,5 +120,12 @@ impl<M: Mixer, F: FeedForward> Block for PreNorm<M, F> {
     fn forward(&self, x: &Tensor, caches: &mut LayerCaches<'_, '_>) -> Result<Tensor> {
         let x = self.mixer.add_to(&self.mixer_norm, x, caches)?;
         self.feed_forward.add_to(&self.feed_forward_norm, &x)
+    }
+
+    fn describe(&self, program: &mut Builder) -> Result<bool> {
+        Ok(self.mixer.describe(&self.mixer_norm, program)?
+            && self
+                .feed_forward
+                .describe(&self.feed_forward_norm, program)?)
     }
 }

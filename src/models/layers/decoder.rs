@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::mlx::item_size;
 use crate::models::{Loader, Model};
 use crate::ops::batch::Batch;
+use crate::ops::decode::{Builder, Program};
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::{Linear, project};
 use crate::ops::norm::RmsNorm;
@@ -19,6 +20,11 @@ pub(in crate::models) trait Block {
     /// Hidden states `[T, hidden]` to the same. Of each segment what the layer keeps grows by
     /// the segment's tokens.
     fn forward(&self, x: &Tensor, caches: &mut LayerCaches<'_, '_>) -> Result<Tensor>;
+
+    /// Takes the layer down for the kernel that decodes; says whether it can compute it.
+    fn describe(&self, _program: &mut Builder) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// What the ends of a decoder need to know.
@@ -135,5 +141,21 @@ impl<B: Block> Model for Decoder<B> {
             Some(cap) => logits.capped(cap),
             None => Ok(logits),
         }
+    }
+
+    fn decode_program(&self) -> Result<Option<Program>> {
+        let mut program = Builder::default();
+        if !program.embed(&self.embedding, self.config.scale)? {
+            return Ok(None);
+        }
+        for block in &self.blocks {
+            if !block.describe(&mut program)? {
+                return Ok(None);
+            }
+        }
+        if !program.head(&self.norm, &self.head, self.config.soft_cap)? {
+            return Ok(None);
+        }
+        program.finish()
     }
 }

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::models::Loader;
 use crate::ops::attention::Attention;
+use crate::ops::decode::Builder;
 use crate::ops::heads::split;
 use crate::ops::linear::{Linear, project};
 use crate::ops::norm::RmsNorm;
@@ -251,5 +252,10 @@ impl Mixer for GroupedAttention {
     ) -> Result<Tensor> {
         let attended = self.attended(norm, x, caches)?;
         self.output.add_to(x, &attended)
+    }
+
+    fn describe(&self, norm: &RmsNorm, program: &mut Builder) -> Result<bool> {
+        let inputs = [&self.query, &self.key, &self.value];
+        Ok(!self.gated && program.attend(norm, inputs, &self.attention, &self.output)?)
     }
 }

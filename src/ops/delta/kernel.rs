@@ -1,10 +1,8 @@
 //! The convolution and the recurrence as kernels for GPUs.
 
-use std::ffi::CStr;
-
 use super::GatedDelta;
 use crate::error::Result;
-use crate::mlx::{Array, Dtype, GpuKernel, Launch, eval, ops};
+use crate::mlx::{Array, Dtype, GpuKernel, Launch, eval, kernel_source, ops};
 
 /// Threads that share a column of a state; as in the sources.
 const LANES: i32 = 8;
@@ -12,29 +10,22 @@ const LANES: i32 = 8;
 /// Threads of a block.
 const BLOCK: i32 = 128;
 
-const fn source(text: &'static str) -> &'static CStr {
-    match CStr::from_bytes_with_nul(text.as_bytes()) {
-        Ok(source) => source,
-        Err(_) => c"",
-    }
-}
-
 static RECURRENCE: GpuKernel = GpuKernel::new(
     c"gated_delta_recurrence",
     &[
         c"queries", c"keys", c"values", c"decays", c"shares", c"state", c"length",
     ],
     &[c"read", c"new_state"],
-    source(concat!(include_str!("recurrence.cu"), "\0")),
-    source(concat!(include_str!("recurrence.metal"), "\0")),
+    kernel_source(concat!(include_str!("recurrence.cu"), "\0")),
+    kernel_source(concat!(include_str!("recurrence.metal"), "\0")),
 );
 
 static CONVOLUTION: GpuKernel = GpuKernel::new(
     c"gated_delta_convolution",
     &[c"rows", c"taps", c"length"],
     &[c"mixed"],
-    source(concat!(include_str!("convolution.cu"), "\0")),
-    source(concat!(include_str!("convolution.metal"), "\0")),
+    kernel_source(concat!(include_str!("convolution.cu"), "\0")),
+    kernel_source(concat!(include_str!("convolution.metal"), "\0")),
 );
 
 /// The convolution of `rows` `[taps - 1 + L, channels]` and its activation, `[L, channels]`, float32.

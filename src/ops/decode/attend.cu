@@ -1,0 +1,258 @@
+// Attention of one new token of each sequence over its cache, split across the card.
+//
+// A block takes a head of keys, up to four of the query heads that share it, and a run of positions. Each warp goes
+// through positions of its own with a softmax of its own (Milakov and Gimelshein 2018, arXiv:1805.02867); what the
+// warps have found is merged at the end, and the runs by `combine`.
+
+namespace mlxr {
+
+template <int WIDTH, int RATIO>
+struct Heads {
+  // Query heads of a block.
+  static constexpr int EACH = RATIO < 4 ? RATIO : 4;
+  static constexpr int BLOCKS = (RATIO + EACH - 1) / EACH;
+  // Lanes that share a position, eight numbers each.
+  static constexpr int LANES = WIDTH / 8;
+  static constexpr int AT_ONCE = 32 / LANES;
+  static constexpr int UNROLLED = 2;
+};
+
+template <int CACHE>
+__device__ __forceinline__ void read_eight(const void* from, size_t i, float (&to)[8]) {
+  if constexpr (CACHE == FLOAT32) {
+    const float4* at = reinterpret_cast<const float4*>(static_cast<const float*>(from) + i);
+    float4 a = at[0], b = at[1];
+    to[0] = a.x, to[1] = a.y, to[2] = a.z, to[3] = a.w, to[4] = b.x, to[5] = b.y, to[6] = b.z, to[7] = b.w;
+  } else {
+    uint4 a = *reinterpret_cast<const uint4*>(static_cast<const unsigned short*>(from) + i);
+    unsigned words[4] = {a.x, a.y, a.z, a.w};
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      to[2 * j] = CACHE == BFLOAT16 ? __uint_as_float(words[j] << 16) : from_f16(words[j] & 0xffffu);
+      to[2 * j + 1] = CACHE == BFLOAT16 ? __uint_as_float(words[j] & 0xffff0000u) : from_f16(words[j] >> 16);
+    }
+  }
+}
+
+// A head, normalized and turned to its position, by one warp, in shared memory.
+template <int WIDTH>
+__device__ void turn(const Instruction& in, const float* from, const float* norm, int position, float scale, float* to) {
+  int lane = threadIdx.x % 32;
+  float x[(WIDTH + 31) / 32];
+  float squares = 0.0f;
+#pragma unroll
+  for (int i = 0; i < (WIDTH + 31) / 32; i++) {
+    x[i] = __ldcg(from + lane + 32 * i);
+    squares += x[i] * x[i];
+  }
+  if (norm) {
+    float factor = rsqrtf(sum_of_warp(squares) / WIDTH + in.number(10));
+#pragma unroll
+    for (int i = 0; i < (WIDTH + 31) / 32; i++) x[i] *= factor * __ldg(norm + lane + 32 * i);
+  }
+#pragma unroll
+  for (int i = 0; i < (WIDTH + 31) / 32; i++) to[lane + 32 * i] = x[i];
+  __syncwarp();
+  int rotated = in.integer(13), half = rotated / 2;
+  bool is_interleaved = in.integer(16) != 0;
+#pragma unroll
+  for (int i = 0; i < (WIDTH + 31) / 32; i++) {
+    int at = lane + 32 * i;
+    if (at >= rotated) {
+      x[i] *= scale;
+      continue;
+    }
+    int pair = is_interleaved ? at / 2 : at % half;
+    bool is_first = is_interleaved ? at % 2 == 0 : at < half;
+    float other = to[is_interleaved ? at ^ 1 : is_first ? at + half : at - half];
+    float sine, cosine;
+    sincosf(position * in.number(14) / __ldg(in.address<float>(12) + pair), &sine, &cosine);
+    x[i] = (x[i] * cosine + (is_first ? -other : other) * sine) * in.number(15) * scale;
+  }
+  __syncwarp();
+#pragma unroll
+  for (int i = 0; i < (WIDTH + 31) / 32; i++) to[lane + 32 * i] = x[i];
+  __syncwarp();
+}
+
+template <int WIDTH, int RATIO, int CACHE>
+__device__ void attend(const Instruction& in, const Step& step, char* memory) {
+  using H = Heads<WIDTH, RATIO>;
+  constexpr int EACH = H::EACH, LANES = H::LANES;
+  constexpr float LOG2E = 1.4426950408889634f;
+  int layer = in.integer(1), heads = in.integer(2), kv_heads = in.integer(3), window = in.integer(17);
+  // The last instruction's second word says how many layers there are.
+  int layers = (int)step.program[1];
+  int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  float* queries = reinterpret_cast<float*>(memory);     // [EACH][WIDTH]
+  float* fresh = queries + EACH * WIDTH;                 // [2][WIDTH]: the new key and value
+  float* most = fresh + 2 * WIDTH;                       // [WARPS][EACH]
+  float* total = most + WARPS * EACH;                    // [WARPS][EACH]
+  float* found = total + WARPS * EACH;                   // [WARPS][EACH][WIDTH]
+  int units = step.rows * kv_heads * H::BLOCKS * step.splits;
+  for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
+    int run = unit % step.splits, rest = unit / step.splits;
+    int part = rest % H::BLOCKS;
+    rest /= H::BLOCKS;
+    int head = rest % kv_heads, row = rest / kv_heads;
+    int count = min(EACH, RATIO - part * EACH);
+    int first_head = head * RATIO + part * EACH;
+    int position = step.positions[row];
+    int length = position + 1;
+    int seen = window && length > window ? length - window : 0;
+    int each = (length - seen + step.splits - 1) / step.splits;
+    int begin = seen + run * each, end = min(begin + each, length);
+    const int* place = step.places + 2 * (row * layers + layer);
+    size_t base = (size_t)head * place[0] * WIDTH;
+    int start = place[1];
+    const long long* addresses = step.caches + 2 * (row * layers + layer);
+    char* keys = reinterpret_cast<char*>(addresses[0]);
+    char* values = reinterpret_cast<char*>(addresses[1]);
+    const float* source = step.scratch + in.words[5] + (size_t)row * (heads + 2 * kv_heads) * WIDTH;
+    for (int i = warp; i < count + 2; i += WARPS) {
+      if (i < count) {
+        turn<WIDTH>(in, source + (first_head + i) * WIDTH, in.address<float>(8), position, in.number(11) * LOG2E,
+                    queries + i * WIDTH);
+      } else if (end == length && begin < end) {
+        size_t at = base + (size_t)(position - start) * WIDTH;
+        if (i == count) {
+          turn<WIDTH>(in, source + (heads + head) * WIDTH, in.address<float>(9), position, 1.0f, fresh);
+          for (int j = lane; j < WIDTH; j += 32) write_number<CACHE>(keys, at + j, fresh[j]);
+        } else {
+          for (int j = lane; j < WIDTH; j += 32)
+            write_number<CACHE>(values, at + j, __ldcg(source + (heads + kv_heads + head) * WIDTH + j));
+        }
+      }
+    }
+    __syncthreads();
+    int within = lane % LANES * 8;
+    float q[EACH][8], sum[EACH][8], highest[EACH], weight[EACH];
+#pragma unroll
+    for (int h = 0; h < EACH; h++) {
+      highest[h] = -1e30f;
+      weight[h] = 0.0f;
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        q[h][i] = h < count ? queries[h * WIDTH + within + i] : 0.0f;
+        sum[h][i] = 0.0f;
+      }
+    }
+    constexpr int TOGETHER = H::AT_ONCE * H::UNROLLED;
+    for (int at = begin + warp * TOGETHER; at < end; at += WARPS * TOGETHER) {
+      float k[H::UNROLLED][8], v[H::UNROLLED][8], scores[H::UNROLLED][EACH];
+#pragma unroll
+      for (int u = 0; u < H::UNROLLED; u++) {
+        int here = min(at + u * H::AT_ONCE + lane / LANES, end - 1);
+        size_t i = base + (size_t)(here - start) * WIDTH + within;
+        read_eight<CACHE>(keys, i, k[u]);
+        read_eight<CACHE>(values, i, v[u]);
+      }
+#pragma unroll
+      for (int u = 0; u < H::UNROLLED; u++) {
+        bool is_there = at + u * H::AT_ONCE + lane / LANES < end;
+#pragma unroll
+        for (int h = 0; h < EACH; h++) {
+          float score = 0.0f;
+#pragma unroll
+          for (int i = 0; i < 8; i++) score += q[h][i] * k[u][i];
+#pragma unroll
+          for (int o = LANES / 2; o; o >>= 1) score += __shfl_xor_sync(0xffffffffu, score, o);
+          scores[u][h] = is_there ? score : -1e30f;
+        }
+      }
+#pragma unroll
+      for (int h = 0; h < EACH; h++) {
+        float now = highest[h];
+#pragma unroll
+        for (int u = 0; u < H::UNROLLED; u++) now = fmaxf(now, scores[u][h]);
+        float shrink = exp2f(highest[h] - now);
+        highest[h] = now;
+        weight[h] *= shrink;
+#pragma unroll
+        for (int i = 0; i < 8; i++) sum[h][i] *= shrink;
+#pragma unroll
+        for (int u = 0; u < H::UNROLLED; u++) {
+          // Where nothing is there, nor was before, the difference is zero.
+          float share = scores[u][h] > -1e29f ? exp2f(scores[u][h] - now) : 0.0f;
+          weight[h] += share;
+#pragma unroll
+          for (int i = 0; i < 8; i++) sum[h][i] += share * v[u][i];
+        }
+      }
+    }
+    // Lanes that went through other positions of the same warp.
+#pragma unroll
+    for (int o = LANES; o < 32; o *= 2) {
+#pragma unroll
+      for (int h = 0; h < EACH; h++) {
+        float other = __shfl_xor_sync(0xffffffffu, highest[h], o);
+        float now = fmaxf(highest[h], other);
+        float mine = exp2f(highest[h] - now), its = exp2f(other - now);
+        highest[h] = now;
+        weight[h] = weight[h] * mine + __shfl_xor_sync(0xffffffffu, weight[h], o) * its;
+#pragma unroll
+        for (int i = 0; i < 8; i++) sum[h][i] = sum[h][i] * mine + __shfl_xor_sync(0xffffffffu, sum[h][i], o) * its;
+      }
+    }
+    if (lane < LANES) {
+#pragma unroll
+      for (int h = 0; h < EACH; h++) {
+        if (lane == 0) {
+          most[warp * EACH + h] = highest[h];
+          total[warp * EACH + h] = weight[h];
+        }
+#pragma unroll
+        for (int i = 0; i < 8; i++) found[(warp * EACH + h) * WIDTH + within + i] = sum[h][i];
+      }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < count * WIDTH; i += THREADS) {
+      int h = i / WIDTH, at = i % WIDTH;
+      float now = -1e30f, all = 0.0f, result = 0.0f;
+#pragma unroll
+      for (int w = 0; w < WARPS; w++) now = fmaxf(now, most[w * EACH + h]);
+#pragma unroll
+      for (int w = 0; w < WARPS; w++) {
+        float share = exp2f(most[w * EACH + h] - now);
+        all += total[w * EACH + h] * share;
+        result += found[(w * EACH + h) * WIDTH + at] * share;
+      }
+      int query = first_head + h;
+      if (step.splits == 1) {
+        __stcg(step.scratch + in.words[6] + (size_t)(row * heads + query) * WIDTH + at, result / all);
+      } else {
+        float* to = step.scratch + in.words[7] + (size_t)((row * heads + query) * MAX_SPLITS + run) * (WIDTH + 4);
+        __stcg(to + 4 + at, result);
+        if (at == 0) {
+          __stcg(to, now);
+          __stcg(to + 1, all);
+        }
+      }
+    }
+    __syncthreads();
+  }
+}
+
+// The runs of positions together.
+template <int WIDTH>
+__device__ void combine(const Instruction& in, const Step& step) {
+  int heads = in.integer(2);
+  int count = step.rows * heads * WIDTH;
+  for (int i = blockIdx.x * THREADS + threadIdx.x; i < count; i += gridDim.x * THREADS) {
+    int at = i % WIDTH;
+    const float* from = step.scratch + in.words[7] + (size_t)(i / WIDTH) * MAX_SPLITS * (WIDTH + 4);
+    float now = -1e30f, all = 0.0f, result = 0.0f;
+    for (int run = 0; run < step.splits; run++) {
+      const float* here = from + run * (WIDTH + 4);
+      float highest = __ldcg(here);
+      float next = fmaxf(now, highest);
+      float shrink = exp2f(now - next), share = exp2f(highest - next);
+      all = all * shrink + __ldcg(here + 1) * share;
+      result = result * shrink + __ldcg(here + 4 + at) * share;
+      now = next;
+    }
+    __stcg(step.scratch + in.words[6] + i, result / all);
+  }
+}
+
+} // namespace mlxr

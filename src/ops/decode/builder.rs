@@ -1,0 +1,396 @@
+//! From the layers of a model to the list of instructions that the kernel goes through.
+
+use super::program::Program;
+use super::stored::{Stored, number, stored};
+use super::{ROWS, program};
+use crate::error::Result;
+use crate::kernels::gate::Activation;
+use crate::mlx::{Array, Dtype, computes_with_cuda};
+use crate::ops::attention::Attention;
+use crate::ops::embedding::Embedding;
+use crate::ops::linear::Linear;
+use crate::ops::mlp::GatedMlp;
+use crate::ops::norm::RmsNorm;
+use crate::ops::vector::Vector;
+
+/// Numbers of an instruction.
+pub(super) const WORDS: usize = 32;
+
+/// Runs that the positions of a sequence are parted in at most, which are attended to side by side; as in the
+/// sources.
+pub(super) const SPLITS: i32 = 32;
+
+/// Numbers that a run leaves of a head, beside those of the head's width.
+const OF_A_SPLIT: i32 = 4;
+
+/// Matrices of an instruction.
+const PARTS: usize = 3;
+
+/// Where the words of an instruction's matrices begin.
+const FIRST_PART: usize = 16;
+
+/// Words of a matrix.
+const OF_A_PART: usize = 5;
+
+/// What an instruction begins with.
+mod code {
+    pub(super) const END: i64 = 0;
+    pub(super) const EMBED: i64 = 1;
+    pub(super) const MULTIPLY: i64 = 2;
+    pub(super) const ATTEND: i64 = 3;
+    pub(super) const COMBINE: i64 = 4;
+}
+
+/// A word of an instruction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Word {
+    /// As it is.
+    Number(i64),
+    /// Where this one of the arrays lies.
+    Address(usize),
+    /// Where this region begins.
+    Place(Region),
+}
+
+/// An instruction.
+pub(super) type Instruction = [Word; WORDS];
+
+/// A region of the scratch memory: `[rows, width]`, as wide as the widest of what is put there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Region {
+    /// Hidden states.
+    Residual,
+    /// Queries, keys and values, before they are turned.
+    Projected,
+    /// What heads read.
+    Attended,
+    /// What is between the matrices of a feed-forward layer.
+    Gated,
+    /// What runs of positions give.
+    Partial,
+}
+
+/// All of them, in the order in which they lie.
+const REGIONS: [Region; 5] = [
+    Region::Residual,
+    Region::Projected,
+    Region::Attended,
+    Region::Gated,
+    Region::Partial,
+];
+
+/// What becomes of a product.
+enum Then {
+    Store(Region),
+    Add,
+    Gate(i64),
+    Logits(Option<f32>),
+}
+
+/// Takes down a model, layer by layer. Each method says whether the kernel can compute what it is given; if not,
+/// there is no program.
+#[derive(Debug, Default)]
+pub struct Builder {
+    pub(super) instructions: Vec<Instruction>,
+    /// What instructions find by address.
+    pub(super) arrays: Vec<Array>,
+    /// Of each region.
+    widths: [i32; REGIONS.len()],
+    /// Periods of rotation, and which of the arrays they are.
+    periods: Vec<(Vec<f32>, usize)>,
+    pub(super) facts: program::Facts,
+}
+
+impl Builder {
+    /// The rows of tokens, multiplied with `scale`: what hidden states begin as.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn embed(&mut self, embedding: &Embedding, scale: Option<f32>) -> Result<bool> {
+        let Some(matrix) = stored(&embedding.matrix) else {
+            return Ok(false);
+        };
+        let Some(kept) = number(embedding.dtype) else {
+            return Ok(false);
+        };
+        self.facts.kept = kept;
+        let mut words = begun(code::EMBED);
+        words[1] = Word::Number(matrix.inputs.into());
+        words[2] = Word::Number(matrix.form.format);
+        words[3] = Word::Number(matrix.form.group.into());
+        words[4] = self.address(matrix.weight);
+        words[5] = self.optional(matrix.scales);
+        words[6] = self.optional(matrix.biases);
+        words[7] = self.region(Region::Residual, matrix.inputs);
+        words[8] = float(scale.unwrap_or(1.0));
+        words[9] = Word::Number(matrix.form.scales);
+        self.instructions.push(words);
+        Ok(true)
+    }
+
+    /// `x + output(attention(inputs(norm(x))))`: the next layer that keeps keys and values. `inputs` are the
+    /// projections to queries, keys and values.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn attend(
+        &mut self,
+        norm: &RmsNorm,
+        inputs: [&Linear; 3],
+        attention: &Attention,
+        output: &Linear,
+    ) -> Result<bool> {
+        let turns = attention.rope.on_host();
+        let epsilons = [&attention.query_norm, &attention.key_norm].map(Option::as_ref);
+        let epsilons = epsilons.map(|norm| norm.map(|norm| norm.epsilon));
+        let is_known = matches!(attention.width, 64 | 128)
+            && attention.value_width == attention.width
+            && !attention.values_in_keys
+            && attention.sinks.is_none()
+            && attention.host.is_none()
+            && (epsilons[0].is_none() || epsilons[1].is_none() || epsilons[0] == epsilons[1]);
+        if !is_known
+            || !self.multiply(
+                Some(norm),
+                &inputs,
+                Region::Residual,
+                &Then::Store(Region::Projected),
+            )?
+        {
+            return Ok(false);
+        }
+        let Some(next) = stored(&output.matrix) else {
+            return Ok(false);
+        };
+        let [heads, kv_heads, width] =
+            [attention.heads, attention.kv_heads, attention.width].map(|size| size as i32);
+        let mut words = begun(code::ATTEND);
+        words[1] = Word::Number(self.facts.layers as i64);
+        words[2] = Word::Number(heads.into());
+        words[3] = Word::Number(kv_heads.into());
+        words[4] = Word::Number(width.into());
+        words[5] = self.region(Region::Projected, (heads + 2 * kv_heads) * width);
+        words[6] = self.region(Region::Attended, heads * width);
+        words[7] = self.region(Region::Partial, heads * SPLITS * (width + OF_A_SPLIT));
+        for (word, norm) in [(8, &attention.query_norm), (9, &attention.key_norm)] {
+            if let Some(norm) = norm {
+                let Some(address) = self.vector(&norm.weight)? else {
+                    return Ok(false);
+                };
+                words[word] = address;
+            }
+        }
+        words[10] = float(epsilons[0].or(epsilons[1]).unwrap_or(0.0));
+        words[11] = float(attention.scale);
+        words[12] = self.periods(turns.periods);
+        words[13] = Word::Number(2 * turns.periods.len() as i64);
+        words[14] = float(turns.scale);
+        words[15] = float(turns.stretch);
+        words[16] = Word::Number(turns.interleaved.into());
+        words[17] = Word::Number(attention.window.unwrap_or(0) as i64);
+        words[18] = Word::Number(self.facts.kept);
+        words[19] = self.address(next.weight);
+        words[20] = Word::Number(next.weight.nbytes() as i64);
+        self.instructions.push(words);
+        let mut combined = begun(code::COMBINE);
+        for word in [2, 4, 6, 7] {
+            combined[word] = words[word];
+        }
+        self.instructions.push(combined);
+        self.facts.layers += 1;
+        self.facts.kv_heads = self.facts.kv_heads.max(kv_heads);
+        self.multiply(None, &[output], Region::Attended, &Then::Add)
+    }
+
+    /// `x + mlp(norm(x))`.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn feed_forward(&mut self, norm: &RmsNorm, mlp: &GatedMlp) -> Result<bool> {
+        let activation = match mlp.activation {
+            Activation::Silu => 0,
+            Activation::GeluTanh => 1,
+            Activation::Clamped(_) => return Ok(false),
+        };
+        let inputs = [&mlp.gate, &mlp.up];
+        Ok(self.multiply(
+            Some(norm),
+            &inputs,
+            Region::Residual,
+            &Then::Gate(activation),
+        )? && self.multiply(None, &[&mlp.down], Region::Gated, &Then::Add)?)
+    }
+
+    /// `head(norm(x))`, the logits, which become `cap · tanh(logit / cap)`.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn head(&mut self, norm: &RmsNorm, head: &Linear, soft_cap: Option<f32>) -> Result<bool> {
+        let Some(matrix) = stored(&head.matrix) else {
+            return Ok(false);
+        };
+        self.facts.vocabulary = matrix.rows;
+        self.multiply(
+            Some(norm),
+            &[head],
+            Region::Residual,
+            &Then::Logits(soft_cap),
+        )
+    }
+
+    /// Of what was taken down; `None` where no GPU of NVIDIA computes.
+    ///
+    /// # Errors
+    /// What MLX, or the compiler, says.
+    pub fn finish(mut self) -> Result<Option<Program>> {
+        if !computes_with_cuda()? {
+            return Ok(None);
+        }
+        self.instructions.push(begun(code::END));
+        let scratch = self.scratch();
+        Program::new(&self.resolved(), self.arrays, scratch, self.facts).map(Some)
+    }
+
+    fn multiply(
+        &mut self,
+        norm: Option<&RmsNorm>,
+        layers: &[&Linear],
+        source: Region,
+        then: &Then,
+    ) -> Result<bool> {
+        let matrices = layers.iter().map(|layer| stored(&layer.matrix));
+        let Some(matrices) = matrices.collect::<Option<Vec<Stored<'_>>>>() else {
+            return Ok(false);
+        };
+        let Some(first) = matrices.first() else {
+            return Ok(false);
+        };
+        let multiple = if matches!(then, Then::Gate(_)) { 8 } else { 16 };
+        let fits = |matrix: &Stored<'_>| {
+            matrix.form == first.form
+                && matrix.inputs == first.inputs
+                && matrix.rows % multiple == 0
+        };
+        if matrices.len() > PARTS || !matrices.iter().all(fits) {
+            return Ok(false);
+        }
+        let rows: i32 = match then {
+            Then::Gate(_) => first.rows,
+            _ => matrices.iter().map(|matrix| matrix.rows).sum(),
+        };
+        let mut words = begun(code::MULTIPLY);
+        words[1] = Word::Number(first.inputs.into());
+        words[2] = Word::Number(first.form.format);
+        words[3] = Word::Number(first.form.group.into());
+        words[4] = self.region(source, first.inputs);
+        if let Some(norm) = norm {
+            let Some(address) = self.vector(&norm.weight)? else {
+                return Ok(false);
+            };
+            words[5] = address;
+            words[6] = float(norm.epsilon);
+        }
+        let (kind, destination) = match then {
+            Then::Store(region) => (0, self.region(*region, rows)),
+            Then::Add => (1, self.region(Region::Residual, rows)),
+            Then::Gate(activation) => {
+                words[9] = Word::Number(*activation);
+                (2, self.region(Region::Gated, rows))
+            }
+            Then::Logits(soft_cap) => {
+                words[13] = float(soft_cap.unwrap_or(0.0));
+                (3, Word::Number(0))
+            }
+        };
+        words[7] = Word::Number(kind);
+        words[8] = destination;
+        words[10] = Word::Number(matrices.len() as i64);
+        words[11] = Word::Number(rows.into());
+        words[12] = Word::Number(first.form.scales);
+        for (part, (matrix, layer)) in matrices.iter().zip(layers).enumerate() {
+            let at = FIRST_PART + OF_A_PART * part;
+            words[at] = self.address(matrix.weight);
+            words[at + 1] = self.optional(matrix.scales);
+            words[at + 2] = self.optional(matrix.biases);
+            if let Some(bias) = &layer.bias {
+                let Some(address) = self.vector(bias)? else {
+                    return Ok(false);
+                };
+                words[at + 3] = address;
+            }
+            words[at + 4] = Word::Number(matrix.rows.into());
+        }
+        self.instructions.push(words);
+        Ok(true)
+    }
+
+    /// The region, which holds rows of this width.
+    fn region(&mut self, region: Region, width: i32) -> Word {
+        let widest = &mut self.widths[region as usize];
+        *widest = width.max(*widest);
+        Word::Place(region)
+    }
+
+    fn address(&mut self, array: &Array) -> Word {
+        self.arrays.push(array.clone());
+        Word::Address(self.arrays.len() - 1)
+    }
+
+    fn optional(&mut self, array: Option<&Array>) -> Word {
+        array.map_or(Word::Number(0), |array| self.address(array))
+    }
+
+    /// A row of weights in float32; `None` where it is on the host.
+    fn vector(&mut self, vector: &Vector) -> Result<Option<Word>> {
+        match vector {
+            Vector::Device(array) => Ok(Some(self.address(&array.as_dtype(Dtype::Float32)?))),
+            Vector::Host(_) => Ok(None),
+        }
+    }
+
+    fn periods(&mut self, periods: &[f32]) -> Word {
+        let known = self.periods.iter().find(|(known, _)| known == periods);
+        if let Some((_, array)) = known {
+            return Word::Address(*array);
+        }
+        self.arrays
+            .push(Array::from_slice(periods, &[periods.len() as i32]));
+        self.periods.push((periods.to_vec(), self.arrays.len() - 1));
+        Word::Address(self.arrays.len() - 1)
+    }
+
+    /// Where a region begins, in numbers.
+    fn place(&self, region: Region) -> i64 {
+        let before = &self.widths[..region as usize];
+        before
+            .iter()
+            .map(|&width| i64::from(width) * ROWS as i64)
+            .sum()
+    }
+
+    /// Numbers of all regions.
+    pub(super) fn scratch(&self) -> i64 {
+        self.place(Region::Partial) + i64::from(self.widths[Region::Partial as usize]) * ROWS as i64
+    }
+
+    /// The instructions with regions found.
+    pub(super) fn resolved(&self) -> Vec<Instruction> {
+        let resolve = |word: Word| match word {
+            Word::Place(region) => Word::Number(self.place(region)),
+            Word::Number(_) | Word::Address(_) => word,
+        };
+        let instructions = self.instructions.iter();
+        instructions.map(|words| words.map(resolve)).collect()
+    }
+}
+
+fn begun(code: i64) -> Instruction {
+    let mut words = [Word::Number(0); WORDS];
+    words[0] = Word::Number(code);
+    words
+}
+
+/// A word with the bits of a number.
+fn float(number: f32) -> Word {
+    Word::Number(number.to_bits().into())
+}

@@ -1,0 +1,125 @@
+// What the stages of a decode step share. A stage is one instruction; between two stages all blocks meet.
+
+// MLX writes the kernel's head, which says nothing of its blocks; all registers go to the one that runs.
+#undef __global__
+#define __global__ __attribute__((global)) __launch_bounds__(512, 1)
+
+namespace mlxr {
+
+constexpr int WARPS = 16;
+constexpr int THREADS = WARPS * 32;
+constexpr int WORDS = 32;
+constexpr int MAX_SPLITS = 32;
+
+enum Code { END, EMBED, MULTIPLY, ATTEND, COMBINE };
+enum Kind { STORE, ADD, GATE, LOGITS };
+enum Number { BFLOAT16, FLOAT16, FLOAT32 };
+
+// Columns of the tensor cores' products for each way a matrix is stored; see Layout.
+enum Variant { DENSE_BF16, AFFINE4_32, AFFINE4_64, AFFINE4_128, AFFINE8_32, AFFINE8_64, DENSE_F32 };
+
+struct Step {
+  const long long* program;
+  const int* tokens;
+  const int* positions;
+  const long long* caches;
+  const int* places;
+  float* scratch;
+  unsigned* barrier;
+  float* logits;
+  int rows;
+  int splits;
+};
+
+// One instruction, in shared memory.
+struct Instruction {
+  const long long* words;
+  __device__ int integer(int i) const { return (int)words[i]; }
+  __device__ float number(int i) const { return __int_as_float((int)words[i]); }
+  template <typename T>
+  __device__ const T* address(int i) const { return reinterpret_cast<const T*>(words[i]); }
+};
+
+__device__ __forceinline__ float from_bf16(unsigned bits) { return __uint_as_float(bits << 16); }
+
+// To the nearest, ties to even; no NaN comes here that matters.
+__device__ __forceinline__ unsigned to_bf16(float x) {
+  return (unsigned)__bfloat16_as_ushort(__float2bfloat16_rn(x));
+}
+
+__device__ __forceinline__ float from_f16(unsigned bits) {
+  return __half2float(__ushort_as_half((unsigned short)bits));
+}
+
+template <int NUMBER>
+__device__ __forceinline__ float read_number(const void* at, size_t i) {
+  if constexpr (NUMBER == FLOAT32) return __ldg(static_cast<const float*>(at) + i);
+  unsigned bits = __ldg(static_cast<const unsigned short*>(at) + i);
+  return NUMBER == BFLOAT16 ? from_bf16(bits) : from_f16(bits);
+}
+
+template <int NUMBER>
+__device__ __forceinline__ void write_number(void* at, size_t i, float x) {
+  if constexpr (NUMBER == FLOAT32) static_cast<float*>(at)[i] = x;
+  else if constexpr (NUMBER == BFLOAT16) static_cast<unsigned short*>(at)[i] = (unsigned short)to_bf16(x);
+  else static_cast<__half*>(at)[i] = __float2half_rn(x);
+}
+
+__device__ __forceinline__ float sum_of_warp(float x) {
+#pragma unroll
+  for (int o = 16; o; o >>= 1) x += __shfl_xor_sync(0xffffffffu, x, o);
+  return x;
+}
+
+// All blocks are on the card at once: as many as it has multiprocessors, and one fits on each. The counter's top
+// bit changes when the last block has come; it needs no reset.
+__device__ __forceinline__ unsigned arrive(unsigned* barrier) {
+  unsigned before = 0;
+  if (threadIdx.x == 0) {
+    __threadfence();
+    unsigned add = blockIdx.x == 0 ? 0x80000000u - (gridDim.x - 1) : 1u;
+    before = atomicAdd(barrier, add);
+  }
+  return before;
+}
+
+__device__ __forceinline__ void wait(unsigned* barrier, unsigned before) {
+  if (threadIdx.x == 0) {
+    unsigned now;
+    long long began = clock64();
+    do {
+      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(barrier) : "memory");
+      // Some seconds: a block is missing, which an error tells better than a card that hangs.
+      if (clock64() - began > 20000000000ll) __trap();
+    } while (((before ^ now) & 0x80000000u) == 0);
+    __threadfence();
+  }
+  __syncthreads();
+}
+
+// Copies rows of the embedding into the residual stream.
+template <int SCALES>
+__device__ void embed(const Instruction& in, const Step& step) {
+  int hidden = in.integer(1), format = in.integer(2), group = in.integer(3);
+  float* to = step.scratch + in.words[7];
+  for (int i = blockIdx.x * THREADS + threadIdx.x; i < step.rows * hidden; i += gridDim.x * THREADS) {
+    int row = i / hidden, column = i % hidden;
+    size_t token = step.tokens[row];
+    size_t at = token * hidden + column;
+    float x;
+    if (format == 0) {
+      x = read_number<BFLOAT16>(in.address<void>(4), at);
+    } else if (format == 6) {
+      x = read_number<FLOAT32>(in.address<void>(4), at);
+    } else {
+      int bits = format == 1 ? 4 : 8, each = 32 / bits;
+      unsigned word = __ldg(in.address<unsigned>(4) + at / each);
+      unsigned q = (word >> (column % each * bits)) & ((1u << bits) - 1);
+      size_t of = token * (hidden / group) + column / group;
+      x = read_number<SCALES>(in.address<void>(5), of) * q + read_number<SCALES>(in.address<void>(6), of);
+    }
+    to[i] = x * in.number(8);
+  }
+}
+
+} // namespace mlxr

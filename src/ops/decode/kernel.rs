@@ -1,0 +1,80 @@
+//! The kernel, and how it is launched.
+
+use crate::error::Result;
+use crate::mlx::{Array, Dtype, GpuKernel, Launch, kernel_source};
+use crate::ops::tensor::misplaced;
+
+/// Threads of a block; as in the sources. One block runs on each multiprocessor.
+const THREADS: i32 = 512;
+
+/// Bytes of dynamic shared memory that a block has; so many that no two fit on a multiprocessor.
+const SHARED: i32 = 200 * 1024;
+
+static DECODE_STEP: GpuKernel = GpuKernel::for_cuda(
+    c"decode_step",
+    &[
+        c"program",
+        c"sizes",
+        c"tokens",
+        c"positions",
+        c"caches",
+        c"places",
+        c"scratch",
+        c"barrier",
+        c"after",
+    ],
+    &[c"logits"],
+    kernel_source(concat!(
+        include_str!("common.cu"),
+        include_str!("multiply.cu"),
+        "\0"
+    )),
+    kernel_source(concat!(include_str!("decode.cu"), "\0")),
+)
+.with_shared_memory(SHARED);
+
+/// What the kernel takes, in its order.
+pub(super) struct Inputs<'a> {
+    /// int64 `[instructions, 32]`.
+    pub(super) program: &'a Array,
+    /// int32 `[4]`: rows, splits of attention, two zeros.
+    pub(super) sizes: &'a Array,
+    /// int32 `[B]`.
+    pub(super) tokens: &'a Array,
+    /// int32 `[B]`: how long each sequence was before its token.
+    pub(super) positions: &'a Array,
+    /// int64 `[B, layers, 2]`: addresses of keys and values.
+    pub(super) caches: &'a Array,
+    /// int32 `[B, layers, 2]`: capacity of the buffers, and the position of their first row.
+    pub(super) places: &'a Array,
+    /// float32, written.
+    pub(super) scratch: &'a Array,
+    /// uint32 `[32]`, zeros at first, written.
+    pub(super) barrier: &'a Array,
+    /// Any int32: what it is computed by comes first.
+    pub(super) after: &'a Array,
+}
+
+/// Logits `[B, vocabulary]`, float32, not evaluated. Keys and values are written where `caches` says.
+pub(super) fn launch(inputs: &Inputs<'_>, vocabulary: i32, multiprocessors: i32) -> Result<Array> {
+    let rows = inputs.tokens.shape()[0];
+    let compiled = rows.cast_unsigned().next_power_of_two().cast_signed();
+    let made = DECODE_STEP.launch(&Launch {
+        inputs: &[
+            inputs.program,
+            inputs.sizes,
+            inputs.tokens,
+            inputs.positions,
+            inputs.caches,
+            inputs.places,
+            inputs.scratch,
+            inputs.barrier,
+            inputs.after,
+        ],
+        outputs: &[(&[rows, vocabulary], Dtype::Float32)],
+        constants: &[(c"ROWS", compiled)],
+        grid: [multiprocessors * THREADS, 1, 1],
+        block: [THREADS, 1, 1],
+    })?;
+    made.into_iter().next().ok_or_else(misplaced)
+}

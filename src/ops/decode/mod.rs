@@ -1,0 +1,19 @@
+//! A step of one token for each of a few sequences, through a whole model, as one kernel for NVIDIA's GPUs.
+//!
+//! A step of decoding reads all weights once and computes little with them. As a graph it is some hundred kernels,
+//! each of which waits for the one before and is launched by the host. Here a model is a list of instructions in the
+//! card's memory, made once ([`Builder`]), which one kernel goes through with all multiprocessors: they meet after each.
+//! What is not known to it is left to the graph.
+
+mod builder;
+mod kernel;
+mod program;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+pub use builder::Builder;
+pub use program::{Program, Step};
+
+/// Sequences that a step takes at most.
+pub const ROWS: usize = 16;

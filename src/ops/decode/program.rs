@@ -1,0 +1,171 @@
+//! A model as a list of instructions in the card's memory.
+
+use std::cell::RefCell;
+
+use super::builder::{Instruction, SPLITS, WORDS, Word};
+use super::kernel::{Inputs, launch};
+use crate::error::Result;
+use crate::mlx::{Array, Dtype, addresses, eval, multiprocessors, ops, to_words};
+use crate::ops::tensor::misplaced;
+
+/// Positions that are worth a run of their own.
+const OF_A_SPLIT: i32 = 64;
+
+/// What is known of a model beside its instructions.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Facts {
+    /// Layers that keep keys and values: all.
+    pub(super) layers: usize,
+    /// The most heads of keys that one has.
+    pub(super) kv_heads: i32,
+    pub(super) vocabulary: i32,
+    /// The number of the type that keys and values have.
+    pub(super) kept: i64,
+}
+
+/// See [`super`].
+#[derive(Debug)]
+pub struct Program {
+    /// int64 `[instructions, 32]`.
+    words: Array,
+    /// What instructions name by address: as long as it is held it stays where it is.
+    #[expect(dead_code, reason = "held, not read")]
+    arrays: Vec<Array>,
+    scratch: Array,
+    barrier: Array,
+    facts: Facts,
+    multiprocessors: i32,
+    /// Rows and splits of the last step, and these as an array: they seldom change.
+    sizes: RefCell<Option<([i32; 2], Array)>>,
+}
+
+/// What a step works on.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// The newest token of each of B sequences, int32 `[B]`.
+    pub tokens: &'a Array,
+    /// How long each was before it, int32 `[B]`.
+    pub positions: &'a Array,
+    /// The longest of these.
+    pub longest: i32,
+    /// Addresses of keys and values of each layer, with room for one more row, int64 `[B, layers, 2]`.
+    pub caches: &'a Array,
+    /// Capacity of these buffers, and the position of their first row, int32 `[B, layers, 2]`.
+    pub places: &'a Array,
+    /// Any int32 that the step before computes: steps share memory, and come one after the other.
+    pub after: &'a Array,
+}
+
+impl Program {
+    /// Puts instructions into the card's memory, and compiles the kernel.
+    pub(super) fn new(
+        instructions: &[Instruction],
+        arrays: Vec<Array>,
+        scratch: i64,
+        facts: Facts,
+    ) -> Result<Self> {
+        let all: Vec<&Array> = arrays.iter().collect();
+        let found = to_words(&addresses(&all)?)?;
+        let word = |word: &Word| match *word {
+            Word::Number(number) => number,
+            Word::Address(array) => found.get(array).copied().unwrap_or(0),
+            Word::Place(_) => 0,
+        };
+        let words: Vec<i64> = instructions.iter().flatten().map(word).collect();
+        let words = Array::from_slice(&words, &[instructions.len() as i32, WORDS as i32]);
+        // What comes from the host lies in memory that both have; a result, in the card's own.
+        let words = words.add(Array::from_slice(&[0_i64], &[1]))?;
+        let scratch = i32::try_from(scratch).map_err(|_| misplaced())?;
+        let made = Self {
+            words,
+            arrays,
+            scratch: ops::zeros_dtype(&[scratch], Dtype::Float32)?,
+            barrier: ops::zeros_dtype(&[32], Dtype::Uint32)?,
+            facts,
+            multiprocessors: multiprocessors()?,
+            sizes: RefCell::default(),
+        };
+        eval([&made.words, &made.scratch, &made.barrier])?;
+        made.probe()?;
+        Ok(made)
+    }
+
+    /// The type that keys and values must have.
+    pub fn kept(&self) -> Dtype {
+        match self.facts.kept {
+            0 => Dtype::Bfloat16,
+            1 => Dtype::Float16,
+            _ => Dtype::Float32,
+        }
+    }
+
+    /// Logits `[B, vocabulary]`, float32, not evaluated. Keys and values of the tokens are written into the buffers,
+    /// which MLX knows nothing of: it must be evaluated after everything that works on them, and apart from it.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn step(&self, step: &Step<'_>) -> Result<Array> {
+        self.run(&self.words, step)
+    }
+
+    fn run(&self, words: &Array, step: &Step<'_>) -> Result<Array> {
+        let rows = step.tokens.shape()[0];
+        let splits = self.splits(rows, step.longest + 1);
+        let sizes = self.sizes([rows, splits]);
+        let inputs = Inputs {
+            program: words,
+            sizes: &sizes,
+            tokens: step.tokens,
+            positions: step.positions,
+            caches: step.caches,
+            places: step.places,
+            scratch: &self.scratch,
+            barrier: &self.barrier,
+            after: step.after,
+        };
+        launch(&inputs, self.facts.vocabulary, self.multiprocessors)
+    }
+
+    fn sizes(&self, sizes: [i32; 2]) -> Array {
+        let mut last = self.sizes.borrow_mut();
+        match &*last {
+            Some((known, array)) if *known == sizes => array.clone(),
+            _ => {
+                let array = Array::from_slice(&[sizes[0], sizes[1], 0, 0], &[4]);
+                *last = Some((sizes, array.clone()));
+                array
+            }
+        }
+    }
+
+    /// So many that all multiprocessors have some, and each something to do.
+    fn splits(&self, rows: i32, length: i32) -> i32 {
+        splits(self.multiprocessors, rows * self.facts.kv_heads, length)
+    }
+
+    /// Goes through a program that ends at once.
+    fn probe(&self) -> Result<()> {
+        let zero = Array::from_slice(&[0_i32], &[1]);
+        let end = ops::zeros_dtype(&[1, WORDS as i32], Dtype::Int64)?;
+        let tables = [1, self.facts.layers as i32, 2];
+        let caches = ops::zeros_dtype(&tables, Dtype::Int64)?;
+        let places = ops::zeros_dtype(&tables, Dtype::Int32)?;
+        let step = Step {
+            tokens: &zero,
+            positions: &zero,
+            longest: 0,
+            caches: &caches,
+            places: &places,
+            after: &zero,
+        };
+        eval([&self.run(&end, &step)?]).map_err(Into::into)
+    }
+}
+
+/// Runs that the positions of a sequence are parted in where so many pairs of a sequence and a head of keys are
+/// attended to side by side.
+pub(super) fn splits(multiprocessors: i32, heads: i32, length: i32) -> i32 {
+    let wanted = multiprocessors / heads.max(1);
+    let worth = (length + OF_A_SPLIT - 1) / OF_A_SPLIT;
+    wanted.min(worth).clamp(1, SPLITS)
+}

@@ -1,0 +1,41 @@
+// The program of a step, instruction after instruction, on all blocks.
+
+namespace mlxr {
+
+template <int ROWS, int VARIANTS, int SCALES, int VARIANT = 0>
+__device__ __forceinline__ void multiply_any(const Instruction& in, const Step& step, Shared& shared, char* memory) {
+  if constexpr (VARIANT <= DENSE_F32) {
+    if constexpr ((VARIANTS >> VARIANT & 1) != 0) {
+      if (in.integer(15) == VARIANT) return multiply<ROWS, VARIANT, SCALES>(in, step, shared, memory);
+    }
+    multiply_any<ROWS, VARIANTS, SCALES, VARIANT + 1>(in, step, shared, memory);
+  }
+}
+
+template <int ROWS, int VARIANTS, int SCALES, int WIDTH, int RATIO, int CACHE>
+__device__ void run(const Step& step, char* memory) {
+  __shared__ Shared shared;
+  if (threadIdx.x < 16) shared.zeros[threadIdx.x] = make_uint4(0, 0, 0, 0);
+  // What comes before the first instruction says how many layers there are.
+  const long long* program = step.program + WORDS;
+  if (threadIdx.x < WORDS) shared.code[0][threadIdx.x] = program[threadIdx.x];
+  __syncthreads();
+  for (int side = 0;; side ^= 1) {
+    Instruction in{shared.code[side]};
+    int code = in.integer(0);
+    if (code == END) return;
+    program += WORDS;
+    if (threadIdx.x < WORDS) shared.code[side ^ 1][threadIdx.x] = __ldg(program + threadIdx.x);
+    if (code == MULTIPLY) {
+      multiply_any<ROWS, VARIANTS, SCALES>(in, step, shared, memory);
+    } else if (code != COMBINE || step.splits > 1) {
+      wait(step.barrier, arrive(step.barrier));
+      if (code == EMBED) embed<SCALES>(in, step);
+      else if (code == ATTEND) attend<WIDTH, RATIO, CACHE>(in, step, memory);
+      else combine<WIDTH>(in, step);
+    }
+    __syncthreads();
+  }
+}
+
+} // namespace mlxr
