@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::Budget;
-use super::fused::{Fused, is_decoding};
+use super::fused::Fused;
 use super::kept::Kept;
 use super::reading::{Reader, read};
 use crate::cache::{Checkpoint, Rows, SequenceCache};
@@ -102,7 +102,7 @@ impl DeviceStepper {
         let tokens = work.iter().zip(&*live).map(|(work, live)| live.input(work));
         let tokens: Vec<Array> = tokens.collect::<Result<_>>()?;
         if let Some(fused) = &mut self.fused
-            && is_decoding(work)
+            && fused.takes(work)
         {
             let mut caches: Vec<&mut SequenceCache> =
                 live.iter_mut().map(|live| &mut live.cache).collect();

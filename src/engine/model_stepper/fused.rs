@@ -4,7 +4,7 @@ use crate::cache::{Places, SequenceCache};
 use crate::engine::stepper::{Input, Work};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
-use crate::ops::decode::{Program, ROWS, Step};
+use crate::ops::decode::{Program, Step};
 
 /// A model's program, and what steps leave for the next one.
 pub(super) struct Fused {
@@ -17,18 +17,6 @@ pub(super) struct Fused {
     after: Array,
 }
 
-/// Whether all there is to do is to choose a token after one that is known.
-pub(super) fn is_decoding(work: &[Work]) -> bool {
-    work.len() <= ROWS
-        && work.iter().all(|work| {
-            let is_one = match &work.input {
-                Input::Tokens(tokens) => tokens.len() == 1,
-                Input::Previous => true,
-            };
-            is_one && work.sample && work.reading.is_none() && work.captures.is_empty()
-        })
-}
-
 impl Fused {
     pub(super) fn new(program: Program) -> Self {
         Self {
@@ -37,6 +25,18 @@ impl Fused {
             positions: None,
             after: Array::from_slice(&[0_i32], &[1]),
         }
+    }
+
+    /// Whether all there is to do is to choose a token after one that is known, in few enough sequences.
+    pub(super) fn takes(&self, work: &[Work]) -> bool {
+        work.len() <= self.program.rows()
+            && work.iter().all(|work| {
+                let is_one = match &work.input {
+                    Input::Tokens(tokens) => tokens.len() == 1,
+                    Input::Previous => true,
+                };
+                is_one && work.sample && work.reading.is_none() && work.captures.is_empty()
+            })
     }
 
     /// Logits `[B, vocabulary]`, not evaluated, after one more token of each sequence: `tokens` are `[1]` each. What

@@ -5,7 +5,7 @@ use super::stored::{Stored, number, stored};
 use super::{ROWS, program};
 use crate::error::Result;
 use crate::kernels::gate::Activation;
-use crate::mlx::{Array, Dtype, computes_with_cuda};
+use crate::mlx::{Array, Dtype, computes_with_cuda, multiprocessors};
 use crate::ops::attention::Attention;
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::Linear;
@@ -22,6 +22,9 @@ pub(super) const SPLITS: i32 = 32;
 
 /// Numbers that a run leaves of a head, beside those of the head's width.
 const OF_A_SPLIT: i32 = 4;
+
+/// Warps of a block; as in the sources.
+const WARPS: i32 = 16;
 
 /// Matrices of an instruction.
 const PARTS: usize = 3;
@@ -50,12 +53,14 @@ pub(super) enum Word {
     Address(usize),
     /// Where this region begins.
     Place(Region),
+    /// How many warps share one of so many tiles, which takes so many steps.
+    Warps(i32, i32),
 }
 
 /// An instruction.
 pub(super) type Instruction = [Word; WORDS];
 
-/// A region of the scratch memory: `[rows, width]`, as wide as the widest of what is put there.
+/// A region of the scratch memory: `[rows, width]`, as wide as the widest of what is put there. They lie in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Region {
     /// Hidden states.
@@ -70,14 +75,8 @@ pub(super) enum Region {
     Partial,
 }
 
-/// All of them, in the order in which they lie.
-const REGIONS: [Region; 5] = [
-    Region::Residual,
-    Region::Projected,
-    Region::Attended,
-    Region::Gated,
-    Region::Partial,
-];
+/// As many as there are.
+const REGIONS: usize = 5;
 
 /// What becomes of a product.
 enum Then {
@@ -89,16 +88,29 @@ enum Then {
 
 /// Takes down a model, layer by layer. Each method says whether the kernel can compute what it is given; if not,
 /// there is no program.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Builder {
     pub(super) instructions: Vec<Instruction>,
     /// What instructions find by address.
     pub(super) arrays: Vec<Array>,
     /// Of each region.
-    widths: [i32; REGIONS.len()],
+    widths: [i32; REGIONS],
     /// Periods of rotation, and which of the arrays they are.
     periods: Vec<(Vec<f32>, usize)>,
     pub(super) facts: program::Facts,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            // What comes before the first instruction.
+            instructions: vec![begun(code::END)],
+            arrays: Vec::new(),
+            widths: [0; REGIONS],
+            periods: Vec::new(),
+            facts: program::Facts::default(),
+        }
+    }
 }
 
 impl Builder {
@@ -113,7 +125,10 @@ impl Builder {
         let Some(kept) = number(embedding.dtype) else {
             return Ok(false);
         };
-        self.facts.kept = kept;
+        if !self.scaled_by(matrix.form.scales) {
+            return Ok(false);
+        }
+        self.facts.constants.kept = kept;
         let mut words = begun(code::EMBED);
         words[1] = Word::Number(matrix.inputs.into());
         words[2] = Word::Number(matrix.form.format);
@@ -123,7 +138,7 @@ impl Builder {
         words[6] = self.optional(matrix.biases);
         words[7] = self.region(Region::Residual, matrix.inputs);
         words[8] = float(scale.unwrap_or(1.0));
-        words[9] = Word::Number(matrix.form.scales);
+        words[9] = Word::Number(matrix.form.scales.unwrap_or(0).into());
         self.instructions.push(words);
         Ok(true)
     }
@@ -143,7 +158,7 @@ impl Builder {
         let turns = attention.rope.on_host();
         let epsilons = [&attention.query_norm, &attention.key_norm].map(Option::as_ref);
         let epsilons = epsilons.map(|norm| norm.map(|norm| norm.epsilon));
-        let is_known = matches!(attention.width, 64 | 128)
+        let is_known = matches!(attention.width, 64 | 128 | 256)
             && attention.value_width == attention.width
             && !attention.values_in_keys
             && attention.sinks.is_none()
@@ -164,6 +179,9 @@ impl Builder {
         };
         let [heads, kv_heads, width] =
             [attention.heads, attention.kv_heads, attention.width].map(|size| size as i32);
+        if !self.shaped(width, heads / kv_heads) {
+            return Ok(false);
+        }
         let mut words = begun(code::ATTEND);
         words[1] = Word::Number(self.facts.layers as i64);
         words[2] = Word::Number(heads.into());
@@ -188,7 +206,7 @@ impl Builder {
         words[15] = float(turns.stretch);
         words[16] = Word::Number(turns.interleaved.into());
         words[17] = Word::Number(attention.window.unwrap_or(0) as i64);
-        words[18] = Word::Number(self.facts.kept);
+        words[18] = Word::Number(self.facts.constants.kept.into());
         words[19] = self.address(next.weight);
         words[20] = Word::Number(next.weight.nbytes() as i64);
         self.instructions.push(words);
@@ -246,9 +264,19 @@ impl Builder {
         if !computes_with_cuda()? {
             return Ok(None);
         }
-        self.instructions.push(begun(code::END));
-        let scratch = self.scratch();
-        Program::new(&self.resolved(), self.arrays, scratch, self.facts).map(Some)
+        // The kernel reads one more than it goes through.
+        self.instructions.extend([begun(code::END); 2]);
+        self.instructions[0][1] = Word::Number(self.facts.layers as i64);
+        let (scratch, multiprocessors) = (self.scratch(), multiprocessors()?);
+        let instructions = self.resolved(multiprocessors);
+        Program::new(
+            &instructions,
+            self.arrays,
+            scratch,
+            multiprocessors,
+            self.facts,
+        )
+        .map(Some)
     }
 
     fn multiply(
@@ -271,9 +299,22 @@ impl Builder {
                 && matrix.inputs == first.inputs
                 && matrix.rows % multiple == 0
         };
-        if matrices.len() > PARTS || !matrices.iter().all(fits) {
+        if matrices.len() > PARTS
+            || !matrices.iter().all(fits)
+            || !self.scaled_by(first.form.scales)
+        {
             return Ok(false);
         }
+        if norm.is_some() || matches!(then, Then::Gate(_)) {
+            // These take all inputs at once.
+            let rows = [16, 8, 4, 2, 1].into_iter();
+            let mut rows = rows.filter(|&rows| first.form.fits(first.inputs, rows));
+            let Some(rows) = rows.next() else {
+                return Ok(false);
+            };
+            self.facts.rows = rows.min(self.facts.rows);
+        }
+        self.facts.constants.variants |= 1 << first.form.variant;
         let rows: i32 = match then {
             Then::Gate(_) => first.rows,
             _ => matrices.iter().map(|matrix| matrix.rows).sum(),
@@ -306,7 +347,9 @@ impl Builder {
         words[8] = destination;
         words[10] = Word::Number(matrices.len() as i64);
         words[11] = Word::Number(rows.into());
-        words[12] = Word::Number(first.form.scales);
+        words[12] = Word::Number(first.form.scales.unwrap_or(0).into());
+        words[14] = Word::Warps(rows / multiple, first.inputs / first.form.span());
+        words[15] = Word::Number(first.form.variant.into());
         for (part, (matrix, layer)) in matrices.iter().zip(layers).enumerate() {
             let at = FIRST_PART + OF_A_PART * part;
             words[at] = self.address(matrix.weight);
@@ -322,6 +365,25 @@ impl Builder {
         }
         self.instructions.push(words);
         Ok(true)
+    }
+
+    /// Whether scales of this type go with those before.
+    fn scaled_by(&mut self, scales: Option<i32>) -> bool {
+        let Some(scales) = scales else {
+            return true;
+        };
+        let all = *self.facts.scales.get_or_insert(scales);
+        self.facts.constants.scales = all;
+        all == scales
+    }
+
+    /// Whether heads of such a shape go with those before.
+    fn shaped(&mut self, width: i32, ratio: i32) -> bool {
+        let constants = &mut self.facts.constants;
+        if self.facts.layers == 0 {
+            (constants.width, constants.ratio) = (width, ratio);
+        }
+        (constants.width, constants.ratio) == (width, ratio)
     }
 
     /// The region, which holds rows of this width.
@@ -373,15 +435,31 @@ impl Builder {
         self.place(Region::Partial) + i64::from(self.widths[Region::Partial as usize]) * ROWS as i64
     }
 
-    /// The instructions with regions found.
-    pub(super) fn resolved(&self) -> Vec<Instruction> {
+    /// The instructions with regions found, for a card with so many multiprocessors.
+    pub(super) fn resolved(&self, multiprocessors: i32) -> Vec<Instruction> {
         let resolve = |word: Word| match word {
             Word::Place(region) => Word::Number(self.place(region)),
+            Word::Warps(tiles, steps) => {
+                Word::Number(warps_of_a_tile(tiles, steps, multiprocessors).into())
+            }
             Word::Number(_) | Word::Address(_) => word,
         };
         let instructions = self.instructions.iter();
         instructions.map(|words| words.map(resolve)).collect()
     }
+}
+
+/// Warps that share a tile, so that as few steps as possible come one after the other. Of as good numbers it is the
+/// largest.
+pub(super) fn warps_of_a_tile(tiles: i32, steps: i32, multiprocessors: i32) -> i32 {
+    let cost = |warps: &i32| {
+        let at_once = multiprocessors * WARPS / warps;
+        let rounds = (tiles + at_once - 1) / at_once;
+        // And what it takes to bring their sums together.
+        rounds * ((steps + warps - 1) / warps + if *warps > 1 { 2 } else { 1 })
+    };
+    let all = [16, 8, 4, 2, 1].into_iter();
+    all.min_by_key(cost).unwrap_or(1)
 }
 
 fn begun(code: i64) -> Instruction {

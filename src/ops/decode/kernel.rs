@@ -7,8 +7,8 @@ use crate::ops::tensor::misplaced;
 /// Threads of a block; as in the sources. One block runs on each multiprocessor.
 const THREADS: i32 = 512;
 
-/// Bytes of dynamic shared memory that a block has; so many that no two fit on a multiprocessor.
-const SHARED: i32 = 200 * 1024;
+/// Bytes of dynamic shared memory that a block has: nearly all that there is.
+const SHARED: i32 = 220 * 1024;
 
 static DECODE_STEP: GpuKernel = GpuKernel::for_cuda(
     c"decode_step",
@@ -27,11 +27,28 @@ static DECODE_STEP: GpuKernel = GpuKernel::for_cuda(
     kernel_source(concat!(
         include_str!("common.cu"),
         include_str!("multiply.cu"),
+        include_str!("attend.cu"),
+        include_str!("run.cu"),
         "\0"
     )),
     kernel_source(concat!(include_str!("decode.cu"), "\0")),
 )
 .with_shared_memory(SHARED);
+
+/// What the kernel is compiled for, beside the number of rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Constants {
+    /// A bit for each variant of matrices.
+    pub(super) variants: i32,
+    /// The number of the type that scales have.
+    pub(super) scales: i32,
+    /// Of heads.
+    pub(super) width: i32,
+    /// Heads of queries for each head of keys.
+    pub(super) ratio: i32,
+    /// The number of the type that keys and values have.
+    pub(super) kept: i32,
+}
 
 /// What the kernel takes, in its order.
 pub(super) struct Inputs<'a> {
@@ -56,7 +73,12 @@ pub(super) struct Inputs<'a> {
 }
 
 /// Logits `[B, vocabulary]`, float32, not evaluated. Keys and values are written where `caches` says.
-pub(super) fn launch(inputs: &Inputs<'_>, vocabulary: i32, multiprocessors: i32) -> Result<Array> {
+pub(super) fn launch(
+    inputs: &Inputs<'_>,
+    constants: Constants,
+    vocabulary: i32,
+    multiprocessors: i32,
+) -> Result<Array> {
     let rows = inputs.tokens.shape()[0];
     let compiled = rows.cast_unsigned().next_power_of_two().cast_signed();
     let made = DECODE_STEP.launch(&Launch {
@@ -72,7 +94,14 @@ pub(super) fn launch(inputs: &Inputs<'_>, vocabulary: i32, multiprocessors: i32)
             inputs.after,
         ],
         outputs: &[(&[rows, vocabulary], Dtype::Float32)],
-        constants: &[(c"ROWS", compiled)],
+        constants: &[
+            (c"ROWS", compiled),
+            (c"VARIANTS", constants.variants),
+            (c"SCALES", constants.scales),
+            (c"WIDTH", constants.width),
+            (c"RATIO", constants.ratio),
+            (c"CACHE", constants.kept),
+        ],
         grid: [multiprocessors * THREADS, 1, 1],
         block: [THREADS, 1, 1],
     })?;

@@ -15,5 +15,5 @@ mod tests;
 pub use builder::Builder;
 pub use program::{Program, Step};
 
-/// Sequences that a step takes at most.
-pub const ROWS: usize = 16;
+/// Sequences that a step takes at most, of a model of any size.
+const ROWS: usize = 16;

@@ -2,25 +2,45 @@
 
 use std::cell::RefCell;
 
+use super::ROWS;
 use super::builder::{Instruction, SPLITS, WORDS, Word};
-use super::kernel::{Inputs, launch};
+use super::kernel::{Constants, Inputs, launch};
 use crate::error::Result;
-use crate::mlx::{Array, Dtype, addresses, eval, multiprocessors, ops, to_words};
+use crate::mlx::{Array, Dtype, addresses, eval, ops, to_words};
 use crate::ops::tensor::misplaced;
 
 /// Positions that are worth a run of their own.
-const OF_A_SPLIT: i32 = 64;
+const OF_A_SPLIT: i32 = 128;
+
+/// Query heads that a block takes at most.
+const QUERIES: i32 = 4;
 
 /// What is known of a model beside its instructions.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Facts {
     /// Layers that keep keys and values: all.
     pub(super) layers: usize,
     /// The most heads of keys that one has.
     pub(super) kv_heads: i32,
     pub(super) vocabulary: i32,
-    /// The number of the type that keys and values have.
-    pub(super) kept: i64,
+    /// Sequences that a step takes at most.
+    pub(super) rows: i32,
+    /// The number of the type of all scales, where there are some.
+    pub(super) scales: Option<i32>,
+    pub(super) constants: Constants,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            layers: 0,
+            kv_heads: 0,
+            vocabulary: 0,
+            rows: ROWS as i32,
+            scales: None,
+            constants: Constants::default(),
+        }
+    }
 }
 
 /// See [`super`].
@@ -62,6 +82,7 @@ impl Program {
         instructions: &[Instruction],
         arrays: Vec<Array>,
         scratch: i64,
+        multiprocessors: i32,
         facts: Facts,
     ) -> Result<Self> {
         let all: Vec<&Array> = arrays.iter().collect();
@@ -69,7 +90,7 @@ impl Program {
         let word = |word: &Word| match *word {
             Word::Number(number) => number,
             Word::Address(array) => found.get(array).copied().unwrap_or(0),
-            Word::Place(_) => 0,
+            Word::Place(_) | Word::Warps(..) => 0,
         };
         let words: Vec<i64> = instructions.iter().flatten().map(word).collect();
         let words = Array::from_slice(&words, &[instructions.len() as i32, WORDS as i32]);
@@ -82,7 +103,7 @@ impl Program {
             scratch: ops::zeros_dtype(&[scratch], Dtype::Float32)?,
             barrier: ops::zeros_dtype(&[32], Dtype::Uint32)?,
             facts,
-            multiprocessors: multiprocessors()?,
+            multiprocessors,
             sizes: RefCell::default(),
         };
         eval([&made.words, &made.scratch, &made.barrier])?;
@@ -90,9 +111,14 @@ impl Program {
         Ok(made)
     }
 
+    /// Sequences that a step takes at most.
+    pub fn rows(&self) -> usize {
+        self.facts.rows as usize
+    }
+
     /// The type that keys and values must have.
     pub fn kept(&self) -> Dtype {
-        match self.facts.kept {
+        match self.facts.constants.kept {
             0 => Dtype::Bfloat16,
             1 => Dtype::Float16,
             _ => Dtype::Float32,
@@ -123,7 +149,12 @@ impl Program {
             barrier: &self.barrier,
             after: step.after,
         };
-        launch(&inputs, self.facts.vocabulary, self.multiprocessors)
+        let Facts {
+            constants,
+            vocabulary,
+            ..
+        } = self.facts;
+        launch(&inputs, constants, vocabulary, self.multiprocessors)
     }
 
     fn sizes(&self, sizes: [i32; 2]) -> Array {
@@ -140,13 +171,15 @@ impl Program {
 
     /// So many that all multiprocessors have some, and each something to do.
     fn splits(&self, rows: i32, length: i32) -> i32 {
-        splits(self.multiprocessors, rows * self.facts.kv_heads, length)
+        let parts = (self.facts.constants.ratio + QUERIES - 1) / QUERIES;
+        let heads = rows * self.facts.kv_heads * parts;
+        splits(self.multiprocessors, heads, length)
     }
 
     /// Goes through a program that ends at once.
     fn probe(&self) -> Result<()> {
         let zero = Array::from_slice(&[0_i32], &[1]);
-        let end = ops::zeros_dtype(&[1, WORDS as i32], Dtype::Int64)?;
+        let end = ops::zeros_dtype(&[3, WORDS as i32], Dtype::Int64)?;
         let tables = [1, self.facts.layers as i32, 2];
         let caches = ops::zeros_dtype(&tables, Dtype::Int64)?;
         let places = ops::zeros_dtype(&tables, Dtype::Int32)?;
@@ -162,8 +195,8 @@ impl Program {
     }
 }
 
-/// Runs that the positions of a sequence are parted in where so many pairs of a sequence and a head of keys are
-/// attended to side by side.
+/// Runs that the positions of a sequence are parted in where blocks take so many heads of keys side by side, those of
+/// all sequences.
 pub(super) fn splits(multiprocessors: i32, heads: i32, length: i32) -> i32 {
     let wanted = multiprocessors / heads.max(1);
     let worth = (length + OF_A_SPLIT - 1) / OF_A_SPLIT;

@@ -21,14 +21,37 @@ pub(super) struct Form {
     pub(super) format: i64,
     /// Weights that share a scale; 0 where there are no scales.
     pub(super) group: i32,
-    /// The type of scales and biases.
-    pub(super) scales: i64,
-    /// What the inputs must be a multiple of.
-    multiple: i32,
+    /// The number of the type of scales and biases, where there are some.
+    pub(super) scales: Option<i32>,
+    /// The kernel's way to multiply with it.
+    pub(super) variant: i32,
+    /// Of a weight.
+    bits: i32,
+}
+
+impl Form {
+    /// Inputs that a warp takes in a step.
+    pub(super) fn span(&self) -> i32 {
+        512 / self.bits
+    }
+
+    /// Whether so many inputs of so many rows fit in a block's memory at once. The kernel makes up to three numbers of
+    /// each, where there is room for them beside each other in what tensor cores take; as in the sources.
+    pub(super) fn fits(&self, inputs: i32, rows: i32) -> bool {
+        let groups = match self.group {
+            0 => 1,
+            group => (self.span() / group).max(1),
+        };
+        let columns = (8 / rows).max(1).max(groups);
+        let parts = (columns / groups).min(3);
+        let bytes = if self.bits == 32 { 4 } else { 2 };
+        let room = if rows == 16 { 136 } else { 112 } * 1024;
+        rows * parts * inputs * bytes <= room
+    }
 }
 
 /// The number by which the kernel knows a type.
-pub(super) fn number(dtype: Dtype) -> Option<i64> {
+pub(super) fn number(dtype: Dtype) -> Option<i32> {
     match dtype {
         Dtype::Bfloat16 => Some(0),
         Dtype::Float16 => Some(1),
@@ -40,30 +63,7 @@ pub(super) fn number(dtype: Dtype) -> Option<i64> {
 /// The matrix, if the kernel reads such ones.
 pub(super) fn stored(matrix: &Matrix) -> Option<Stored<'_>> {
     let made = match matrix {
-        Matrix::Dense(weight) => {
-            let &[rows, inputs] = weight.shape() else {
-                return None;
-            };
-            let format = match weight.dtype() {
-                Dtype::Bfloat16 => 0,
-                Dtype::Float32 => 6,
-                _ => return None,
-            };
-            let form = Form {
-                format,
-                group: 0,
-                scales: 0,
-                multiple: 32,
-            };
-            Stored {
-                form,
-                rows,
-                inputs,
-                weight,
-                scales: None,
-                biases: None,
-            }
-        }
+        Matrix::Dense(weight) => dense(weight)?,
         Matrix::Packed {
             weight,
             scales,
@@ -73,25 +73,25 @@ pub(super) fn stored(matrix: &Matrix) -> Option<Stored<'_>> {
             let &[rows, words] = weight.shape() else {
                 return None;
             };
-            let group = packing.group_size;
-            let (format, multiple) = match packing.bits {
-                4 => (1, 128),
-                8 => (2, group.max(64)),
+            let (bits, group) = (packing.bits, packing.group_size);
+            let (format, variant) = match (bits, group) {
+                (4, 32) => (1, 1),
+                (4, 64) => (1, 2),
+                (4, 128) => (1, 3),
+                (8, 32) => (2, 4),
+                (8, 64 | 128) => (2, 5),
                 _ => return None,
             };
-            if !matches!(group, 32 | 64 | 128) {
-                return None;
-            }
-            let form = Form {
-                format,
-                group,
-                scales: number(scales.dtype())?,
-                multiple,
-            };
             Stored {
-                form,
+                form: Form {
+                    format,
+                    group,
+                    scales: Some(number(scales.dtype())?),
+                    variant,
+                    bits,
+                },
                 rows,
-                inputs: words * 32 / packing.bits,
+                inputs: words * 32 / bits,
                 weight,
                 scales: Some(scales),
                 biases: Some(biases),
@@ -99,5 +99,30 @@ pub(super) fn stored(matrix: &Matrix) -> Option<Stored<'_>> {
         }
         Matrix::Packed { .. } | Matrix::Host(_) => return None,
     };
-    (made.inputs % made.form.multiple == 0).then_some(made)
+    (made.inputs % made.form.span() == 0).then_some(made)
+}
+
+fn dense(weight: &Array) -> Option<Stored<'_>> {
+    let &[rows, inputs] = weight.shape() else {
+        return None;
+    };
+    let (format, variant, bits) = match weight.dtype() {
+        Dtype::Bfloat16 => (0, 0, 16),
+        Dtype::Float32 => (6, 6, 32),
+        _ => return None,
+    };
+    Some(Stored {
+        form: Form {
+            format,
+            group: 0,
+            scales: None,
+            variant,
+            bits,
+        },
+        rows,
+        inputs,
+        weight,
+        scales: None,
+        biases: None,
+    })
 }
