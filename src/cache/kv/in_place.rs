@@ -137,3 +137,77 @@ impl KvCache {
         Ok(Some([keys, values]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::LayerKind;
+    use crate::mlx::{DeviceChoice, eval, open};
+
+    fn rows(count: i32) -> Array {
+        ops::ones::<f32>(&[count, 2, 4]).unwrap()
+    }
+
+    #[test]
+    fn room_is_made_as_appending_makes_it() {
+        open(DeviceChoice::Cpu, None).unwrap();
+        for window in [None, Some(8), Some(300)] {
+            let [mut appended, mut reserved] = [(); 2].map(|()| KvCache::new(window));
+            for cache in [&mut appended, &mut reserved] {
+                cache.append(&rows(500), Some(&rows(500))).unwrap();
+            }
+            for length in 500..1100 {
+                let is_full = reserved.length - reserved.start == reserved.capacity();
+                let grown = reserved.reserve().unwrap();
+                assert_eq!(grown.is_some(), is_full, "{window:?} {length}");
+                assert!(reserved.length + 1 - reserved.start <= reserved.capacity());
+                appended.append(&rows(1), Some(&rows(1))).unwrap();
+                if grown.is_some() {
+                    eval(appended.arrays().chain(reserved.arrays())).unwrap();
+                }
+                reserved.length += 1;
+                assert_eq!(reserved.length(), appended.length());
+                assert_eq!(reserved.start, appended.start);
+                assert_eq!(reserved.capacity(), appended.capacity());
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_copy_may_share_is_not_written_in_place() {
+        open(DeviceChoice::Cpu, None).unwrap();
+        let kind = LayerKind::Keys {
+            window: None,
+            bytes: 64,
+        };
+        let mut cache = SequenceCache::new([kind]);
+        let is_refused = |cache: &mut SequenceCache| {
+            cache
+                .reserve(Dtype::Float32)
+                .is_ok_and(|place| place.is_none())
+        };
+        assert!(is_refused(&mut cache), "nothing is held");
+        let append = |cache: &mut SequenceCache| {
+            cache.appended();
+            let Layer::Keys(keys) = &mut cache.layers[0] else {
+                panic!("the layer keeps keys");
+            };
+            keys.append(&rows(3), Some(&rows(3))).unwrap();
+        };
+        append(&mut cache);
+        assert!(
+            cache.reserve(Dtype::Bfloat16).unwrap().is_none(),
+            "of another type"
+        );
+        cache.copy_rows(0..2).unwrap();
+        assert!(is_refused(&mut cache), "a copy may share it");
+        append(&mut cache);
+        assert!(!is_refused(&mut cache), "what is appended to is its own");
+        cache.offload_rows(0..2).unwrap();
+        assert!(is_refused(&mut cache), "the host may have moved it");
+        append(&mut cache);
+        cache.rewind(4);
+        cache.advance();
+        assert_eq!(cache.length(), 5);
+    }
+}

@@ -17,26 +17,40 @@ struct Heads {
   static constexpr int UNROLLED = 2;
 };
 
+// Eight numbers as they are stored.
 template <int CACHE>
-__device__ __forceinline__ void read_eight(const void* from, size_t i, float (&to)[8]) {
-  if constexpr (CACHE == FLOAT32) {
-    const float4* at = reinterpret_cast<const float4*>(static_cast<const float*>(from) + i);
-    float4 a = at[0], b = at[1];
-    to[0] = a.x, to[1] = a.y, to[2] = a.z, to[3] = a.w, to[4] = b.x, to[5] = b.y, to[6] = b.z, to[7] = b.w;
-  } else {
-    uint4 a = *reinterpret_cast<const uint4*>(static_cast<const unsigned short*>(from) + i);
-    unsigned words[4] = {a.x, a.y, a.z, a.w};
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-      to[2 * j] = CACHE == BFLOAT16 ? __uint_as_float(words[j] << 16) : from_f16(words[j] & 0xffffu);
-      to[2 * j + 1] = CACHE == BFLOAT16 ? __uint_as_float(words[j] & 0xffff0000u) : from_f16(words[j] >> 16);
-    }
+struct Eight {
+  uint4 bits[CACHE == FLOAT32 ? 2 : 1];
+
+  __device__ __forceinline__ void read(const char* from, size_t i) {
+    const uint4* at = reinterpret_cast<const uint4*>(from + i * (CACHE == FLOAT32 ? 4 : 2));
+    bits[0] = at[0];
+    if constexpr (CACHE == FLOAT32) bits[1] = at[1];
+  }
+
+  __device__ __forceinline__ float operator[](int i) const {
+    if constexpr (CACHE == FLOAT32) return __uint_as_float(word_of(bits[i / 4], i % 4));
+    unsigned word = word_of(bits[0], i / 2);
+    if constexpr (CACHE == BFLOAT16) return __uint_as_float(i % 2 ? word & 0xffff0000u : word << 16);
+    return from_f16(i % 2 ? word >> 16 : word & 0xffffu);
+  }
+};
+
+// Cosine and sine of each pair's angle at each row's position, for all layers.
+__device__ __forceinline__ void angles(const Instruction& in, const Step& step) {
+  int pairs = in.integer(1) / 2;
+  float2* to = reinterpret_cast<float2*>(step.scratch + in.words[4]);
+  for (int i = blockIdx.x * THREADS + threadIdx.x; i < step.rows * pairs; i += gridDim.x * THREADS) {
+    float sine, cosine;
+    sincosf(step.positions[i / pairs] * in.number(3) / __ldg(in.address<float>(2) + i % pairs), &sine, &cosine);
+    to[i] = make_float2(cosine, sine);
   }
 }
 
 // A head, normalized and turned to its position, by one warp, in shared memory.
 template <int WIDTH>
-__device__ void turn(const Instruction& in, const float* from, const float* norm, int position, float scale, float* to) {
+__device__ __forceinline__ void turn(const Instruction& in, const float* from, const float* norm, const float2* angles, float scale,
+                     float* to) {
   int lane = threadIdx.x % 32;
   float x[(WIDTH + 31) / 32];
   float squares = 0.0f;
@@ -65,9 +79,8 @@ __device__ void turn(const Instruction& in, const float* from, const float* norm
     int pair = is_interleaved ? at / 2 : at % half;
     bool is_first = is_interleaved ? at % 2 == 0 : at < half;
     float other = to[is_interleaved ? at ^ 1 : is_first ? at + half : at - half];
-    float sine, cosine;
-    sincosf(position * in.number(14) / __ldg(in.address<float>(12) + pair), &sine, &cosine);
-    x[i] = (x[i] * cosine + (is_first ? -other : other) * sine) * in.number(15) * scale;
+    float2 angle = __ldcg(angles + pair);
+    x[i] = (x[i] * angle.x + (is_first ? -other : other) * angle.y) * in.number(15) * scale;
   }
   __syncwarp();
 #pragma unroll
@@ -76,13 +89,11 @@ __device__ void turn(const Instruction& in, const float* from, const float* norm
 }
 
 template <int WIDTH, int RATIO, int CACHE>
-__device__ void attend(const Instruction& in, const Step& step, char* memory) {
+__device__ __forceinline__ void attend(const Instruction& in, const Step& step, char* memory) {
   using H = Heads<WIDTH, RATIO>;
   constexpr int EACH = H::EACH, LANES = H::LANES;
   constexpr float LOG2E = 1.4426950408889634f;
   int layer = in.integer(1), heads = in.integer(2), kv_heads = in.integer(3), window = in.integer(17);
-  // The last instruction's second word says how many layers there are.
-  int layers = (int)step.program[1];
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   float* queries = reinterpret_cast<float*>(memory);     // [EACH][WIDTH]
   float* fresh = queries + EACH * WIDTH;                 // [2][WIDTH]: the new key and value
@@ -90,6 +101,8 @@ __device__ void attend(const Instruction& in, const Step& step, char* memory) {
   float* total = most + WARPS * EACH;                    // [WARPS][EACH]
   float* found = total + WARPS * EACH;                   // [WARPS][EACH][WIDTH]
   int units = step.rows * kv_heads * H::BLOCKS * step.splits;
+  unsigned before = arrive(step.barrier);
+  if (blockIdx.x >= units) wait(step.barrier, before);
   for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
     int run = unit % step.splits, rest = unit / step.splits;
     int part = rest % H::BLOCKS;
@@ -97,64 +110,71 @@ __device__ void attend(const Instruction& in, const Step& step, char* memory) {
     int head = rest % kv_heads, row = rest / kv_heads;
     int count = min(EACH, RATIO - part * EACH);
     int first_head = head * RATIO + part * EACH;
+    // The new position is not read back: it is here when its turn comes.
     int position = step.positions[row];
-    int length = position + 1;
-    int seen = window && length > window ? length - window : 0;
-    int each = (length - seen + step.splits - 1) / step.splits;
-    int begin = seen + run * each, end = min(begin + each, length);
-    const int* place = step.places + 2 * (row * layers + layer);
+    int seen = window && position + 1 > window ? position + 1 - window : 0;
+    int each = (position + 1 - seen + step.splits - 1) / step.splits;
+    int begin = seen + run * each, end = min(begin + each, position);
+    bool is_last = begin <= position && begin + each > position;
+    const int* place = step.places + 2 * (row * step.layers + layer);
     size_t base = (size_t)head * place[0] * WIDTH;
     int start = place[1];
-    const long long* addresses = step.caches + 2 * (row * layers + layer);
+    const long long* addresses = step.caches + 2 * (row * step.layers + layer);
     char* keys = reinterpret_cast<char*>(addresses[0]);
     char* values = reinterpret_cast<char*>(addresses[1]);
+    int within = lane % LANES * 8;
+    constexpr int TOGETHER = H::AT_ONCE * H::UNROLLED;
+    int at = begin + warp * TOGETHER;
+    Eight<CACHE> k[H::UNROLLED], v[H::UNROLLED];
+    auto read = [&](int at) {
+#pragma unroll
+      for (int u = 0; u < H::UNROLLED; u++) {
+        int here = min(at + u * H::AT_ONCE + lane / LANES, end - 1);
+        size_t i = base + (size_t)(here - start) * WIDTH + within;
+        k[u].read(keys, i);
+        v[u].read(values, i);
+      }
+    };
+    // What was there before this step comes while other blocks still work on queries.
+    if (at < end) read(at);
+    if (unit == blockIdx.x) wait(step.barrier, before);
     const float* source = step.scratch + in.words[5] + (size_t)row * (heads + 2 * kv_heads) * WIDTH;
+    const float2* turns = reinterpret_cast<const float2*>(step.scratch + in.words[12]) + row * (in.integer(13) / 2);
     for (int i = warp; i < count + 2; i += WARPS) {
       if (i < count) {
-        turn<WIDTH>(in, source + (first_head + i) * WIDTH, in.address<float>(8), position, in.number(11) * LOG2E,
+        turn<WIDTH>(in, source + (first_head + i) * WIDTH, in.address<float>(8), turns, in.number(11) * LOG2E,
                     queries + i * WIDTH);
-      } else if (end == length && begin < end) {
-        size_t at = base + (size_t)(position - start) * WIDTH;
-        if (i == count) {
-          turn<WIDTH>(in, source + (heads + head) * WIDTH, in.address<float>(9), position, 1.0f, fresh);
-          for (int j = lane; j < WIDTH; j += 32) write_number<CACHE>(keys, at + j, fresh[j]);
-        } else {
-          for (int j = lane; j < WIDTH; j += 32)
-            write_number<CACHE>(values, at + j, __ldcg(source + (heads + kv_heads + head) * WIDTH + j));
-        }
+      } else if (is_last) {
+        size_t to = base + (size_t)(position - start) * WIDTH;
+        float* from = fresh + (i - count) * WIDTH;
+        if (i == count) turn<WIDTH>(in, source + (heads + head) * WIDTH, in.address<float>(9), turns, 1.0f, from);
+        else
+          for (int j = lane; j < WIDTH; j += 32) from[j] = __ldcg(source + (heads + kv_heads + head) * WIDTH + j);
+        // As later steps will find them.
+        for (int j = lane; j < WIDTH; j += 32) from[j] = write_number<CACHE>(i == count ? keys : values, to + j, from[j]);
       }
     }
     __syncthreads();
-    int within = lane % LANES * 8;
-    float q[EACH][8], sum[EACH][8], highest[EACH], weight[EACH];
+    float sum[EACH][8], highest[EACH], weight[EACH];
 #pragma unroll
     for (int h = 0; h < EACH; h++) {
       highest[h] = -1e30f;
       weight[h] = 0.0f;
 #pragma unroll
-      for (int i = 0; i < 8; i++) {
-        q[h][i] = h < count ? queries[h * WIDTH + within + i] : 0.0f;
-        sum[h][i] = 0.0f;
-      }
+      for (int i = 0; i < 8; i++) sum[h][i] = 0.0f;
     }
-    constexpr int TOGETHER = H::AT_ONCE * H::UNROLLED;
-    for (int at = begin + warp * TOGETHER; at < end; at += WARPS * TOGETHER) {
-      float k[H::UNROLLED][8], v[H::UNROLLED][8], scores[H::UNROLLED][EACH];
+    for (; at < end; at += WARPS * TOGETHER) {
+      float scores[H::UNROLLED][EACH];
 #pragma unroll
-      for (int u = 0; u < H::UNROLLED; u++) {
-        int here = min(at + u * H::AT_ONCE + lane / LANES, end - 1);
-        size_t i = base + (size_t)(here - start) * WIDTH + within;
-        read_eight<CACHE>(keys, i, k[u]);
-        read_eight<CACHE>(values, i, v[u]);
-      }
+      for (int h = 0; h < EACH; h++) {
+        // Out of shared memory each time: there are no registers for all of them.
+        const float* q = queries + h * WIDTH + within;
 #pragma unroll
-      for (int u = 0; u < H::UNROLLED; u++) {
-        bool is_there = at + u * H::AT_ONCE + lane / LANES < end;
-#pragma unroll
-        for (int h = 0; h < EACH; h++) {
+        for (int u = 0; u < H::UNROLLED; u++) {
+          bool is_there = at + u * H::AT_ONCE + lane / LANES < end;
           float score = 0.0f;
 #pragma unroll
-          for (int i = 0; i < 8; i++) score += q[h][i] * k[u][i];
+          for (int i = 0; i < 8; i++) score += q[i] * k[u][i];
 #pragma unroll
           for (int o = LANES / 2; o; o >>= 1) score += __shfl_xor_sync(0xffffffffu, score, o);
           scores[u][h] = is_there ? score : -1e30f;
@@ -178,6 +198,24 @@ __device__ void attend(const Instruction& in, const Step& step, char* memory) {
 #pragma unroll
           for (int i = 0; i < 8; i++) sum[h][i] += share * v[u][i];
         }
+      }
+      if (at + WARPS * TOGETHER < end) read(at + WARPS * TOGETHER);
+    }
+    if (is_last && warp == WARPS - 1) {
+#pragma unroll
+      for (int h = 0; h < EACH; h++) {
+        float score = 0.0f;
+#pragma unroll
+        for (int i = 0; i < 8; i++) score += queries[h * WIDTH + within + i] * fresh[within + i];
+#pragma unroll
+        for (int o = LANES / 2; o; o >>= 1) score += __shfl_xor_sync(0xffffffffu, score, o);
+        float now = fmaxf(highest[h], score), shrink = exp2f(highest[h] - now);
+        // One of the lanes' groups has it.
+        float share = lane < LANES ? exp2f(score - now) : 0.0f;
+        highest[h] = now;
+        weight[h] = weight[h] * shrink + share;
+#pragma unroll
+        for (int i = 0; i < 8; i++) sum[h][i] = sum[h][i] * shrink + share * fresh[WIDTH + within + i];
       }
     }
     // Lanes that went through other positions of the same warp.
@@ -235,7 +273,7 @@ __device__ void attend(const Instruction& in, const Step& step, char* memory) {
 
 // The runs of positions together.
 template <int WIDTH>
-__device__ void combine(const Instruction& in, const Step& step) {
+__device__ __forceinline__ void combine(const Instruction& in, const Step& step) {
   int heads = in.integer(2);
   int count = step.rows * heads * WIDTH;
   for (int i = blockIdx.x * THREADS + threadIdx.x; i < count; i += gridDim.x * THREADS) {

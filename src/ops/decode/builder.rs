@@ -1,8 +1,8 @@
 //! From the layers of a model to the list of instructions that the kernel goes through.
 
-use super::program::Program;
+use super::instruction::{Instruction, Region, SPLITS, Scratch, Word, begun, code, float};
+use super::program::{self, Program};
 use super::stored::{Stored, number, stored};
-use super::{ROWS, program};
 use crate::error::Result;
 use crate::kernels::gate::Activation;
 use crate::mlx::{Array, Dtype, computes_with_cuda, multiprocessors};
@@ -13,18 +13,8 @@ use crate::ops::mlp::GatedMlp;
 use crate::ops::norm::RmsNorm;
 use crate::ops::vector::Vector;
 
-/// Numbers of an instruction.
-pub(super) const WORDS: usize = 32;
-
-/// Runs that the positions of a sequence are parted in at most, which are attended to side by side; as in the
-/// sources.
-pub(super) const SPLITS: i32 = 32;
-
 /// Numbers that a run leaves of a head, beside those of the head's width.
 const OF_A_SPLIT: i32 = 4;
-
-/// Warps of a block; as in the sources.
-const WARPS: i32 = 16;
 
 /// Matrices of an instruction.
 const PARTS: usize = 3;
@@ -34,49 +24,6 @@ const FIRST_PART: usize = 16;
 
 /// Words of a matrix.
 const OF_A_PART: usize = 5;
-
-/// What an instruction begins with.
-mod code {
-    pub(super) const END: i64 = 0;
-    pub(super) const EMBED: i64 = 1;
-    pub(super) const MULTIPLY: i64 = 2;
-    pub(super) const ATTEND: i64 = 3;
-    pub(super) const COMBINE: i64 = 4;
-}
-
-/// A word of an instruction.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Word {
-    /// As it is.
-    Number(i64),
-    /// Where this one of the arrays lies.
-    Address(usize),
-    /// Where this region begins.
-    Place(Region),
-    /// How many warps share one of so many tiles, which takes so many steps.
-    Warps(i32, i32),
-}
-
-/// An instruction.
-pub(super) type Instruction = [Word; WORDS];
-
-/// A region of the scratch memory: `[rows, width]`, as wide as the widest of what is put there. They lie in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Region {
-    /// Hidden states.
-    Residual,
-    /// Queries, keys and values, before they are turned.
-    Projected,
-    /// What heads read.
-    Attended,
-    /// What is between the matrices of a feed-forward layer.
-    Gated,
-    /// What runs of positions give.
-    Partial,
-}
-
-/// As many as there are.
-const REGIONS: usize = 5;
 
 /// What becomes of a product.
 enum Then {
@@ -88,29 +35,17 @@ enum Then {
 
 /// Takes down a model, layer by layer. Each method says whether the kernel can compute what it is given; if not,
 /// there is no program.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Builder {
-    pub(super) instructions: Vec<Instruction>,
+    instructions: Vec<Instruction>,
+    /// Those that come before them.
+    angles: Vec<Instruction>,
     /// What instructions find by address.
     pub(super) arrays: Vec<Array>,
-    /// Of each region.
-    widths: [i32; REGIONS],
-    /// Periods of rotation, and which of the arrays they are.
-    periods: Vec<(Vec<f32>, usize)>,
-    pub(super) facts: program::Facts,
-}
-
-impl Default for Builder {
-    fn default() -> Self {
-        Self {
-            // What comes before the first instruction.
-            instructions: vec![begun(code::END)],
-            arrays: Vec::new(),
-            widths: [0; REGIONS],
-            periods: Vec::new(),
-            facts: program::Facts::default(),
-        }
-    }
+    pub(super) scratch: Scratch,
+    /// Periods and scales of rotations, and where their angles are.
+    turns: Vec<(Vec<f32>, f32, Word)>,
+    facts: program::Facts,
 }
 
 impl Builder {
@@ -136,7 +71,7 @@ impl Builder {
         words[4] = self.address(matrix.weight);
         words[5] = self.optional(matrix.scales);
         words[6] = self.optional(matrix.biases);
-        words[7] = self.region(Region::Residual, matrix.inputs);
+        words[7] = self.scratch.region(Region::Residual, matrix.inputs);
         words[8] = float(scale.unwrap_or(1.0));
         words[9] = Word::Number(matrix.form.scales.unwrap_or(0).into());
         self.instructions.push(words);
@@ -187,9 +122,13 @@ impl Builder {
         words[2] = Word::Number(heads.into());
         words[3] = Word::Number(kv_heads.into());
         words[4] = Word::Number(width.into());
-        words[5] = self.region(Region::Projected, (heads + 2 * kv_heads) * width);
-        words[6] = self.region(Region::Attended, heads * width);
-        words[7] = self.region(Region::Partial, heads * SPLITS * (width + OF_A_SPLIT));
+        words[5] = self
+            .scratch
+            .region(Region::Projected, (heads + 2 * kv_heads) * width);
+        words[6] = self.scratch.region(Region::Attended, heads * width);
+        words[7] = self
+            .scratch
+            .region(Region::Partial, heads * SPLITS * (width + OF_A_SPLIT));
         for (word, norm) in [(8, &attention.query_norm), (9, &attention.key_norm)] {
             if let Some(norm) = norm {
                 let Some(address) = self.vector(&norm.weight)? else {
@@ -200,9 +139,9 @@ impl Builder {
         }
         words[10] = float(epsilons[0].or(epsilons[1]).unwrap_or(0.0));
         words[11] = float(attention.scale);
-        words[12] = self.periods(turns.periods);
+        words[12] = self.angles(turns.periods, turns.scale);
         words[13] = Word::Number(2 * turns.periods.len() as i64);
-        words[14] = float(turns.scale);
+
         words[15] = float(turns.stretch);
         words[16] = Word::Number(turns.interleaved.into());
         words[17] = Word::Number(attention.window.unwrap_or(0) as i64);
@@ -260,14 +199,11 @@ impl Builder {
     ///
     /// # Errors
     /// What MLX, or the compiler, says.
-    pub fn finish(mut self) -> Result<Option<Program>> {
+    pub fn finish(self) -> Result<Option<Program>> {
         if !computes_with_cuda()? {
             return Ok(None);
         }
-        // The kernel reads one more than it goes through.
-        self.instructions.extend([begun(code::END); 2]);
-        self.instructions[0][1] = Word::Number(self.facts.layers as i64);
-        let (scratch, multiprocessors) = (self.scratch(), multiprocessors()?);
+        let (scratch, multiprocessors) = (self.scratch.numbers(), multiprocessors()?);
         let instructions = self.resolved(multiprocessors);
         Program::new(
             &instructions,
@@ -276,7 +212,6 @@ impl Builder {
             multiprocessors,
             self.facts,
         )
-        .map(Some)
     }
 
     fn multiply(
@@ -323,7 +258,7 @@ impl Builder {
         words[1] = Word::Number(first.inputs.into());
         words[2] = Word::Number(first.form.format);
         words[3] = Word::Number(first.form.group.into());
-        words[4] = self.region(source, first.inputs);
+        words[4] = self.scratch.region(source, first.inputs);
         if let Some(norm) = norm {
             let Some(address) = self.vector(&norm.weight)? else {
                 return Ok(false);
@@ -332,11 +267,11 @@ impl Builder {
             words[6] = float(norm.epsilon);
         }
         let (kind, destination) = match then {
-            Then::Store(region) => (0, self.region(*region, rows)),
-            Then::Add => (1, self.region(Region::Residual, rows)),
+            Then::Store(region) => (0, self.scratch.region(*region, rows)),
+            Then::Add => (1, self.scratch.region(Region::Residual, rows)),
             Then::Gate(activation) => {
                 words[9] = Word::Number(*activation);
-                (2, self.region(Region::Gated, rows))
+                (2, self.scratch.region(Region::Gated, rows))
             }
             Then::Logits(soft_cap) => {
                 words[13] = float(soft_cap.unwrap_or(0.0));
@@ -386,13 +321,6 @@ impl Builder {
         (constants.width, constants.ratio) == (width, ratio)
     }
 
-    /// The region, which holds rows of this width.
-    fn region(&mut self, region: Region, width: i32) -> Word {
-        let widest = &mut self.widths[region as usize];
-        *widest = width.max(*widest);
-        Word::Place(region)
-    }
-
     fn address(&mut self, array: &Array) -> Word {
         self.arrays.push(array.clone());
         Word::Address(self.arrays.len() - 1)
@@ -410,65 +338,37 @@ impl Builder {
         }
     }
 
-    fn periods(&mut self, periods: &[f32]) -> Word {
-        let known = self.periods.iter().find(|(known, _)| known == periods);
-        if let Some((_, array)) = known {
-            return Word::Address(*array);
+    /// Where the angles of a rotation are, which are computed once in a step.
+    fn angles(&mut self, periods: &[f32], scale: f32) -> Word {
+        let mut known = self.turns.iter();
+        if let Some((.., place)) =
+            known.find(|(known, by, _)| known == periods && by.to_bits() == scale.to_bits())
+        {
+            return *place;
         }
-        self.arrays
-            .push(Array::from_slice(periods, &[periods.len() as i32]));
-        self.periods.push((periods.to_vec(), self.arrays.len() - 1));
-        Word::Address(self.arrays.len() - 1)
+        let half = periods.len() as i32;
+        let place = self.scratch.behind(Region::Angles, 2 * half);
+        let mut words = begun(code::ANGLES);
+        words[1] = Word::Number((2 * half).into());
+        words[2] = self.address(&Array::from_slice(periods, &[half]));
+        words[3] = float(scale);
+        words[4] = place;
+        self.angles.push(words);
+        self.turns.push((periods.to_vec(), scale, place));
+        place
     }
 
-    /// Where a region begins, in numbers.
-    fn place(&self, region: Region) -> i64 {
-        let before = &self.widths[..region as usize];
-        before
-            .iter()
-            .map(|&width| i64::from(width) * ROWS as i64)
-            .sum()
-    }
-
-    /// Numbers of all regions.
-    pub(super) fn scratch(&self) -> i64 {
-        self.place(Region::Partial) + i64::from(self.widths[Region::Partial as usize]) * ROWS as i64
-    }
-
-    /// The instructions with regions found, for a card with so many multiprocessors.
+    /// All instructions with regions found, for a card with so many multiprocessors. Before the first one is what
+    /// holds for all; after the end is one more, since the kernel reads ahead.
     pub(super) fn resolved(&self, multiprocessors: i32) -> Vec<Instruction> {
-        let resolve = |word: Word| match word {
-            Word::Place(region) => Word::Number(self.place(region)),
-            Word::Warps(tiles, steps) => {
-                Word::Number(warps_of_a_tile(tiles, steps, multiprocessors).into())
-            }
-            Word::Number(_) | Word::Address(_) => word,
-        };
-        let instructions = self.instructions.iter();
-        instructions.map(|words| words.map(resolve)).collect()
+        let mut header = begun(code::END);
+        header[1] = Word::Number(self.facts.layers as i64);
+        let instructions = self.angles.iter().chain(&self.instructions);
+        [&header]
+            .into_iter()
+            .chain(instructions)
+            .chain(&[begun(code::END); 2])
+            .map(|words| words.map(|word| self.scratch.resolve(word, multiprocessors)))
+            .collect()
     }
-}
-
-/// Warps that share a tile, so that as few steps as possible come one after the other. Of as good numbers it is the
-/// largest.
-pub(super) fn warps_of_a_tile(tiles: i32, steps: i32, multiprocessors: i32) -> i32 {
-    let cost = |warps: &i32| {
-        let at_once = multiprocessors * WARPS / warps;
-        let rounds = (tiles + at_once - 1) / at_once;
-        // And what it takes to bring their sums together.
-        rounds * ((steps + warps - 1) / warps + if *warps > 1 { 2 } else { 1 })
-    };
-    let all = [16, 8, 4, 2, 1].into_iter();
-    all.min_by_key(cost).unwrap_or(1)
-}
-
-fn begun(code: i64) -> Instruction {
-    let mut words = [Word::Number(0); WORDS];
-    words[0] = Word::Number(code);
-    words
-}
-
-/// A word with the bits of a number.
-fn float(number: f32) -> Word {
-    Word::Number(number.to_bits().into())
 }

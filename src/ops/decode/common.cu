@@ -11,17 +11,17 @@ constexpr int THREADS = WARPS * 32;
 constexpr int WORDS = 32;
 constexpr int MAX_SPLITS = 32;
 
-enum Code { END, EMBED, MULTIPLY, ATTEND, COMBINE };
+enum Code { END, EMBED, MULTIPLY, ATTEND, COMBINE, ANGLES };
 enum Kind { STORE, ADD, GATE, LOGITS };
 enum Number { BFLOAT16, FLOAT16, FLOAT32 };
 
 // Columns of the tensor cores' products for each way a matrix is stored; see Layout.
 enum Variant { DENSE_BF16, AFFINE4_32, AFFINE4_64, AFFINE4_128, AFFINE8_32, AFFINE8_64, DENSE_F32 };
 
+// What a step is given. In shared memory, as all that outlives a stage: what threads keep in memory of their own is
+// lost to their cache at every meeting.
 struct Step {
-  const long long* program;
   const int* tokens;
-  const int* positions;
   const long long* caches;
   const int* places;
   float* scratch;
@@ -29,6 +29,8 @@ struct Step {
   float* logits;
   int rows;
   int splits;
+  int layers;
+  int positions[16];
 };
 
 // One instruction, in shared memory.
@@ -58,11 +60,16 @@ __device__ __forceinline__ float read_number(const void* at, size_t i) {
   return NUMBER == BFLOAT16 ? from_bf16(bits) : from_f16(bits);
 }
 
+// Gives what was written.
 template <int NUMBER>
-__device__ __forceinline__ void write_number(void* at, size_t i, float x) {
-  if constexpr (NUMBER == FLOAT32) static_cast<float*>(at)[i] = x;
-  else if constexpr (NUMBER == BFLOAT16) static_cast<unsigned short*>(at)[i] = (unsigned short)to_bf16(x);
-  else static_cast<__half*>(at)[i] = __float2half_rn(x);
+__device__ __forceinline__ float write_number(void* at, size_t i, float x) {
+  if constexpr (NUMBER == FLOAT32) {
+    static_cast<float*>(at)[i] = x;
+    return x;
+  }
+  unsigned bits = NUMBER == BFLOAT16 ? to_bf16(x) : __half_as_ushort(__float2half_rn(x));
+  static_cast<unsigned short*>(at)[i] = (unsigned short)bits;
+  return NUMBER == BFLOAT16 ? from_bf16(bits) : from_f16(bits);
 }
 
 __device__ __forceinline__ float sum_of_warp(float x) {
@@ -76,9 +83,8 @@ __device__ __forceinline__ float sum_of_warp(float x) {
 __device__ __forceinline__ unsigned arrive(unsigned* barrier) {
   unsigned before = 0;
   if (threadIdx.x == 0) {
-    __threadfence();
     unsigned add = blockIdx.x == 0 ? 0x80000000u - (gridDim.x - 1) : 1u;
-    before = atomicAdd(barrier, add);
+    asm volatile("atom.add.release.gpu.global.u32 %0, [%1], %2;" : "=r"(before) : "l"(barrier), "r"(add) : "memory");
   }
   return before;
 }
@@ -92,14 +98,13 @@ __device__ __forceinline__ void wait(unsigned* barrier, unsigned before) {
       // Some seconds: a block is missing, which an error tells better than a card that hangs.
       if (clock64() - began > 20000000000ll) __trap();
     } while (((before ^ now) & 0x80000000u) == 0);
-    __threadfence();
   }
   __syncthreads();
 }
 
 // Copies rows of the embedding into the residual stream.
 template <int SCALES>
-__device__ void embed(const Instruction& in, const Step& step) {
+__device__ __forceinline__ void embed(const Instruction& in, const Step& step) {
   int hidden = in.integer(1), format = in.integer(2), group = in.integer(3);
   float* to = step.scratch + in.words[7];
   for (int i = blockIdx.x * THREADS + threadIdx.x; i < step.rows * hidden; i += gridDim.x * THREADS) {

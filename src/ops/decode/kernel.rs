@@ -8,7 +8,7 @@ use crate::ops::tensor::misplaced;
 const THREADS: i32 = 512;
 
 /// Bytes of dynamic shared memory that a block has: nearly all that there is.
-const SHARED: i32 = 220 * 1024;
+const SHARED: i32 = 224 * 1024;
 
 static DECODE_STEP: GpuKernel = GpuKernel::for_cuda(
     c"decode_step",

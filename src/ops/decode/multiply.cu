@@ -33,7 +33,7 @@ struct Layout {
 template <int ROWS>
 constexpr int AHEAD = ROWS == 16 ? 2 : 4;
 template <int ROWS>
-constexpr int ROOM = (ROWS == 16 ? 136 : 112) * 1024;
+constexpr int ROOM = (ROWS == 16 ? 132 : 112) * 1024;
 
 struct Shared {
   long long code[2][WORDS];
@@ -44,35 +44,36 @@ struct Shared {
 
 // A warp's share of a matrix.
 struct Matrix {
-  const Instruction& in;
-  int inputs, rows, kind, each, tiles, groups, mine, share, lane, warp, first, last;
+  Instruction in;
+  int inputs, rows, kind, each, end, groups, mine, share, lane, warp, first, last;
 
-  __device__ Matrix(const Instruction& in) : in(in) {
+  __device__ __forceinline__ Matrix(const Instruction& in) : in(in) {
     inputs = in.integer(1);
     kind = in.integer(7);
     rows = in.integer(11);
     each = in.integer(14);
-    tiles = kind == GATE ? rows / 8 : rows / 16;
     warp = threadIdx.x / 32;
     lane = threadIdx.x % 32;
     share = warp % each;
-    groups = gridDim.x * (WARPS / each);
-    mine = warp / each * gridDim.x + blockIdx.x;
+    groups = WARPS / each;
+    // A block's tiles lie together: few pages of memory at a time.
+    int tiles = kind == GATE ? rows / 8 : rows / 16;
+    mine = blockIdx.x * tiles / gridDim.x + warp / each;
+    end = (blockIdx.x + 1) * tiles / gridDim.x;
   }
 
   // The warp's steps of a tile, of those from `from` to `to`.
-  __device__ void bound(int from, int to) {
+  __device__ __forceinline__ void bound(int from, int to) {
     first = from + share * (to - from) / each;
     last = from + (share + 1) * (to - from) / each;
   }
 
-  __device__ bool is_idle() const { return first >= last; }
+  __device__ __forceinline__ bool is_idle() const { return first >= last; }
 };
 
-template <int BYTES>
-__device__ __forceinline__ void fetch(unsigned to, const char* from) {
-  if constexpr (BYTES == 16) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
-  else asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from), "n"(BYTES) : "memory");
+// 16 bytes into shared memory. Weights are read once in a step: what is read in each layer shall stay in the cache.
+__device__ __forceinline__ void fetch(unsigned to, const char* from, unsigned long long policy) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "l"(policy) : "memory");
 }
 
 // Reads a warp's share of a matrix, step after step, into a ring in shared memory.
@@ -80,32 +81,37 @@ template <int ROWS, int VARIANT, int SCALES>
 struct Reader {
   using L = Layout<ROWS, VARIANT>;
   static constexpr int NUMBER = SCALES == FLOAT32 ? 4 : 2;
-  // Of the scales of a row in a step; at least four are fetched.
-  static constexpr int SCALE_BYTES = L::GROUPS * NUMBER;
-  static constexpr int FETCHED = SCALE_BYTES < 4 ? 4 : SCALE_BYTES;
-  // Lane after lane: 16 bytes of row g, of row g + 8, then what is one of: scales and biases of both.
-  static constexpr int SLOT = 1024 + (L::AFFINE ? 32 * FETCHED : 0);
-  static constexpr int BYTES = WARPS * AHEAD<ROWS> * SLOT;
+  // Lane after lane 16 bytes of row g, then of row g + 8.
+  static constexpr int SLOT = 1024;
+  // Scales and biases come 16 bytes at once, which are those of some steps: of row g the scales, the biases.
+  static constexpr int CHUNK = L::AFFINE ? 512 : 0;
+  static constexpr int CHUNKS = AHEAD<ROWS> + 1;
+  static constexpr int OF_WARP = AHEAD<ROWS> * SLOT + CHUNKS * CHUNK;
+  static constexpr int BYTES = WARPS * OF_WARP;
 
-  const Matrix& m;
-  int tile, at, shift, slot;
+  const Matrix m;
+  int tile, at, shift, slot, chunk, chunk_slot;
   unsigned to;
+  unsigned long long policy;
   const char* rows[2];
-  // Lane t of a row's four fetches the t-th of: its scales, its biases, the same of row g + 8.
   const char* numbers;
 
-  __device__ Reader(const Matrix& m, const char* ring) : m(m) {
-    tile = m.is_idle() ? m.tiles : m.mine;
+  __device__ __forceinline__ Reader(const Matrix& m, const char* ring) : m(m) {
+    tile = m.is_idle() ? m.end : m.mine;
     at = m.first;
     shift = L::AFFINE ? __ffs(m.in.integer(3)) - 1 : 0;
-    slot = 0;
-    to = (unsigned)__cvta_generic_to_shared(ring) + m.warp * (AHEAD<ROWS> * SLOT);
+    slot = chunk_slot = 0;
+    to = (unsigned)__cvta_generic_to_shared(ring) + m.warp * OF_WARP + m.lane * 16;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
     turn();
   }
 
+  // Where the scales of a step are, in bytes from the row's first.
+  __device__ __forceinline__ int numbers_at(int at) const { return (at * L::SPAN >> shift) * NUMBER; }
+
   // To the rows of a tile.
-  __device__ void turn() {
-    if (tile >= m.tiles) return;
+  __device__ __forceinline__ void turn() {
+    if (tile >= m.end) return;
     int part = 0, other = 1, row = tile * 8, below = 0;
     if (m.kind != GATE) {
       row = tile * 16;
@@ -119,20 +125,23 @@ struct Reader {
     rows[0] = m.in.address<char>(16 + 5 * part) + (row + g) * bytes + t * 16;
     rows[1] = m.in.address<char>(16 + 5 * other) + (row + below + g) * bytes + t * 16;
     if constexpr (L::AFFINE) {
-      int of = t < 2 ? part : other, of_row = row + g + (t < 2 ? 0 : below);
-      numbers = m.in.address<char>(17 + t % 2 + 5 * of) + (size_t)of_row * (m.inputs >> shift) * NUMBER;
+      int of = m.lane < 16 ? part : other, of_row = row + m.lane / 2 % 8 + (m.lane < 16 ? 0 : below);
+      numbers = m.in.address<char>(17 + m.lane % 2 + 5 * of) + (size_t)of_row * (m.inputs >> shift) * NUMBER;
+      chunk = -1;
     }
   }
 
   __device__ __forceinline__ void next() {
-    if (tile < m.tiles) {
-      unsigned here = to + slot * SLOT + m.lane * 16;
-      fetch<16>(here, rows[0] + at * 64);
-      fetch<16>(here + 512, rows[1] + at * 64);
+    if (tile < m.end) {
+      fetch(to + slot * SLOT, rows[0] + at * 64, policy);
+      fetch(to + slot * SLOT + 512, rows[1] + at * 64, policy);
       if constexpr (L::AFFINE) {
-        const char* from = numbers + ((at * L::SPAN) >> shift) * NUMBER;
-        if constexpr (SCALE_BYTES < 4) from = reinterpret_cast<const char*>(reinterpret_cast<size_t>(from) & ~size_t(3));
-        fetch<FETCHED>(to + slot * SLOT + 1024 + m.lane * FETCHED, from);
+        int needed = numbers_at(at) / 16;
+        if (needed != chunk) {
+          chunk = needed;
+          fetch(to + AHEAD<ROWS> * SLOT + chunk_slot * CHUNK, numbers + chunk * 16, policy);
+          chunk_slot = chunk_slot + 1 == CHUNKS ? 0 : chunk_slot + 1;
+        }
       }
       if (++at == m.last) {
         at = m.first;
@@ -145,16 +154,15 @@ struct Reader {
   }
 };
 
-// The numbers of two groups (or one twice) out of what was fetched for a row.
+// The numbers of two groups (or of one twice) of those of a row.
 template <int SCALES, int GROUPS>
-__device__ __forceinline__ float2 numbers_of(const char* from, int first, int parity) {
+__device__ __forceinline__ float2 numbers_of(const char* from) {
   if constexpr (SCALES == FLOAT32) {
-    const float* at = reinterpret_cast<const float*>(from) + first;
+    const float* at = reinterpret_cast<const float*>(from);
     return make_float2(at[0], at[GROUPS > 1]);
   } else {
-    unsigned both = *reinterpret_cast<const unsigned*>(from + first * 2);
-    unsigned low = both & 0xffffu, high = both >> 16;
-    if (GROUPS == 1) low = high = parity ? high : low;
+    const unsigned short* at = reinterpret_cast<const unsigned short*>(from);
+    unsigned low = at[0], high = at[GROUPS > 1];
     return SCALES == BFLOAT16 ? make_float2(from_bf16(low), from_bf16(high))
                               : make_float2(from_f16(low), from_f16(high));
   }
@@ -196,10 +204,10 @@ __device__ __forceinline__ unsigned word_of(const uint4& from, int i) {
   return i == 0 ? from.x : i == 1 ? from.y : i == 2 ? from.z : from.w;
 }
 
-// One step: adds W x of its inputs to `sums`. `slot` is what was fetched for it, `x` points to the lane's column of
-// the first tile of columns, `parity` tells which of two scales a word of fetched ones begins with.
+// One step: adds W x of its inputs to `sums`. `slot` and `numbers` are what was fetched for it, `x` points to the
+// lane's column of the first tile of columns.
 template <int ROWS, int VARIANT, int SCALES>
-__device__ __forceinline__ void consume(const char* slot, int parity, const char* x, int columns, const float2* inputs,
+__device__ __forceinline__ void consume(const char* slot, const char* numbers, const char* x, int columns, const float2* inputs,
                                         float (&sums)[Layout<ROWS, VARIANT>::TILES][4]) {
   using L = Layout<ROWS, VARIANT>;
   int lane = threadIdx.x % 32;
@@ -258,13 +266,9 @@ __device__ __forceinline__ void consume(const char* slot, int parity, const char
     }
     // Numbers of 4 bits came with 128 added.
     constexpr float OFFSET = L::BITS == 4 ? 128.0f : 0.0f;
-    constexpr int FETCHED = Reader<ROWS, VARIANT, SCALES>::FETCHED;
-    const char* numbers = slot + 1024 + lane / 4 * 4 * FETCHED;
-    int first = L::GROUPS > 1 ? 2 * (lane % 4) % L::GROUPS : 0;
-    float2 s = numbers_of<SCALES, L::GROUPS>(numbers, first, parity);
-    float2 b = numbers_of<SCALES, L::GROUPS>(numbers + FETCHED, first, parity);
-    float2 u = numbers_of<SCALES, L::GROUPS>(numbers + 2 * FETCHED, first, parity);
-    float2 v = numbers_of<SCALES, L::GROUPS>(numbers + 3 * FETCHED, first, parity);
+    numbers += lane / 4 * 32 + (L::GROUPS > 1 ? 2 * (lane % 4) % L::GROUPS * Reader<ROWS, VARIANT, SCALES>::NUMBER : 0);
+    float2 s = numbers_of<SCALES, L::GROUPS>(numbers), b = numbers_of<SCALES, L::GROUPS>(numbers + 16);
+    float2 u = numbers_of<SCALES, L::GROUPS>(numbers + 256), v = numbers_of<SCALES, L::GROUPS>(numbers + 272);
     b.x -= OFFSET * s.x;
     b.y -= OFFSET * s.y;
     v.x -= OFFSET * u.x;
@@ -295,7 +299,7 @@ struct Places {
 
 // Brings inputs `from..from + count` of x to shared memory, split into parts, and their sums over groups.
 template <int ROWS, int VARIANT>
-__device__ void bring(const Instruction& in, const Step& step, Shared& shared, const Places<ROWS>& places, int from,
+__device__ __forceinline__ void bring(const Instruction& in, const Step& step, Shared& shared, const Places<ROWS>& places, int from,
                       int count) {
   using L = Layout<ROWS, VARIANT>;
   constexpr int EACH = WARPS / ROWS;
@@ -377,11 +381,10 @@ __device__ void bring(const Instruction& in, const Step& step, Shared& shared, c
   if (lane == 0) shared.sums[warp] = squares;
   __syncthreads();
   // Each warp for itself: all write the same.
-  if (lane < ROWS) {
-    float sum = 0.0f;
-    for (int i = 0; i < EACH; i++) sum += shared.sums[lane * EACH + i];
-    shared.factors[lane] = norm ? rsqrtf(sum / inputs + in.number(6)) : 1.0f;
-  }
+  float sum = lane < WARPS ? shared.sums[lane] : 0.0f;
+#pragma unroll
+  for (int o = EACH / 2; o; o >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, o);
+  if (lane < WARPS && lane % EACH == 0) shared.factors[lane / EACH] = norm ? rsqrtf(sum / inputs + in.number(6)) : 1.0f;
   __syncwarp();
 }
 
@@ -393,8 +396,9 @@ __device__ __forceinline__ float activate(int activation, float x) {
 // What the warps of a tile have found becomes outputs.
 template <int ROWS>
 __device__ __forceinline__ void finish(const Matrix& m, const Step& step, const Shared& shared,
-                                       const float* products, int tile, bool is_first) {
-  int thread = m.share * 32 + m.lane;
+                                       const float* products, int tile, int turn, bool is_first) {
+  // Another warp each time.
+  int thread = (m.share + turn) % m.each * 32 + m.lane;
   const Instruction& in = m.in;
   int outputs = m.kind == GATE ? 8 : 16;
   for (int i = thread; i < outputs * ROWS; i += m.each * 32) {
@@ -442,11 +446,12 @@ __device__ __forceinline__ int most_steps(const Instruction& in) {
 template <int ROWS, int VARIANT, int SCALES>
 __device__ __forceinline__ void multiply(const Instruction& in, const Step& step, Shared& shared, char* memory) {
   using L = Layout<ROWS, VARIANT>;
+  using R = Reader<ROWS, VARIANT, SCALES>;
   constexpr int COLUMNS = 8 * L::TILES;
   Matrix m(in);
   int steps = m.inputs / L::SPAN, most = most_steps<ROWS, VARIANT>(in);
-  Places<ROWS> places(memory + Reader<ROWS, VARIANT, SCALES>::BYTES, most, COLUMNS);
-  int side = 0;
+  Places<ROWS> places(memory + R::BYTES, most, COLUMNS);
+  int side = 0, turn = 0;
   for (int from = 0; from < steps; from += most) {
     int count = steps - from < most ? steps - from : most;
     m.bound(from, from + count);
@@ -454,7 +459,7 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
     // The first weights are on their way while other blocks still work on what x is made of; and what lay in
     // shared memory is no longer needed when all have come.
     if (from == 0) before = arrive(step.barrier);
-    Reader<ROWS, VARIANT, SCALES> reader(m, memory);
+    R reader(m, memory);
 #pragma unroll
     for (int i = 0; i < AHEAD<ROWS>; i++) reader.next();
     if (from == 0) wait(step.barrier, before);
@@ -478,16 +483,22 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
 #pragma unroll
       for (int i = 0; i < 4; i++) sums[tile][i] = 0.0f;
     // A warp without steps still has to hand in its zeros.
-    int tile = m.mine, place = m.first;
-    while (tile < m.tiles) {
+    int tile = m.mine, place = m.first, chunk = -1, chunk_slot = -1;
+    const char* ring = memory + m.warp * R::OF_WARP;
+    while (tile < m.end) {
       if (!m.is_idle()) {
         asm volatile("cp.async.wait_group %0;" ::"n"(AHEAD<ROWS> - 1) : "memory");
         __syncwarp();
         int at = place - from;
         const float2* inputs = reinterpret_cast<const float2*>(places.inputs + at * COLUMNS) + t;
-        int parity = (place * L::SPAN >> reader.shift) & 1;
-        const char* slot = memory + (m.warp * AHEAD<ROWS> + reader.slot) * Reader<ROWS, VARIANT, SCALES>::SLOT;
-        consume<ROWS, VARIANT, SCALES>(slot, parity, x + at * next_step, next_tile, inputs, sums);
+        const char* slot = ring + reader.slot * R::SLOT;
+        int needed = reader.numbers_at(place);
+        if (L::AFFINE && needed / 16 != chunk) {
+          chunk = needed / 16;
+          chunk_slot = chunk_slot + 1 == R::CHUNKS ? 0 : chunk_slot + 1;
+        }
+        const char* numbers = ring + AHEAD<ROWS> * R::SLOT + chunk_slot * R::CHUNK + needed % 16;
+        consume<ROWS, VARIANT, SCALES>(slot, numbers, x + at * next_step, next_tile, inputs, sums);
         __syncwarp();
         reader.next();
         if (++place < m.last) continue;
@@ -522,9 +533,10 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
       }
       if (m.each == 1) __syncwarp();
       else asm volatile("bar.sync %0, %1;" ::"r"(1 + m.warp / m.each), "r"(m.each * 32) : "memory");
-      finish<ROWS>(m, step, shared, products, tile, from == 0);
+      finish<ROWS>(m, step, shared, products, tile, turn++, from == 0);
       side ^= 1;
       place = m.first;
+      chunk = -1;
       tile += m.groups;
     }
   }

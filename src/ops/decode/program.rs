@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::ROWS;
-use super::builder::{Instruction, SPLITS, WORDS, Word};
+use super::instruction::{Instruction, SPLITS, WORDS, Word};
 use super::kernel::{Constants, Inputs, launch};
 use crate::error::Result;
 use crate::mlx::{Array, Dtype, addresses, eval, ops, to_words};
@@ -11,6 +11,9 @@ use crate::ops::tensor::misplaced;
 
 /// Positions that are worth a run of their own.
 const OF_A_SPLIT: i32 = 128;
+
+/// What addresses are a multiple of.
+const ALIGNMENT: i64 = 16;
 
 /// Query heads that a block takes at most.
 const QUERIES: i32 = 4;
@@ -77,20 +80,24 @@ pub struct Step<'a> {
 }
 
 impl Program {
-    /// Puts instructions into the card's memory, and compiles the kernel.
+    /// Puts instructions into the card's memory, and compiles the kernel; `None` where an array does not lie as the
+    /// kernel fetches it.
     pub(super) fn new(
         instructions: &[Instruction],
         arrays: Vec<Array>,
         scratch: i64,
         multiprocessors: i32,
         facts: Facts,
-    ) -> Result<Self> {
+    ) -> Result<Option<Self>> {
         let all: Vec<&Array> = arrays.iter().collect();
         let found = to_words(&addresses(&all)?)?;
+        if found.iter().any(|address| address % ALIGNMENT != 0) {
+            return Ok(None);
+        }
         let word = |word: &Word| match *word {
             Word::Number(number) => number,
             Word::Address(array) => found.get(array).copied().unwrap_or(0),
-            Word::Place(_) | Word::Warps(..) => 0,
+            Word::Place(..) | Word::Warps(..) => 0,
         };
         let words: Vec<i64> = instructions.iter().flatten().map(word).collect();
         let words = Array::from_slice(&words, &[instructions.len() as i32, WORDS as i32]);
@@ -108,7 +115,7 @@ impl Program {
         };
         eval([&made.words, &made.scratch, &made.barrier])?;
         made.probe()?;
-        Ok(made)
+        Ok(Some(made))
     }
 
     /// Sequences that a step takes at most.

@@ -13,27 +13,32 @@ __device__ __forceinline__ void multiply_any(const Instruction& in, const Step& 
 }
 
 template <int ROWS, int VARIANTS, int SCALES, int WIDTH, int RATIO, int CACHE>
-__device__ void run(const Step& step, char* memory) {
-  __shared__ Shared shared;
+__device__ __forceinline__ void run(const long long* program, const Step& step, Shared& shared, char* memory) {
+  // The last warp brings instructions: the first one's thread is who meets the other blocks.
+  int word = threadIdx.x - (THREADS - 32);
   if (threadIdx.x < 16) shared.zeros[threadIdx.x] = make_uint4(0, 0, 0, 0);
-  // What comes before the first instruction says how many layers there are.
-  const long long* program = step.program + WORDS;
-  if (threadIdx.x < WORDS) shared.code[0][threadIdx.x] = program[threadIdx.x];
+  program += WORDS;
+  if (word >= 0) shared.code[0][word] = program[word];
   __syncthreads();
   for (int side = 0;; side ^= 1) {
     Instruction in{shared.code[side]};
     int code = in.integer(0);
     if (code == END) return;
     program += WORDS;
-    if (threadIdx.x < WORDS) shared.code[side ^ 1][threadIdx.x] = __ldg(program + threadIdx.x);
-    if (code == MULTIPLY) {
+    long long next = word >= 0 ? __ldg(program + word) : 0;
+    if (code == ANGLES) {
+      // Needs nothing that other blocks have made.
+      angles(in, step);
+    } else if (code == MULTIPLY) {
       multiply_any<ROWS, VARIANTS, SCALES>(in, step, shared, memory);
+    } else if (code == ATTEND) {
+      attend<WIDTH, RATIO, CACHE>(in, step, memory);
     } else if (code != COMBINE || step.splits > 1) {
       wait(step.barrier, arrive(step.barrier));
       if (code == EMBED) embed<SCALES>(in, step);
-      else if (code == ATTEND) attend<WIDTH, RATIO, CACHE>(in, step, memory);
       else combine<WIDTH>(in, step);
     }
+    if (word >= 0) shared.code[side ^ 1][word] = next;
     __syncthreads();
   }
 }

@@ -1,6 +1,6 @@
 //! How the kernel names what it reads: formats of matrices, types of numbers.
 
-use crate::mlx::{Array, Dtype, Mode};
+use crate::mlx::{Array, Dtype, Mode, item_size};
 use crate::ops::linear::Matrix;
 
 /// A matrix in a format that the kernel reads.
@@ -45,10 +45,13 @@ impl Form {
         let columns = (8 / rows).max(1).max(groups);
         let parts = (columns / groups).min(3);
         let bytes = if self.bits == 32 { 4 } else { 2 };
-        let room = if rows == 16 { 136 } else { 112 } * 1024;
+        let room = if rows == 16 { 132 } else { 112 } * 1024;
         rows * parts * inputs * bytes <= room
     }
 }
+
+/// What groups' numbers of a row of a matrix must be a multiple of, in bytes: so many are fetched at once.
+const FETCHED: i32 = 16;
 
 /// The number by which the kernel knows a type.
 pub(super) fn number(dtype: Dtype) -> Option<i32> {
@@ -74,6 +77,7 @@ pub(super) fn stored(matrix: &Matrix) -> Option<Stored<'_>> {
                 return None;
             };
             let (bits, group) = (packing.bits, packing.group_size);
+            let inputs = words * 32 / bits;
             let (format, variant) = match (bits, group) {
                 (4, 32) => (1, 1),
                 (4, 64) => (1, 2),
@@ -82,6 +86,9 @@ pub(super) fn stored(matrix: &Matrix) -> Option<Stored<'_>> {
                 (8, 64 | 128) => (2, 5),
                 _ => return None,
             };
+            if inputs / group * item_size(scales.dtype()) as i32 % FETCHED != 0 {
+                return None;
+            }
             Stored {
                 form: Form {
                     format,
@@ -91,7 +98,7 @@ pub(super) fn stored(matrix: &Matrix) -> Option<Stored<'_>> {
                     bits,
                 },
                 rows,
-                inputs: words * 32 / bits,
+                inputs,
                 weight,
                 scales: Some(scales),
                 biases: Some(biases),

@@ -1,1 +1,303 @@
+//! What the instructions say, without a GPU; and with one, the kernel against the graph.
 
+mod model;
+
+use self::model::{
+    HEADS, HIDDEN, INNER, KV_HEADS, Model, Storage, VOCABULARY, WIDTH, affine, dense,
+};
+use super::instruction::{Instruction, SPLITS, Word, warps_of_a_tile};
+use super::program::splits;
+use super::*;
+use crate::cache::{Places, SequenceCache};
+use crate::kernels::gate::Activation;
+use crate::mlx::{Array, DeviceChoice, Dtype, eval, open, synchronize, to_vec};
+use crate::ops::vector::Vector;
+
+fn instructions(storage: Storage) -> (Builder, Vec<Instruction>) {
+    let mut program = Builder::default();
+    assert!(Model::new(storage).describe(&mut program));
+    let instructions = program.resolved(132);
+    (program, instructions)
+}
+
+fn numbers<const N: usize>(instruction: &Instruction, words: [usize; N]) -> [i64; N] {
+    words.map(|word| match instruction[word] {
+        Word::Number(number) => number,
+        other => panic!("word {word} is {other:?}"),
+    })
+}
+
+#[test]
+fn a_model_is_a_list_of_instructions() {
+    open(DeviceChoice::Cpu, None).unwrap();
+    let (program, all) = instructions(affine(4, 64));
+    let (outside, all) = (&all[..1], &all[1..]);
+    assert_eq!(numbers(&outside[0], [0, 1]), [0, 2]);
+    let codes: Vec<i64> = all.iter().map(|words| numbers(words, [0])[0]).collect();
+    let layer = [2, 3, 4, 2, 2, 2];
+    let mut right = vec![5, 1];
+    right.extend(layer.iter().chain(&layer));
+    right.extend([2, 0, 0]);
+    assert_eq!(codes, right);
+
+    // Regions of sixteen rows, one after the other.
+    let [hidden, heads, kv_heads, width, inner] =
+        [HIDDEN, HEADS, KV_HEADS, WIDTH, INNER].map(i64::from);
+    let projected = 16 * hidden;
+    let attended = projected + 16 * (heads + 2 * kv_heads) * width;
+    let gated = attended + 16 * heads * width;
+    let partial = gated + 16 * inner;
+    let end = partial + 16 * heads * i64::from(SPLITS) * (width + 4);
+    assert_eq!(program.scratch.numbers(), end + 16 * width);
+
+    let number = |number: f32| i64::from(number.to_bits());
+    assert_eq!(
+        numbers(&all[1], [1, 2, 3, 7, 8]),
+        [hidden, 1, 64, 0, number(1.5)]
+    );
+    let inputs = numbers(&all[2], [1, 4, 7, 8, 10, 11, 14, 15, 20, 25, 30]);
+    assert_eq!(
+        inputs,
+        [hidden, 0, 0, projected, 3, 768, 16, 2, 512, 128, 128]
+    );
+    assert_eq!(numbers(&all[0], [1, 3, 4]), [width, number(1.0), end]);
+    let [first, second] = [&all[3], &all[9]].map(|words| {
+        assert_eq!(
+            numbers(words, [2, 3, 4, 5]),
+            [heads, kv_heads, width, projected]
+        );
+        assert_eq!(
+            numbers(words, [6, 7, 13, 16]),
+            [attended, partial, width, 0]
+        );
+        numbers(words, [1, 17])
+    });
+    assert_eq!((first, second), ([0, 0], [1, 40]));
+    assert_eq!(
+        numbers(&all[3], [8, 9]),
+        [0, 0],
+        "the first layer has no norms of heads"
+    );
+    assert!(matches!(
+        all[9][8..10],
+        [Word::Address(_), Word::Address(_)]
+    ));
+    assert_eq!(numbers(&all[3], [12]), [end]);
+    assert_eq!(numbers(&all[9], [12]), [end], "both turn alike");
+    let weight = |word: Word| match word {
+        Word::Address(array) => program.arrays[array].shape().to_vec(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(weight(all[3][19]), weight(all[5][16]), "what comes next");
+    assert_eq!(
+        numbers(&all[4], [2, 4, 6, 7]),
+        numbers(&all[3], [2, 4, 6, 7])
+    );
+    assert_eq!(
+        numbers(&all[5], [1, 4, 5, 7, 8, 11]),
+        [512, attended, 0, 1, 0, hidden]
+    );
+    assert_eq!(
+        numbers(&all[6], [7, 8, 9, 10, 11, 25]),
+        [2, gated, 0, 2, inner, inner]
+    );
+    assert_eq!(numbers(&all[7], [1, 4, 7, 8]), [inner, gated, 1, 0]);
+    assert_eq!(
+        numbers(&all[14], [7, 11, 13]),
+        [3, i64::from(VOCABULARY), number(30.0)]
+    );
+    assert_eq!(numbers(&all[14], [19]), [0], "the head has no bias");
+    for words in all {
+        for word in words {
+            if let Word::Address(array) = word {
+                assert!(*array < program.arrays.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn formats_have_variants() {
+    open(DeviceChoice::Cpu, None).unwrap();
+    for (storage, right) in [
+        (dense(Dtype::Bfloat16), [0, 0, 0]),
+        (affine(4, 32), [1, 32, 1]),
+        (affine(8, 32), [2, 32, 4]),
+        (affine(8, 64), [2, 64, 5]),
+        (dense(Dtype::Float32), [6, 0, 6]),
+    ] {
+        let (_, all) = instructions(storage);
+        assert_eq!(numbers(&all[3], [2, 3, 15]), right);
+    }
+}
+
+#[test]
+fn what_the_kernel_does_not_know_has_no_program() {
+    open(DeviceChoice::Cpu, None).unwrap();
+    let is_known = |change: &dyn Fn(&mut Model)| {
+        let mut model = Model::new(dense(Dtype::Bfloat16));
+        change(&mut model);
+        model.describe(&mut Builder::default())
+    };
+    assert!(is_known(&|_| ()));
+    let row = || Vector::Device(Array::from_slice(&[0_f32; 4], &[4]));
+    assert!(!is_known(
+        &|model| model.layers[1].attention.sinks = Some(row())
+    ));
+    assert!(!is_known(&|model| model.layers[1]
+        .attention
+        .values_in_keys = true));
+    assert!(!is_known(&|model| model.layers[1].attention.kv_heads = 4));
+    assert!(!is_known(&|model| model.layers[0].attention.width = 96));
+    assert!(!is_known(
+        &|model| model.layers[0].mlp.activation = Activation::Clamped(7.0)
+    ));
+    assert!(!is_known(&|model| {
+        // Matrices that are read together are stored alike.
+        model.layers[0].mlp.up = Model::new(affine(8, 64)).layers[0].mlp.up.clone();
+    }));
+    assert!(!Model::new(dense(Dtype::Float16)).describe(&mut Builder::default()));
+    // Of 512 inputs, four groups of 128 make less than what is fetched at once.
+    assert!(!Model::new(affine(4, 128)).describe(&mut Builder::default()));
+    assert!(!Model::new(affine(6, 64)).describe(&mut Builder::default()));
+    let done = Builder::default().finish().unwrap();
+    assert!(done.is_none(), "there is no GPU");
+}
+
+#[test]
+fn warps_share_tiles_where_there_are_few() {
+    // 8 tiles of 32 steps for 2112 warps, a matrix with many, and one with few steps.
+    assert_eq!(warps_of_a_tile(8, 32, 132), 16);
+    assert_eq!(warps_of_a_tile(16_000, 32, 132), 1);
+    assert_eq!(warps_of_a_tile(8, 1, 132), 1);
+    assert_eq!(warps_of_a_tile(264, 32, 132), 8);
+}
+
+#[test]
+fn positions_are_parted_where_heads_are_few() {
+    assert_eq!(splits(132, 8, 1), 1);
+    assert_eq!(splits(132, 8, 1000), 8);
+    assert_eq!(splits(132, 8, 100_000), 16);
+    assert_eq!(splits(132, 2, 100_000), SPLITS);
+    assert_eq!(splits(132, 200, 100_000), 1);
+}
+
+/// `‖a - b‖ / ‖b‖`, infinite where a number is none.
+fn distance(a: &Array, b: &Array) -> f32 {
+    let (a, b) = (to_vec(a).unwrap(), to_vec(b).unwrap());
+    assert_eq!(a.len(), b.len());
+    let squares = |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|x| x * x).sum::<f32>();
+    let off = squares(&mut a.iter().zip(&b).map(|(a, b)| a - b));
+    let distance = (off / squares(&mut b.iter().copied())).sqrt();
+    if distance.is_nan() {
+        f32::INFINITY
+    } else {
+        distance
+    }
+}
+
+/// A sequence of each length goes through the prompt by the graph, and through some steps by the kernel too.
+fn compare(name: &str, storage: Storage, lengths: &[usize]) {
+    let model = Model::new(storage);
+    let exact = model.exact();
+    let mut program = Builder::default();
+    assert!(model.describe(&mut program));
+    let program = program.finish().unwrap().unwrap();
+    let token =
+        |sequence: usize, position: usize| (sequence * 131 + position * 17) as i32 % VOCABULARY;
+    let all_caches = |model: &Model| -> Vec<SequenceCache> {
+        let mut caches: Vec<_> = lengths.iter().map(|_| model.new_cache()).collect();
+        for (sequence, &length) in lengths.iter().enumerate() {
+            let tokens: Vec<i32> = (0..length).map(|at| token(sequence, at)).collect();
+            model.logits(&[(0, 0, &tokens)], &mut caches[sequence..=sequence]);
+        }
+        caches
+    };
+    let mut sets = [&exact, &model, &model].map(all_caches);
+    let mut places = None;
+    let mut after = Array::from_slice(&[0_i32], &[1]);
+    for step in 0..5 {
+        let tokens: Vec<i32> = (0..lengths.len())
+            .map(|sequence| token(sequence, lengths[sequence] + step))
+            .collect();
+        let positions: Vec<i32> = lengths
+            .iter()
+            .map(|&length| (length + step) as i32)
+            .collect();
+        let pieces: Vec<(usize, usize, &[i32])> = (0..lengths.len())
+            .map(|sequence| {
+                (
+                    sequence,
+                    lengths[sequence] + step,
+                    &tokens[sequence..=sequence],
+                )
+            })
+            .collect();
+        let right = exact.logits(&pieces, &mut sets[0]);
+        let graph = model.logits(&pieces, &mut sets[1]);
+        let caches = &mut sets[2];
+        let kernel = if step == 3 {
+            // What the kernel has written is there for the graph.
+            model.logits(&pieces, caches)
+        } else {
+            let reserved = caches
+                .iter_mut()
+                .map(|cache| cache.reserve(program.kept()).unwrap().unwrap());
+            let all = Places::new(reserved.collect(), places.take()).unwrap();
+            let count = [lengths.len() as i32];
+            let logits = program.step(&Step {
+                tokens: &Array::from_slice(&tokens, &count),
+                positions: &Array::from_slice(&positions, &count),
+                longest: positions.iter().copied().max().unwrap(),
+                caches: &all.addresses,
+                places: &all.rows,
+                after: &after,
+            });
+            let logits = logits.unwrap();
+            eval([&logits]).unwrap();
+            for cache in caches {
+                cache.advance();
+            }
+            places = Some(all);
+            after = Array::from_slice(&[step as i32], &[1]);
+            logits
+        };
+        let off = [&graph, &kernel].map(|logits| distance(logits, &right));
+        eprintln!(
+            "{name}, {} rows, step {step}: graph {:.1e}, kernel {:.1e}",
+            lengths.len(),
+            off[0],
+            off[1]
+        );
+        assert!(off[1] <= 1.1 * off[0] + 2e-3, "{name}: {off:?}");
+    }
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests may be told which device there is"
+)]
+fn the_kernel_computes_what_the_graph_computes() {
+    if std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu") {
+        open(DeviceChoice::Gpu, None).unwrap();
+    } else {
+        eprintln!("skipped: the kernel needs a GPU of NVIDIA (set MLXR_TEST_DEVICE=gpu)");
+        return;
+    }
+    for (name, storage) in [
+        ("bf16", dense(Dtype::Bfloat16)),
+        ("affine4g64", affine(4, 64)),
+        ("affine4g32", affine(4, 32)),
+        ("affine8g64", affine(8, 64)),
+        ("affine8g32", affine(8, 32)),
+        ("f32", dense(Dtype::Float32)),
+    ] {
+        // One of them grows out of its buffers, some are longer than a window.
+        let lengths: Vec<usize> = (0..16).map(|i| (254 + 97 * i) % 331).collect();
+        for rows in [1, 3, 16] {
+            compare(name, storage, &lengths[..rows]);
+        }
+    }
+    synchronize().unwrap();
+}

@@ -1,0 +1,266 @@
+//! A small model of made-up weights, computed by graphs of MLX.
+
+use crate::cache::{LayerCaches, LayerKind, SequenceCache};
+use crate::config::{RopeConfig, RopeScaling};
+use crate::kernels::gate::Activation;
+use crate::mlx::{Array, Dtype, Mode, Packing, dequantize, eval, quantize};
+use crate::ops::attention::Attention;
+use crate::ops::batch::Batch;
+use crate::ops::decode::Builder;
+use crate::ops::embedding::Embedding;
+use crate::ops::linear::{Linear, Matrix, project};
+use crate::ops::mlp::GatedMlp;
+use crate::ops::norm::RmsNorm;
+use crate::ops::rope::Rope;
+use crate::ops::vector::Vector;
+
+pub(super) const HIDDEN: i32 = 512;
+pub(super) const HEADS: i32 = 8;
+pub(super) const KV_HEADS: i32 = 2;
+pub(super) const WIDTH: i32 = 64;
+pub(super) const INNER: i32 = 1024;
+pub(super) const VOCABULARY: i32 = 512;
+
+fn numbers(count: i32, seed: f32) -> Vec<f32> {
+    let number = |i: i32| ((i as f32 + 17.0 * seed) * 12.9898).sin() * 43_758.547;
+    (0..count).map(|i| 2.0 * number(i).fract()).collect()
+}
+
+/// How the weights of a model are stored.
+#[derive(Clone, Copy)]
+pub(super) struct Storage {
+    pub(super) dtype: Dtype,
+    packing: Option<Packing>,
+}
+
+pub(super) fn affine(bits: i32, group_size: i32) -> Storage {
+    let mode = Mode::Affine;
+    Storage {
+        dtype: Dtype::Bfloat16,
+        packing: Some(Packing {
+            mode,
+            group_size,
+            bits,
+        }),
+    }
+}
+
+pub(super) fn dense(dtype: Dtype) -> Storage {
+    Storage {
+        dtype,
+        packing: None,
+    }
+}
+
+impl Storage {
+    fn row(self, width: i32, seed: f32) -> Vector {
+        let row = Array::from_slice(&numbers(width, seed), &[width]);
+        Vector::Device(row.as_dtype(self.dtype).unwrap())
+    }
+
+    fn norm(self, width: i32, seed: f32) -> RmsNorm {
+        RmsNorm {
+            weight: self.row(width, seed),
+            epsilon: 1e-5,
+        }
+    }
+
+    fn matrix(self, rows: i32, inputs: i32, seed: f32) -> Matrix {
+        let scale = 1.5 / (inputs as f32).sqrt();
+        let all = numbers(rows * inputs, seed);
+        let all: Vec<f32> = all.iter().map(|number| number * scale).collect();
+        let all = Array::from_slice(&all, &[rows, inputs]);
+        let all = all.as_dtype(self.dtype).unwrap();
+        let Some(packing) = self.packing else {
+            return Matrix::Dense(all);
+        };
+        let (weight, scales, biases) = quantize(&all, packing).unwrap();
+        Matrix::Packed {
+            weight,
+            scales,
+            biases,
+            packing,
+        }
+    }
+
+    fn linear(self, rows: i32, inputs: i32, seed: f32) -> Linear {
+        Linear {
+            matrix: self.matrix(rows, inputs, seed),
+            bias: Some(self.row(rows, seed + 0.5)),
+        }
+    }
+}
+
+pub(super) struct Layer {
+    pub(super) norms: [RmsNorm; 2],
+    pub(super) inputs: [Linear; 3],
+    pub(super) attention: Attention,
+    pub(super) output: Linear,
+    pub(super) mlp: GatedMlp,
+}
+
+pub(super) struct Model {
+    pub(super) embedding: Embedding,
+    pub(super) layers: Vec<Layer>,
+    pub(super) norm: RmsNorm,
+    pub(super) head: Linear,
+}
+
+fn rope() -> Rope {
+    let config = RopeConfig {
+        theta: 10_000.0,
+        partial: 1.0,
+        scaling: RopeScaling::None,
+    };
+    Rope::new(WIDTH as usize, &config)
+}
+
+impl Layer {
+    /// The second of two layers looks back on a window and has norms of heads.
+    pub(super) fn new(storage: Storage, index: usize) -> Self {
+        let seed = 10.0 * index as f32;
+        let heads = [HEADS, KV_HEADS].map(|heads| heads as usize);
+        let mut attention = Attention::new(heads, WIDTH as usize, rope(), None);
+        if index == 1 {
+            attention.window = Some(40);
+            attention.query_norm = Some(storage.norm(WIDTH, seed + 1.0));
+            attention.key_norm = Some(storage.norm(WIDTH, seed + 2.0));
+        }
+        let [queries, keys] = [HEADS, KV_HEADS].map(|heads| heads * WIDTH);
+        Self {
+            norms: [3.0, 4.0].map(|more| storage.norm(HIDDEN, seed + more)),
+            inputs: [
+                storage.linear(queries, HIDDEN, seed + 5.0),
+                storage.linear(keys, HIDDEN, seed + 6.0),
+                storage.linear(keys, HIDDEN, seed + 7.0),
+            ],
+            attention,
+            output: storage.linear(HIDDEN, queries, seed + 8.0),
+            mlp: GatedMlp {
+                gate: storage.linear(INNER, HIDDEN, seed + 9.0),
+                up: storage.linear(INNER, HIDDEN, seed + 9.1),
+                down: storage.linear(HIDDEN, INNER, seed + 9.2),
+                activation: Activation::Silu,
+            },
+        }
+    }
+}
+
+impl Model {
+    pub(super) fn new(storage: Storage) -> Self {
+        Self {
+            embedding: Embedding {
+                matrix: storage.matrix(VOCABULARY, HIDDEN, 100.0),
+                dtype: storage.dtype,
+            },
+            layers: (0..2).map(|index| Layer::new(storage, index)).collect(),
+            norm: storage.norm(HIDDEN, 101.0),
+            head: Linear {
+                matrix: storage.matrix(VOCABULARY, HIDDEN, 102.0),
+                bias: None,
+            },
+        }
+    }
+
+    /// The same weights in float32, none packed.
+    pub(super) fn exact(&self) -> Self {
+        let norm = |norm: &RmsNorm| RmsNorm {
+            weight: exact_row(&norm.weight),
+            epsilon: norm.epsilon,
+        };
+        let linear = |linear: &Linear| Linear {
+            matrix: exact_matrix(&linear.matrix),
+            bias: linear.bias.as_ref().map(exact_row),
+        };
+        let layer = |layer: &Layer| Layer {
+            norms: layer.norms.each_ref().map(norm),
+            inputs: layer.inputs.each_ref().map(linear),
+            attention: Attention {
+                query_norm: layer.attention.query_norm.as_ref().map(norm),
+                key_norm: layer.attention.key_norm.as_ref().map(norm),
+                ..layer.attention.clone()
+            },
+            output: linear(&layer.output),
+            mlp: GatedMlp {
+                gate: linear(&layer.mlp.gate),
+                up: linear(&layer.mlp.up),
+                down: linear(&layer.mlp.down),
+                activation: layer.mlp.activation,
+            },
+        };
+        Self {
+            embedding: Embedding {
+                matrix: exact_matrix(&self.embedding.matrix),
+                dtype: Dtype::Float32,
+            },
+            layers: self.layers.iter().map(layer).collect(),
+            norm: norm(&self.norm),
+            head: linear(&self.head),
+        }
+    }
+
+    pub(super) fn new_cache(&self) -> SequenceCache {
+        let layers = self.layers.iter();
+        SequenceCache::new(layers.map(|layer| LayerKind::Keys {
+            window: layer.attention.window,
+            bytes: 1,
+        }))
+    }
+
+    /// Takes the model down; says whether there can be a program.
+    pub(super) fn describe(&self, program: &mut Builder) -> bool {
+        let layer = |layer: &Layer, program: &mut Builder| {
+            let inputs = layer.inputs.each_ref();
+            let [first, second] = &layer.norms;
+            let attended = program.attend(first, inputs, &layer.attention, &layer.output);
+            attended.unwrap() && program.feed_forward(second, &layer.mlp).unwrap()
+        };
+        program.embed(&self.embedding, Some(1.5)).unwrap()
+            && self.layers.iter().all(|it| layer(it, program))
+            && program.head(&self.norm, &self.head, Some(30.0)).unwrap()
+    }
+
+    /// The logits after each piece, `[B, vocabulary]`, by the graph.
+    pub(super) fn logits(
+        &self,
+        pieces: &[(usize, usize, &[i32])],
+        caches: &mut [SequenceCache],
+    ) -> Array {
+        let batch = Batch::new(pieces).unwrap();
+        let mut caches: Vec<&mut SequenceCache> = caches.iter_mut().collect();
+        let mut x = self.embedding.forward(&batch).unwrap().times(1.5).unwrap();
+        for (index, layer) in self.layers.iter().enumerate() {
+            let mut caches = LayerCaches::new(&batch, &mut caches, index);
+            let inputs = project(&layer.norms[0], layer.inputs.each_ref(), &x).unwrap();
+            let attended = caches.attend(&layer.attention, &inputs).unwrap();
+            x = layer.output.add_to(&x, &attended).unwrap();
+            x = layer.mlp.add_to(&layer.norms[1], &x).unwrap();
+        }
+        let last = batch.segments.iter();
+        let last: Vec<usize> = last
+            .map(|segment| segment.row + segment.length - 1)
+            .collect();
+        let [logits] = project(&self.norm, [&self.head], &x.take(&last).unwrap()).unwrap();
+        let logits = logits.capped(30.0).unwrap().device().unwrap().clone();
+        let state = caches.iter().flat_map(|cache| cache.arrays());
+        eval(state.chain([&logits])).unwrap();
+        logits
+    }
+}
+
+fn exact_row(row: &Vector) -> Vector {
+    Vector::Device(row.array().as_dtype(Dtype::Float32).unwrap())
+}
+
+fn exact_matrix(matrix: &Matrix) -> Matrix {
+    Matrix::Dense(match matrix {
+        Matrix::Dense(weight) => weight.as_dtype(Dtype::Float32).unwrap(),
+        Matrix::Packed {
+            weight,
+            scales,
+            biases,
+            packing,
+        } => dequantize(weight, scales, biases.as_ref(), *packing, Dtype::Float32).unwrap(),
+        Matrix::Host(_) => unreachable!("it was made for MLX"),
+    })
+}
