@@ -271,25 +271,50 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
   }
 }
 
-// The runs of positions together.
+// The runs of positions together: some threads share a number, each with runs of its own.
 template <int WIDTH>
-__device__ __forceinline__ void combine(const Instruction& in, const Step& step) {
-  int heads = in.integer(2);
-  int count = step.rows * heads * WIDTH;
-  for (int i = blockIdx.x * THREADS + threadIdx.x; i < count; i += gridDim.x * THREADS) {
-    int at = i % WIDTH;
-    const float* from = step.scratch + in.words[7] + (size_t)(i / WIDTH) * MAX_SPLITS * (WIDTH + 4);
-    float now = -1e30f, all = 0.0f, result = 0.0f;
-    for (int run = 0; run < step.splits; run++) {
-      const float* here = from + run * (WIDTH + 4);
-      float highest = __ldcg(here);
-      float next = fmaxf(now, highest);
-      float shrink = exp2f(now - next), share = exp2f(highest - next);
-      all = all * shrink + __ldcg(here + 1) * share;
-      result = result * shrink + __ldcg(here + 4 + at) * share;
-      now = next;
+__device__ __forceinline__ void combine(const Instruction& in, const Step& step, char* memory) {
+  constexpr int SHARES = THREADS / WIDTH;
+  constexpr int MOST = MAX_SPLITS / SHARES;
+  float3* shares = reinterpret_cast<float3*>(memory);
+  int at = threadIdx.x % WIDTH, share = threadIdx.x / WIDTH;
+  for (int unit = blockIdx.x; unit < step.rows * in.integer(2); unit += gridDim.x) {
+    const float* from = step.scratch + in.words[7] + (size_t)unit * MAX_SPLITS * (WIDTH + 4);
+    float highest[MOST], weight[MOST], found[MOST];
+    float now = -1e30f;
+#pragma unroll
+    for (int i = 0; i < MOST; i++) {
+      int run = share + i * SHARES;
+      bool is_there = run < step.splits;
+      const float* here = from + (is_there ? run : 0) * (WIDTH + 4);
+      highest[i] = is_there ? __ldcg(here) : -1e30f;
+      weight[i] = is_there ? __ldcg(here + 1) : 0.0f;
+      found[i] = is_there ? __ldcg(here + 4 + at) : 0.0f;
+      now = fmaxf(now, highest[i]);
     }
-    __stcg(step.scratch + in.words[6] + i, result / all);
+    float all = 0.0f, result = 0.0f;
+#pragma unroll
+    for (int i = 0; i < MOST; i++) {
+      float part = exp2f(highest[i] - now);
+      all += weight[i] * part;
+      result += found[i] * part;
+    }
+    shares[threadIdx.x] = make_float3(now, all, result);
+    __syncthreads();
+    if (share == 0) {
+      float highest = now, sum = 0.0f, total = 0.0f;
+#pragma unroll
+      for (int i = 1; i < SHARES; i++) highest = fmaxf(highest, shares[i * WIDTH + at].x);
+#pragma unroll
+      for (int i = 0; i < SHARES; i++) {
+        float3 one = shares[i * WIDTH + at];
+        float part = exp2f(one.x - highest);
+        sum += one.y * part;
+        total += one.z * part;
+      }
+      __stcg(step.scratch + in.words[6] + (size_t)unit * WIDTH + at, total / sum);
+    }
+    __syncthreads();
   }
 }
 

@@ -71,7 +71,12 @@ struct Matrix {
   __device__ __forceinline__ bool is_idle() const { return first >= last; }
 };
 
-// 16 bytes into shared memory. Weights are read once in a step: what is read in each layer shall stay in the cache.
+// 16 bytes into shared memory.
+__device__ __forceinline__ void fetch(unsigned to, const char* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+// The same of what is read once in a step: what is read in each layer shall stay in the cache.
 __device__ __forceinline__ void fetch(unsigned to, const char* from, unsigned long long policy) {
   asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "l"(policy) : "memory");
 }
@@ -139,7 +144,7 @@ struct Reader {
         int needed = numbers_at(at) / 16;
         if (needed != chunk) {
           chunk = needed;
-          fetch(to + AHEAD<ROWS> * SLOT + chunk_slot * CHUNK, numbers + chunk * 16, policy);
+          fetch(to + AHEAD<ROWS> * SLOT + chunk_slot * CHUNK, numbers + chunk * 16);
           chunk_slot = chunk_slot + 1 == CHUNKS ? 0 : chunk_slot + 1;
         }
       }
@@ -232,11 +237,15 @@ __device__ __forceinline__ void consume(const char* slot, const char* numbers, c
       }
     }
   } else {
-    float products[L::TILES][4];
+    // Several sums, for none to wait for the one before.
+    constexpr int CHAINS = L::TILES >= 4 ? 1 : L::TILES == 2 ? 2 : L::PIECES;
+    float products[L::TILES][4], chains[CHAINS][L::TILES][4];
 #pragma unroll
-    for (int tile = 0; tile < L::TILES; tile++)
+    for (int chain = 0; chain < CHAINS; chain++)
 #pragma unroll
-      for (int i = 0; i < 4; i++) products[tile][i] = 0.0f;
+      for (int tile = 0; tile < L::TILES; tile++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) chains[chain][tile][i] = 0.0f;
 #pragma unroll
     for (int piece = 0; piece < L::PIECES; piece++) {
       unsigned a[2][4];
@@ -260,10 +269,18 @@ __device__ __forceinline__ void consume(const char* slot, const char* numbers, c
 #pragma unroll
       for (int tile = 0; tile < L::TILES; tile++) {
         uint4 b = *reinterpret_cast<const uint4*>(x + tile * columns + piece * 64);
-        multiply_tile(products[tile], a[0][0], a[1][0], a[0][1], a[1][1], b.x, b.y);
-        multiply_tile(products[tile], a[0][2], a[1][2], a[0][3], a[1][3], b.z, b.w);
+        multiply_tile(chains[piece % CHAINS][tile], a[0][0], a[1][0], a[0][1], a[1][1], b.x, b.y);
+        multiply_tile(chains[piece % CHAINS][tile], a[0][2], a[1][2], a[0][3], a[1][3], b.z, b.w);
       }
     }
+#pragma unroll
+    for (int tile = 0; tile < L::TILES; tile++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        products[tile][i] = chains[0][tile][i];
+#pragma unroll
+        for (int chain = 1; chain < CHAINS; chain++) products[tile][i] += chains[chain][tile][i];
+      }
     // Numbers of 4 bits came with 128 added.
     constexpr float OFFSET = L::BITS == 4 ? 128.0f : 0.0f;
     numbers += lane / 4 * 32 + (L::GROUPS > 1 ? 2 * (lane % 4) % L::GROUPS * Reader<ROWS, VARIANT, SCALES>::NUMBER : 0);
@@ -312,22 +329,13 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
   const float* norm = in.address<float>(5);
   int stride = L::stride(count);
   float squares = 0.0f;
-  for (int base = warp % EACH * 32; base < count / 8; base += EACH * 32) {
-    int piece = base + lane;
-    float x[8];
-#pragma unroll
-    for (int i = 0; i < 8; i++) x[i] = 0.0f;
+  auto place = [&](int piece, float (&x)[8], const float (&weights)[8]) {
     bool is_there = piece < count / 8;
-    if (is_there && row < step.rows) {
-      float4 a = __ldcg(reinterpret_cast<const float4*>(source) + 2 * piece);
-      float4 b = __ldcg(reinterpret_cast<const float4*>(source) + 2 * piece + 1);
-      x[0] = a.x, x[1] = a.y, x[2] = a.z, x[3] = a.w, x[4] = b.x, x[5] = b.y, x[6] = b.z, x[7] = b.w;
-      if (norm) {
-        float4 v = __ldg(reinterpret_cast<const float4*>(norm) + 2 * piece);
-        float4 w = __ldg(reinterpret_cast<const float4*>(norm) + 2 * piece + 1);
+    if (norm) {
 #pragma unroll
-        for (int i = 0; i < 8; i++) squares += x[i] * x[i];
-        x[0] *= v.x, x[1] *= v.y, x[2] *= v.z, x[3] *= v.w, x[4] *= w.x, x[5] *= w.y, x[6] *= w.z, x[7] *= w.w;
+      for (int i = 0; i < 8; i++) {
+        squares += x[i] * x[i];
+        x[i] *= weights[i];
       }
     }
     int at = piece * 8 / L::SPAN, within = piece * 8 % L::SPAN;
@@ -375,6 +383,29 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
             for (int i = L::PARTS * L::GROUPS; i < L::COLUMNS; i++) sums[i] = zero_sum;
         }
       }
+    }
+  };
+  // Some pieces at once: what takes time is the way to memory.
+  constexpr int BATCH = 4;
+  for (int base = warp % EACH * 32; base < count / 8; base += BATCH * EACH * 32) {
+    float x[BATCH][8], weights[BATCH][8];
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) {
+      int piece = base + i * EACH * 32 + lane;
+      bool is_there = piece < count / 8 && row < step.rows;
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        float4 a = make_float4(0, 0, 0, 0), b = a;
+        if (is_there) a = __ldcg(reinterpret_cast<const float4*>(source) + 2 * piece + half);
+        if (is_there && norm) b = __ldg(reinterpret_cast<const float4*>(norm) + 2 * piece + half);
+        x[i][4 * half] = a.x, x[i][4 * half + 1] = a.y, x[i][4 * half + 2] = a.z, x[i][4 * half + 3] = a.w;
+        weights[i][4 * half] = b.x, weights[i][4 * half + 1] = b.y, weights[i][4 * half + 2] = b.z, weights[i][4 * half + 3] = b.w;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) {
+      int first = base + i * EACH * 32;
+      if (first < count / 8) place(first + lane, x[i], weights[i]);
     }
   }
   squares = sum_of_warp(squares);

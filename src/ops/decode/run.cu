@@ -36,7 +36,7 @@ __device__ __forceinline__ void run(const long long* program, const Step& step, 
     } else if (code != COMBINE || step.splits > 1) {
       wait(step.barrier, arrive(step.barrier));
       if (code == EMBED) embed<SCALES>(in, step);
-      else combine<WIDTH>(in, step);
+      else combine<WIDTH>(in, step, memory);
     }
     if (word >= 0) shared.code[side ^ 1][word] = next;
     __syncthreads();
