@@ -185,7 +185,7 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
         float now = highest[h];
 #pragma unroll
         for (int u = 0; u < H::UNROLLED; u++) now = fmaxf(now, scores[u][h]);
-        float shrink = exp2f(highest[h] - now);
+        float shrink = power_of_two(highest[h] - now);
         highest[h] = now;
         weight[h] *= shrink;
 #pragma unroll
@@ -193,7 +193,7 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
 #pragma unroll
         for (int u = 0; u < H::UNROLLED; u++) {
           // Where nothing is there, nor was before, the difference is zero.
-          float share = scores[u][h] > -1e29f ? exp2f(scores[u][h] - now) : 0.0f;
+          float share = scores[u][h] > -1e29f ? power_of_two(scores[u][h] - now) : 0.0f;
           weight[h] += share;
 #pragma unroll
           for (int i = 0; i < 8; i++) sum[h][i] += share * v[u][i];
@@ -209,9 +209,9 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
         for (int i = 0; i < 8; i++) score += queries[h * WIDTH + within + i] * fresh[within + i];
 #pragma unroll
         for (int o = LANES / 2; o; o >>= 1) score += __shfl_xor_sync(0xffffffffu, score, o);
-        float now = fmaxf(highest[h], score), shrink = exp2f(highest[h] - now);
+        float now = fmaxf(highest[h], score), shrink = power_of_two(highest[h] - now);
         // One of the lanes' groups has it.
-        float share = lane < LANES ? exp2f(score - now) : 0.0f;
+        float share = lane < LANES ? power_of_two(score - now) : 0.0f;
         highest[h] = now;
         weight[h] = weight[h] * shrink + share;
 #pragma unroll
@@ -225,7 +225,7 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
       for (int h = 0; h < EACH; h++) {
         float other = __shfl_xor_sync(0xffffffffu, highest[h], o);
         float now = fmaxf(highest[h], other);
-        float mine = exp2f(highest[h] - now), its = exp2f(other - now);
+        float mine = power_of_two(highest[h] - now), its = power_of_two(other - now);
         highest[h] = now;
         weight[h] = weight[h] * mine + __shfl_xor_sync(0xffffffffu, weight[h], o) * its;
 #pragma unroll
@@ -251,7 +251,7 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
       for (int w = 0; w < WARPS; w++) now = fmaxf(now, most[w * EACH + h]);
 #pragma unroll
       for (int w = 0; w < WARPS; w++) {
-        float share = exp2f(most[w * EACH + h] - now);
+        float share = power_of_two(most[w * EACH + h] - now);
         all += total[w * EACH + h] * share;
         result += found[(w * EACH + h) * WIDTH + at] * share;
       }
@@ -295,7 +295,7 @@ __device__ __forceinline__ void combine(const Instruction& in, const Step& step,
     float all = 0.0f, result = 0.0f;
 #pragma unroll
     for (int i = 0; i < MOST; i++) {
-      float part = exp2f(highest[i] - now);
+      float part = power_of_two(highest[i] - now);
       all += weight[i] * part;
       result += found[i] * part;
     }
@@ -308,7 +308,7 @@ __device__ __forceinline__ void combine(const Instruction& in, const Step& step,
 #pragma unroll
       for (int i = 0; i < SHARES; i++) {
         float3 one = shares[i * WIDTH + at];
-        float part = exp2f(one.x - highest);
+        float part = power_of_two(one.x - highest);
         sum += one.y * part;
         total += one.z * part;
       }

@@ -2,6 +2,7 @@
 
 use super::instruction::{Instruction, Region, SPLITS, Scratch, Word, begun, code, float};
 use super::program::{self, Program};
+use super::kernel::SHARED;
 use super::stored::{Stored, number, stored};
 use crate::error::Result;
 use crate::kernels::gate::Activation;
@@ -109,9 +110,6 @@ impl Builder {
         {
             return Ok(false);
         }
-        let Some(next) = stored(&output.matrix) else {
-            return Ok(false);
-        };
         let [heads, kv_heads, width] =
             [attention.heads, attention.kv_heads, attention.width].map(|size| size as i32);
         if !self.shaped(width, heads / kv_heads) {
@@ -141,13 +139,10 @@ impl Builder {
         words[11] = float(attention.scale);
         words[12] = self.angles(turns.periods, turns.scale);
         words[13] = Word::Number(2 * turns.periods.len() as i64);
-
         words[15] = float(turns.stretch);
         words[16] = Word::Number(turns.interleaved.into());
         words[17] = Word::Number(attention.window.unwrap_or(0) as i64);
         words[18] = Word::Number(self.facts.constants.kept.into());
-        words[19] = self.address(next.weight);
-        words[20] = Word::Number(next.weight.nbytes() as i64);
         self.instructions.push(words);
         let mut combined = begun(code::COMBINE);
         for word in [2, 4, 6, 7] {
@@ -240,15 +235,16 @@ impl Builder {
         {
             return Ok(false);
         }
-        if norm.is_some() || matches!(then, Then::Gate(_)) {
-            // These take all inputs at once.
-            let rows = [16, 8, 4, 2, 1].into_iter();
-            let mut rows = rows.filter(|&rows| first.form.fits(first.inputs, rows));
-            let Some(rows) = rows.next() else {
-                return Ok(false);
-            };
-            self.facts.rows = rows.min(self.facts.rows);
-        }
+        // These take all inputs at once.
+        let in_one_pass = norm.is_some() || matches!(then, Then::Gate(_));
+        let mut rows = [16, 8, 4, 2, 1].into_iter().filter(|&rows| {
+            first.form.shared(first.inputs, rows) <= SHARED
+                && (!in_one_pass || first.form.is_in_one_pass(first.inputs, rows))
+        });
+        let Some(most) = rows.next() else {
+            return Ok(false);
+        };
+        self.facts.rows = most.min(self.facts.rows);
         self.facts.constants.variants |= 1 << first.form.variant;
         let rows: i32 = match then {
             Then::Gate(_) => first.rows,

@@ -49,6 +49,17 @@ __device__ __forceinline__ unsigned to_bf16(float x) {
   return (unsigned)__bfloat16_as_ushort(__float2bfloat16_rn(x));
 }
 
+__device__ __forceinline__ unsigned word_of(const uint4& from, int i) {
+  return i == 0 ? from.x : i == 1 ? from.y : i == 2 ? from.z : from.w;
+}
+
+// Both at once, the first in the low half: one instruction, where one number takes a slow one.
+__device__ __forceinline__ unsigned to_bf16_pair(float x, float y) {
+  unsigned pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(y), "f"(x));
+  return pair;
+}
+
 __device__ __forceinline__ float from_f16(unsigned bits) {
   return __half2float(__ushort_as_half((unsigned short)bits));
 }
@@ -70,6 +81,13 @@ __device__ __forceinline__ float write_number(void* at, size_t i, float x) {
   unsigned bits = NUMBER == BFLOAT16 ? to_bf16(x) : __half_as_ushort(__float2half_rn(x));
   static_cast<unsigned short*>(at)[i] = (unsigned short)bits;
   return NUMBER == BFLOAT16 ? from_bf16(bits) : from_f16(bits);
+}
+
+// 2 to the x, to two units in the last place.
+__device__ __forceinline__ float power_of_two(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
 }
 
 __device__ __forceinline__ float sum_of_warp(float x) {
@@ -109,7 +127,8 @@ __device__ __forceinline__ void embed(const Instruction& in, const Step& step) {
   float* to = step.scratch + in.words[7];
   for (int i = blockIdx.x * THREADS + threadIdx.x; i < step.rows * hidden; i += gridDim.x * THREADS) {
     int row = i / hidden, column = i % hidden;
-    size_t token = step.tokens[row];
+    // There is none where the step before gave no numbers, of which nothing is kept.
+    size_t token = max(step.tokens[row], 0);
     size_t at = token * hidden + column;
     float x;
     if (format == 0) {

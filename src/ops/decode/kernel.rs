@@ -8,7 +8,7 @@ use crate::ops::tensor::misplaced;
 const THREADS: i32 = 512;
 
 /// Bytes of dynamic shared memory that a block has: nearly all that there is.
-const SHARED: i32 = 224 * 1024;
+pub(super) const SHARED: i32 = 224 * 1024;
 
 static DECODE_STEP: GpuKernel = GpuKernel::for_cuda(
     c"decode_step",
@@ -26,6 +26,9 @@ static DECODE_STEP: GpuKernel = GpuKernel::for_cuda(
     &[c"logits"],
     kernel_source(concat!(
         include_str!("common.cu"),
+        include_str!("layout.cu"),
+        include_str!("reader.cu"),
+        include_str!("inputs.cu"),
         include_str!("multiply.cu"),
         include_str!("attend.cu"),
         include_str!("run.cu"),

@@ -1,175 +1,19 @@
-// y = W norm(x) for up to 16 rows of x, on tensor cores, at the speed of memory.
-//
-// A tile is 16 rows of W (or 8 rows of each of two matrices, for a gate). Some warps share a tile along the inputs.
-// A step of a warp is 64 bytes of each of its 16 rows: lane 4g + t has 16 bytes of row g and 16 of row g + 8, whose
-// weights become the A operand of m16n8k16 as they are: which input is which k does not matter as long as x, the
-// B operand, lies alike in shared memory.
-//
-// B has eight columns (or more, in several products), more than there are rows of x. The others serve exactness and
-// scales: x is the sum of up to three bfloat16 numbers, each in a column of its own, and where a step spans several
-// groups of a packed matrix each group has a column which is zero at the other groups' inputs.
-
+// y = W norm(x) for up to 16 rows of x, on tensor cores: see layout.cu.
 namespace mlxr {
-
-template <int ROWS, int VARIANT>
-struct Layout {
-  static constexpr bool AFFINE = VARIANT >= AFFINE4_32 && VARIANT <= AFFINE8_64;
-  static constexpr int BITS = VARIANT == DENSE_BF16 ? 16 : VARIANT == DENSE_F32 ? 32 : VARIANT <= AFFINE4_128 ? 4 : 8;
-  // Inputs of a step.
-  static constexpr int SPAN = 512 / BITS;
-  static constexpr int GROUPS = VARIANT == AFFINE4_32 ? 4 : VARIANT == AFFINE4_64 || VARIANT == AFFINE8_32 ? 2 : 1;
-  // Columns that belong to a row of x.
-  static constexpr int LEAST = ROWS >= 8 ? 1 : 8 / ROWS;
-  static constexpr int COLUMNS = LEAST > GROUPS ? LEAST : GROUPS;
-  static constexpr int PARTS = COLUMNS / GROUPS > 3 ? 3 : COLUMNS / GROUPS;
-  static constexpr int TILES = ROWS * COLUMNS / 8;
-  // 16-byte pieces of x that a lane reads in a step.
-  static constexpr int PIECES = BITS == 32 ? 1 : 16 / BITS;
-  // Between parts of x in bytes; the last 64 keep lanes on different banks.
-  __device__ static int stride(int inputs) { return inputs * (BITS == 32 ? 4 : 2) + 64; }
-};
-
-// Steps that are on their way while one is computed, and room for x in shared memory.
-template <int ROWS>
-constexpr int AHEAD = ROWS == 16 ? 2 : 4;
-template <int ROWS>
-constexpr int ROOM = (ROWS == 16 ? 132 : 112) * 1024;
-
-struct Shared {
-  long long code[2][WORDS];
-  float sums[WARPS];
-  float factors[16];
-  uint4 zeros[16];
-};
-
-// A warp's share of a matrix.
-struct Matrix {
-  Instruction in;
-  int inputs, rows, kind, each, end, groups, mine, share, lane, warp, first, last;
-
-  __device__ __forceinline__ Matrix(const Instruction& in) : in(in) {
-    inputs = in.integer(1);
-    kind = in.integer(7);
-    rows = in.integer(11);
-    each = in.integer(14);
-    warp = threadIdx.x / 32;
-    lane = threadIdx.x % 32;
-    share = warp % each;
-    groups = WARPS / each;
-    // A block's tiles lie together: few pages of memory at a time.
-    int tiles = kind == GATE ? rows / 8 : rows / 16;
-    mine = blockIdx.x * tiles / gridDim.x + warp / each;
-    end = (blockIdx.x + 1) * tiles / gridDim.x;
-  }
-
-  // The warp's steps of a tile, of those from `from` to `to`.
-  __device__ __forceinline__ void bound(int from, int to) {
-    first = from + share * (to - from) / each;
-    last = from + (share + 1) * (to - from) / each;
-  }
-
-  __device__ __forceinline__ bool is_idle() const { return first >= last; }
-};
-
-// 16 bytes into shared memory.
-__device__ __forceinline__ void fetch(unsigned to, const char* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
-}
-
-// The same of what is read once in a step: what is read in each layer shall stay in the cache.
-__device__ __forceinline__ void fetch(unsigned to, const char* from, unsigned long long policy) {
-  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "l"(policy) : "memory");
-}
-
-// Reads a warp's share of a matrix, step after step, into a ring in shared memory.
-template <int ROWS, int VARIANT, int SCALES>
-struct Reader {
-  using L = Layout<ROWS, VARIANT>;
-  static constexpr int NUMBER = SCALES == FLOAT32 ? 4 : 2;
-  // Lane after lane 16 bytes of row g, then of row g + 8.
-  static constexpr int SLOT = 1024;
-  // Scales and biases come 16 bytes at once, which are those of some steps: of row g the scales, the biases.
-  static constexpr int CHUNK = L::AFFINE ? 512 : 0;
-  static constexpr int CHUNKS = AHEAD<ROWS> + 1;
-  static constexpr int OF_WARP = AHEAD<ROWS> * SLOT + CHUNKS * CHUNK;
-  static constexpr int BYTES = WARPS * OF_WARP;
-
-  const Matrix m;
-  int tile, at, shift, slot, chunk, chunk_slot;
-  unsigned to;
-  unsigned long long policy;
-  const char* rows[2];
-  const char* numbers;
-
-  __device__ __forceinline__ Reader(const Matrix& m, const char* ring) : m(m) {
-    tile = m.is_idle() ? m.end : m.mine;
-    at = m.first;
-    shift = L::AFFINE ? __ffs(m.in.integer(3)) - 1 : 0;
-    slot = chunk_slot = 0;
-    to = (unsigned)__cvta_generic_to_shared(ring) + m.warp * OF_WARP + m.lane * 16;
-    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    turn();
-  }
-
-  // Where the scales of a step are, in bytes from the row's first.
-  __device__ __forceinline__ int numbers_at(int at) const { return (at * L::SPAN >> shift) * NUMBER; }
-
-  // To the rows of a tile.
-  __device__ __forceinline__ void turn() {
-    if (tile >= m.end) return;
-    int part = 0, other = 1, row = tile * 8, below = 0;
-    if (m.kind != GATE) {
-      row = tile * 16;
-      below = 8;
-      for (int parts = m.in.integer(10); part + 1 < parts && row >= m.in.integer(20 + 5 * part); part++)
-        row -= m.in.integer(20 + 5 * part);
-      other = part;
-    }
-    int g = m.lane / 4, t = m.lane % 4;
-    size_t bytes = (size_t)m.inputs * L::BITS / 8;
-    rows[0] = m.in.address<char>(16 + 5 * part) + (row + g) * bytes + t * 16;
-    rows[1] = m.in.address<char>(16 + 5 * other) + (row + below + g) * bytes + t * 16;
-    if constexpr (L::AFFINE) {
-      int of = m.lane < 16 ? part : other, of_row = row + m.lane / 2 % 8 + (m.lane < 16 ? 0 : below);
-      numbers = m.in.address<char>(17 + m.lane % 2 + 5 * of) + (size_t)of_row * (m.inputs >> shift) * NUMBER;
-      chunk = -1;
-    }
-  }
-
-  __device__ __forceinline__ void next() {
-    if (tile < m.end) {
-      fetch(to + slot * SLOT, rows[0] + at * 64, policy);
-      fetch(to + slot * SLOT + 512, rows[1] + at * 64, policy);
-      if constexpr (L::AFFINE) {
-        int needed = numbers_at(at) / 16;
-        if (needed != chunk) {
-          chunk = needed;
-          fetch(to + AHEAD<ROWS> * SLOT + chunk_slot * CHUNK, numbers + chunk * 16);
-          chunk_slot = chunk_slot + 1 == CHUNKS ? 0 : chunk_slot + 1;
-        }
-      }
-      if (++at == m.last) {
-        at = m.first;
-        tile += m.groups;
-        turn();
-      }
-    }
-    asm volatile("cp.async.commit_group;" ::: "memory");
-    slot = slot + 1 == AHEAD<ROWS> ? 0 : slot + 1;
-  }
-};
 
 // The numbers of two groups (or of one twice) of those of a row.
 template <int SCALES, int GROUPS>
 __device__ __forceinline__ float2 numbers_of(const char* from) {
   if constexpr (SCALES == FLOAT32) {
-    const float* at = reinterpret_cast<const float*>(from);
-    return make_float2(at[0], at[GROUPS > 1]);
+    if constexpr (GROUPS > 1) return *reinterpret_cast<const float2*>(from);
+    float x = *reinterpret_cast<const float*>(from);
+    return make_float2(x, x);
   } else {
-    const unsigned short* at = reinterpret_cast<const unsigned short*>(from);
-    unsigned low = at[0], high = at[GROUPS > 1];
-    return SCALES == BFLOAT16 ? make_float2(from_bf16(low), from_bf16(high))
-                              : make_float2(from_f16(low), from_f16(high));
+    unsigned both;
+    if constexpr (GROUPS > 1) both = *reinterpret_cast<const unsigned*>(from);
+    else both = *reinterpret_cast<const unsigned short*>(from) * 0x10001u;
+    if constexpr (SCALES == BFLOAT16) return make_float2(from_bf16(both), __uint_as_float(both & 0xffff0000u));
+    return make_float2(from_f16(both & 0xffffu), from_f16(both >> 16));
   }
 }
 
@@ -181,9 +25,12 @@ __device__ __forceinline__ void multiply_tile(float (&c)[4], unsigned a0, unsign
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// 128 + two of the eight numbers of 4 bits.
-__device__ __forceinline__ unsigned nibbles(unsigned word, int shift) {
-  return ((word >> shift) & 0x000f000fu) | 0x43004300u;
+// 128 + two of the eight numbers of 4 bits. The constants are in registers, or the compiler writes them there anew
+// each time.
+__device__ __forceinline__ unsigned nibbles(unsigned word, int shift, unsigned mask, unsigned offset) {
+  unsigned result;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(word >> shift), "r"(mask), "r"(offset));
+  return result;
 }
 
 // Bytes `low` and `low + 1` as bfloat16, which holds them exactly: by way of float32 with 2^23 added.
@@ -198,25 +45,32 @@ __device__ __forceinline__ unsigned bytes(unsigned word, int low) {
 __device__ __forceinline__ void split(float x, float y, unsigned (&parts)[3]) {
 #pragma unroll
   for (int i = 0; i < 3; i++) {
-    unsigned a = to_bf16(x), b = to_bf16(y);
-    x -= from_bf16(a);
-    y -= from_bf16(b);
-    parts[i] = a | b << 16;
+    parts[i] = to_bf16_pair(x, y);
+    x -= from_bf16(parts[i]);
+    y -= __uint_as_float(parts[i] & 0xffff0000u);
   }
 }
 
-__device__ __forceinline__ unsigned word_of(const uint4& from, int i) {
-  return i == 0 ? from.x : i == 1 ? from.y : i == 2 ? from.z : from.w;
-}
-
-// One step: adds W x of its inputs to `sums`. `slot` and `numbers` are what was fetched for it, `x` points to the
+// A unit: adds W x of its inputs to `sums`. `weights` and `numbers` are what was fetched for it, `x` points to the
 // lane's column of the first tile of columns.
 template <int ROWS, int VARIANT, int SCALES>
-__device__ __forceinline__ void consume(const char* slot, const char* numbers, const char* x, int columns, const float2* inputs,
+__device__ __forceinline__ void consume(const char* weights, const char* numbers, const char* x, int columns,
+                                        const float2* inputs, unsigned mask, unsigned offset,
                                         float (&sums)[Layout<ROWS, VARIANT>::TILES][4]) {
   using L = Layout<ROWS, VARIANT>;
-  int lane = threadIdx.x % 32;
-  uint4 top = reinterpret_cast<const uint4*>(slot)[lane], bottom = reinterpret_cast<const uint4*>(slot)[32 + lane];
+  constexpr int FETCHED = Reader<ROWS, VARIANT, SCALES>::FETCHED;
+  uint4 top, bottom;
+  if constexpr (L::HAS == 16) {
+    top = *reinterpret_cast<const uint4*>(weights);
+    bottom = *reinterpret_cast<const uint4*>(weights + 512);
+  } else if constexpr (L::HAS == 8) {
+    uint2 a = *reinterpret_cast<const uint2*>(weights), b = *reinterpret_cast<const uint2*>(weights + 512);
+    top = make_uint4(a.x, a.y, 0, 0);
+    bottom = make_uint4(b.x, b.y, 0, 0);
+  } else {
+    top = make_uint4(*reinterpret_cast<const unsigned*>(weights), 0, 0, 0);
+    bottom = make_uint4(*reinterpret_cast<const unsigned*>(weights + 512), 0, 0, 0);
+  }
   if constexpr (!L::AFFINE) {
 #pragma unroll
     for (int tile = 0; tile < L::TILES; tile++) {
@@ -253,8 +107,8 @@ __device__ __forceinline__ void consume(const char* slot, const char* numbers, c
         unsigned p = word_of(top, piece), q = word_of(bottom, piece);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-          a[0][i] = nibbles(p, 4 * i);
-          a[1][i] = nibbles(q, 4 * i);
+          a[0][i] = nibbles(p, 4 * i, mask, offset);
+          a[1][i] = nibbles(q, 4 * i, mask, offset);
         }
       } else {
 #pragma unroll
@@ -283,9 +137,9 @@ __device__ __forceinline__ void consume(const char* slot, const char* numbers, c
       }
     // Numbers of 4 bits came with 128 added.
     constexpr float OFFSET = L::BITS == 4 ? 128.0f : 0.0f;
-    numbers += lane / 4 * 32 + (L::GROUPS > 1 ? 2 * (lane % 4) % L::GROUPS * Reader<ROWS, VARIANT, SCALES>::NUMBER : 0);
-    float2 s = numbers_of<SCALES, L::GROUPS>(numbers), b = numbers_of<SCALES, L::GROUPS>(numbers + 16);
-    float2 u = numbers_of<SCALES, L::GROUPS>(numbers + 256), v = numbers_of<SCALES, L::GROUPS>(numbers + 272);
+    float2 s = numbers_of<SCALES, L::GROUPS>(numbers), b = numbers_of<SCALES, L::GROUPS>(numbers + FETCHED);
+    float2 u = numbers_of<SCALES, L::GROUPS>(numbers + 16 * FETCHED);
+    float2 v = numbers_of<SCALES, L::GROUPS>(numbers + 17 * FETCHED);
     b.x -= OFFSET * s.x;
     b.y -= OFFSET * s.y;
     v.x -= OFFSET * u.x;
@@ -301,127 +155,15 @@ __device__ __forceinline__ void consume(const char* slot, const char* numbers, c
   }
 }
 
-// Where things lie in the shared memory that follows `Shared`.
-template <int ROWS>
-struct Places {
-  float* products;  // [2][WARPS][ROWS][16]
-  float* inputs;    // [steps][8 * TILES]: sums of the inputs of a column
-  char* x;          // [ROWS][PARTS][inputs]
-  __device__ Places(char* memory, int steps, int columns) {
-    products = reinterpret_cast<float*>(memory);
-    inputs = products + 2 * WARPS * ROWS * 16;
-    x = reinterpret_cast<char*>(inputs + steps * columns);
-  }
-};
-
-// Brings inputs `from..from + count` of x to shared memory, split into parts, and their sums over groups.
-template <int ROWS, int VARIANT>
-__device__ __forceinline__ void bring(const Instruction& in, const Step& step, Shared& shared, const Places<ROWS>& places, int from,
-                      int count) {
-  using L = Layout<ROWS, VARIANT>;
-  constexpr int EACH = WARPS / ROWS;
-  constexpr int COLUMNS = 8 * L::TILES;
-  constexpr int LANES = L::SPAN / L::GROUPS / 8 > 0 ? L::SPAN / L::GROUPS / 8 : 1;
-  int inputs = in.integer(1);
-  int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  int row = warp / EACH;
-  const float* source = step.scratch + in.words[4] + (size_t)row * inputs + from;
-  const float* norm = in.address<float>(5);
-  int stride = L::stride(count);
-  float squares = 0.0f;
-  auto place = [&](int piece, float (&x)[8], const float (&weights)[8]) {
-    bool is_there = piece < count / 8;
-    if (norm) {
-#pragma unroll
-      for (int i = 0; i < 8; i++) {
-        squares += x[i] * x[i];
-        x[i] *= weights[i];
-      }
-    }
-    int at = piece * 8 / L::SPAN, within = piece * 8 % L::SPAN;
-    float zero_sum = 0.0f;
-#pragma unroll
-    for (int part = 0; part < L::PARTS; part++) {
-      unsigned half[8];
-      float sum = 0.0f;
-#pragma unroll
-      for (int i = 0; i < 8; i++) {
-        half[i] = to_bf16(x[i]);
-        float kept = from_bf16(half[i]);
-        x[i] -= kept;
-        sum += kept;
-      }
-      if (is_there) {
-        char* to = places.x + (row * L::PARTS + part) * stride;
-        if constexpr (L::BITS == 4) {
-          // Lane t's words, pairs of numbers four apart: as `nibbles` takes them out.
-          int t = within / 32, word = within % 32 / 8;
-          reinterpret_cast<uint4*>(to)[(at * 4 + word) * 4 + t] =
-              make_uint4(half[0] | half[4] << 16, half[1] | half[5] << 16, half[2] | half[6] << 16, half[3] | half[7] << 16);
-        } else if constexpr (L::BITS == 8) {
-          int t = within / 16, pair = within % 16 / 8;
-          reinterpret_cast<uint4*>(to)[(at * 2 + pair) * 4 + t] =
-              make_uint4(half[0] | half[1] << 16, half[2] | half[3] << 16, half[4] | half[5] << 16, half[6] | half[7] << 16);
-        } else if constexpr (L::BITS == 16) {
-          reinterpret_cast<uint4*>(to)[at * 4 + within / 8] =
-              make_uint4(half[0] | half[1] << 16, half[2] | half[3] << 16, half[4] | half[5] << 16, half[6] | half[7] << 16);
-        } else {
-          // 16 bytes a lane as elsewhere, half of them unused.
-          uint4* pieces = reinterpret_cast<uint4*>(to) + at * 4 + within / 4;
-          pieces[0] = make_uint4(half[0] | half[1] << 16, half[2] | half[3] << 16, 0, 0);
-          pieces[1] = make_uint4(half[4] | half[5] << 16, half[6] | half[7] << 16, 0, 0);
-        }
-      }
-      if constexpr (L::AFFINE) {
-#pragma unroll
-        for (int o = LANES / 2; o; o >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, o);
-        if (is_there && lane % LANES == 0) {
-          int group = within / (L::SPAN / L::GROUPS);
-          float* sums = places.inputs + at * COLUMNS + row * L::COLUMNS;
-          sums[part * L::GROUPS + group] = sum;
-          if (group == 0 && part == 0)
-            for (int i = L::PARTS * L::GROUPS; i < L::COLUMNS; i++) sums[i] = zero_sum;
-        }
-      }
-    }
-  };
-  // Some pieces at once: what takes time is the way to memory.
-  constexpr int BATCH = 4;
-  for (int base = warp % EACH * 32; base < count / 8; base += BATCH * EACH * 32) {
-    float x[BATCH][8], weights[BATCH][8];
-#pragma unroll
-    for (int i = 0; i < BATCH; i++) {
-      int piece = base + i * EACH * 32 + lane;
-      bool is_there = piece < count / 8 && row < step.rows;
-#pragma unroll
-      for (int half = 0; half < 2; half++) {
-        float4 a = make_float4(0, 0, 0, 0), b = a;
-        if (is_there) a = __ldcg(reinterpret_cast<const float4*>(source) + 2 * piece + half);
-        if (is_there && norm) b = __ldg(reinterpret_cast<const float4*>(norm) + 2 * piece + half);
-        x[i][4 * half] = a.x, x[i][4 * half + 1] = a.y, x[i][4 * half + 2] = a.z, x[i][4 * half + 3] = a.w;
-        weights[i][4 * half] = b.x, weights[i][4 * half + 1] = b.y, weights[i][4 * half + 2] = b.z, weights[i][4 * half + 3] = b.w;
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < BATCH; i++) {
-      int first = base + i * EACH * 32;
-      if (first < count / 8) place(first + lane, x[i], weights[i]);
-    }
-  }
-  squares = sum_of_warp(squares);
-  if (lane == 0) shared.sums[warp] = squares;
-  __syncthreads();
-  // Each warp for itself: all write the same.
-  float sum = lane < WARPS ? shared.sums[lane] : 0.0f;
-#pragma unroll
-  for (int o = EACH / 2; o; o >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, o);
-  if (lane < WARPS && lane % EACH == 0) shared.factors[lane / EACH] = norm ? rsqrtf(sum / inputs + in.number(6)) : 1.0f;
-  __syncwarp();
-}
-
 __device__ __forceinline__ float activate(int activation, float x) {
   if (activation == 0) return x / (1.0f + __expf(-x));
   return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
+}
+
+// The warps of a tile.
+__device__ __forceinline__ void meet(const Matrix& m) {
+  if (m.each == 1) __syncwarp();
+  else asm volatile("bar.sync %0, %1;" ::"r"(1 + m.warp / m.each), "r"(m.each * 32) : "memory");
 }
 
 // What the warps of a tile have found becomes outputs.
@@ -429,11 +171,11 @@ template <int ROWS>
 __device__ __forceinline__ void finish(const Matrix& m, const Step& step, const Shared& shared,
                                        const float* products, int tile, int turn, bool is_first) {
   // Another warp each time.
-  int thread = (m.share + turn) % m.each * 32 + m.lane;
+  int thread = (m.share + turn & m.each - 1) * 32 + m.lane;
   const Instruction& in = m.in;
-  int outputs = m.kind == GATE ? 8 : 16;
+  int shift = m.kind == GATE ? 3 : 4, outputs = 1 << shift;
   for (int i = thread; i < outputs * ROWS; i += m.each * 32) {
-    int row = i / outputs, place = i % outputs;
+    int row = i >> shift, place = i & outputs - 1;
     if (row >= step.rows) break;
     auto total = [&](int place) {
       float sum = 0.0f;
@@ -468,8 +210,8 @@ __device__ __forceinline__ void finish(const Matrix& m, const Step& step, const 
 template <int ROWS, int VARIANT>
 __device__ __forceinline__ int most_steps(const Instruction& in) {
   using L = Layout<ROWS, VARIANT>;
-  int steps = in.integer(1) / L::SPAN;
-  int room = ROOM<ROWS> / (ROWS * L::PARTS * L::SPAN * (L::BITS == 32 ? 4 : 2));
+  int steps = in.integer(1) / (L::UNITS * L::SPAN);
+  int room = ROOM<ROWS> / (ROWS * L::PARTS * L::UNITS * L::SPAN * (L::BITS == 32 ? 4 : 2));
   int passes = (steps + room - 1) / room;
   return (steps + passes - 1) / passes;
 }
@@ -480,8 +222,8 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
   using R = Reader<ROWS, VARIANT, SCALES>;
   constexpr int COLUMNS = 8 * L::TILES;
   Matrix m(in);
-  int steps = m.inputs / L::SPAN, most = most_steps<ROWS, VARIANT>(in);
-  Places<ROWS> places(memory + R::BYTES, most, COLUMNS);
+  int steps = m.inputs / (L::UNITS * L::SPAN), most = most_steps<ROWS, VARIANT>(in);
+  Places<ROWS> places(memory + R::BYTES, L::UNITS * most, COLUMNS);
   int side = 0, turn = 0;
   for (int from = 0; from < steps; from += most) {
     int count = steps - from < most ? steps - from : most;
@@ -495,13 +237,13 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
     for (int i = 0; i < AHEAD<ROWS>; i++) reader.next();
     if (from == 0) wait(step.barrier, before);
     else __syncthreads();
-    bring<ROWS, VARIANT>(in, step, shared, places, from * L::SPAN, count * L::SPAN);
+    bring<ROWS, VARIANT>(in, step, shared, places, from * L::UNITS * L::SPAN, count * L::UNITS * L::SPAN);
 
     // The lane's column of B.
     int g = m.lane / 4, t = m.lane % 4;
     int within = g % L::COLUMNS;
     bool is_zero = within >= L::PARTS * L::GROUPS || within % L::GROUPS != t * L::GROUPS / 4;
-    int stride = L::stride(count * L::SPAN);
+    int stride = L::stride(count * L::UNITS * L::SPAN);
     const char* x = places.x + (g / L::COLUMNS * L::PARTS + within / L::GROUPS) * stride + t * 16;
     int next_tile = 8 / L::COLUMNS * L::PARTS * stride, next_step = L::PIECES * 64;
     if (is_zero) {
@@ -514,22 +256,26 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
 #pragma unroll
       for (int i = 0; i < 4; i++) sums[tile][i] = 0.0f;
     // A warp without steps still has to hand in its zeros.
-    int tile = m.mine, place = m.first, chunk = -1, chunk_slot = -1;
-    const char* ring = memory + m.warp * R::OF_WARP;
+    int tile = m.mine, place = m.first;
+    const char* ring = memory + m.warp * (AHEAD<ROWS> * R::SLOT);
+    const char* weights = ring + g * 64 + t * L::HAS;
+    // Scales of row g, whose lane 2g fetched them.
+    const char* numbers = ring + 2048 + g * 2 * R::FETCHED + (L::GROUPS > 1 ? 2 * t % L::GROUPS * R::NUMBER : 0);
+    unsigned mask, offset;
+    asm volatile("mov.u32 %0, 0x000f000f; mov.u32 %1, 0x43004300;" : "=r"(mask), "=r"(offset));
     while (tile < m.end) {
       if (!m.is_idle()) {
         asm volatile("cp.async.wait_group %0;" ::"n"(AHEAD<ROWS> - 1) : "memory");
         __syncwarp();
-        int at = place - from;
+        int at = L::UNITS * (place - from), slot = reader.slot * R::SLOT;
         const float2* inputs = reinterpret_cast<const float2*>(places.inputs + at * COLUMNS) + t;
-        const char* slot = ring + reader.slot * R::SLOT;
-        int needed = reader.numbers_at(place);
-        if (L::AFFINE && needed / 16 != chunk) {
-          chunk = needed / 16;
-          chunk_slot = chunk_slot + 1 == R::CHUNKS ? 0 : chunk_slot + 1;
+#pragma unroll
+        for (int unit = 0; unit < L::UNITS; unit++) {
+          constexpr int HALF = L::UNITS / 2;
+          consume<ROWS, VARIANT, SCALES>(weights + slot + unit / HALF * 1024 + unit % HALF * (64 / HALF),
+                                         numbers + slot + unit * L::GROUPS * R::NUMBER, x + (at + unit) * next_step,
+                                         next_tile, inputs + unit * COLUMNS / 2, mask, offset, sums);
         }
-        const char* numbers = ring + AHEAD<ROWS> * R::SLOT + chunk_slot * R::CHUNK + needed % 16;
-        consume<ROWS, VARIANT, SCALES>(slot, numbers, x + at * next_step, next_tile, inputs, sums);
         __syncwarp();
         reader.next();
         if (++place < m.last) continue;
@@ -562,12 +308,11 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
 #pragma unroll
         for (int i = 0; i < 4; i++) c[i] = 0.0f;
       }
-      if (m.each == 1) __syncwarp();
-      else asm volatile("bar.sync %0, %1;" ::"r"(1 + m.warp / m.each), "r"(m.each * 32) : "memory");
+      meet(m);
       finish<ROWS>(m, step, shared, products, tile, turn++, from == 0);
-      side ^= 1;
+      if (SIDES<ROWS> == 2) side ^= 1;
+      else meet(m);
       place = m.first;
-      chunk = -1;
       tile += m.groups;
     }
   }

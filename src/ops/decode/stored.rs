@@ -1,6 +1,6 @@
 //! How the kernel names what it reads: formats of matrices, types of numbers.
 
-use crate::mlx::{Array, Dtype, Mode, item_size};
+use crate::mlx::{Array, Dtype, Mode};
 use crate::ops::linear::Matrix;
 
 /// A matrix in a format that the kernel reads.
@@ -30,28 +30,61 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// Inputs that a warp takes in a step.
+    /// Inputs that a warp takes in a step: 128 bytes of weights.
     pub(super) fn span(&self) -> i32 {
-        512 / self.bits
+        1024 / self.bits
     }
 
-    /// Whether so many inputs of so many rows fit in a block's memory at once. The kernel makes up to three numbers of
-    /// each, where there is room for them beside each other in what tensor cores take; as in the sources.
-    pub(super) fn fits(&self, inputs: i32, rows: i32) -> bool {
-        let groups = match self.group {
+    /// Whether so many inputs of so many rows are in a block's memory at once; as in `layout.cu`.
+    pub(super) fn is_in_one_pass(&self, inputs: i32, rows: i32) -> bool {
+        let (_, parts) = self.columns(rows);
+        rows * parts * inputs * self.bytes_of_input() <= room(rows)
+    }
+
+    /// Bytes of a block's memory that it takes to multiply so many rows of so many inputs; as in the sources.
+    pub(super) fn shared(&self, inputs: i32, rows: i32) -> i32 {
+        let (columns, parts) = self.columns(rows);
+        let of_step = rows * parts * self.span() * self.bytes_of_input();
+        let steps = inputs / self.span();
+        let passes = (steps + room(rows) / of_step - 1) / (room(rows) / of_step);
+        let steps = (steps + passes - 1) / passes;
+        let (ahead, sides) = if rows == 16 { (2, 1) } else { (3, 2) };
+        let units = if rows >= 8 { 2 * self.in_half() } else { 2 };
+        let scales = self.scales.map_or(0, |number| 2 * self.in_half() * [2, 2, 4][number as usize]);
+        let ring = WARPS * ahead * (2048 + 32 * scales);
+        let products = sides * WARPS * rows * 16 * 4;
+        let sums = units * steps * rows * columns * 4;
+        ring + products + sums + steps * of_step + rows * parts * 64
+    }
+
+    /// Groups in half a step.
+    fn in_half(&self) -> i32 {
+        match self.group {
             0 => 1,
-            group => (self.span() / group).max(1),
-        };
+            group => (self.span() / 2 / group).max(1),
+        }
+    }
+
+    /// Columns of tensor cores that belong to a row, and parts that inputs are made into.
+    fn columns(&self, rows: i32) -> (i32, i32) {
+        let groups = if rows >= 8 { 1 } else { self.in_half() };
         let columns = (8 / rows).max(1).max(groups);
-        let parts = (columns / groups).min(3);
-        let bytes = if self.bits == 32 { 4 } else { 2 };
-        let room = if rows == 16 { 132 } else { 112 } * 1024;
-        rows * parts * inputs * bytes <= room
+        let wanted = if self.bits == 32 { 3 } else { 2 };
+        (columns, (columns / groups).min(wanted))
+    }
+
+    fn bytes_of_input(&self) -> i32 {
+        if self.bits == 32 { 4 } else { 2 }
     }
 }
 
-/// What groups' numbers of a row of a matrix must be a multiple of, in bytes: so many are fetched at once.
-const FETCHED: i32 = 16;
+/// Warps of a block; as in the sources.
+const WARPS: i32 = 16;
+
+/// Bytes of a block's memory that there are for inputs; as in the sources.
+fn room(rows: i32) -> i32 {
+    if rows == 16 { 132 * 1024 } else { 80 * 1024 }
+}
 
 /// The number by which the kernel knows a type.
 pub(super) fn number(dtype: Dtype) -> Option<i32> {
@@ -83,12 +116,9 @@ pub(super) fn stored(matrix: &Matrix) -> Option<Stored<'_>> {
                 (4, 64) => (1, 2),
                 (4, 128) => (1, 3),
                 (8, 32) => (2, 4),
-                (8, 64 | 128) => (2, 5),
+                (8, 64) => (2, 5),
                 _ => return None,
             };
-            if inputs / group * item_size(scales.dtype()) as i32 % FETCHED != 0 {
-                return None;
-            }
             Stored {
                 form: Form {
                     format,

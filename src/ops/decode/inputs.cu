@@ -1,0 +1,119 @@
+// From x in scratch memory to operands of tensor cores in shared memory.
+
+namespace mlxr {
+
+// Where things lie in the shared memory that follows `Shared`.
+template <int ROWS>
+struct Places {
+  float* products;  // [SIDES][WARPS][ROWS][16]
+  float* inputs;    // [units][8 * TILES]: sums of the inputs of a column
+  char* x;          // [ROWS][PARTS][inputs]
+  __device__ Places(char* memory, int steps, int columns) {
+    products = reinterpret_cast<float*>(memory);
+    inputs = products + SIDES<ROWS> * WARPS * ROWS * 16;
+    x = reinterpret_cast<char*>(inputs + steps * columns);
+  }
+};
+
+// Brings inputs `from..from + count` of x to shared memory, split into parts, and their sums over groups.
+template <int ROWS, int VARIANT>
+__device__ __forceinline__ void bring(const Instruction& in, const Step& step, Shared& shared, const Places<ROWS>& places, int from,
+                      int count) {
+  using L = Layout<ROWS, VARIANT>;
+  constexpr int EACH = WARPS / ROWS;
+  constexpr int COLUMNS = 8 * L::TILES;
+  constexpr int LANES = L::SPAN / L::GROUPS / 8 > 0 ? L::SPAN / L::GROUPS / 8 : 1;
+  // Inputs of a unit that a lane has.
+  constexpr int OF_LANE = L::HAS * 8 / L::BITS;
+  int inputs = in.integer(1);
+  int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int row = warp / EACH;
+  const float* source = step.scratch + in.words[4] + (size_t)row * inputs + from;
+  const float* norm = in.address<float>(5);
+  int stride = L::stride(count);
+  float squares = 0.0f;
+  auto place = [&](int piece, float (&x)[8], const float (&weights)[8]) {
+    bool is_there = piece < count / 8;
+    if (norm) {
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        squares += x[i] * x[i];
+        x[i] *= weights[i];
+      }
+    }
+    int at = piece * 8 / L::SPAN, within = piece * 8 % L::SPAN;
+    float zero_sum = 0.0f;
+#pragma unroll
+    for (int part = 0; part < L::PARTS; part++) {
+      // Pairs of neighbours, or four apart as `nibbles` takes them out.
+      constexpr int APART = L::BITS == 4 ? 4 : 1;
+      unsigned pairs[4];
+      float sum = 0.0f;
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        int a = L::BITS == 4 ? i : 2 * i, b = a + APART;
+        pairs[i] = to_bf16_pair(x[a], x[b]);
+        float low = from_bf16(pairs[i]), high = __uint_as_float(pairs[i] & 0xffff0000u);
+        x[a] -= low;
+        x[b] -= high;
+        sum += low + high;
+      }
+      if (is_there) {
+        uint4* to = reinterpret_cast<uint4*>(places.x + (row * L::PARTS + part) * stride);
+        int t = within / OF_LANE;
+        if constexpr (L::BITS == 32) {
+          // 16 bytes a lane as elsewhere, half of them unused.
+          to[at * 4 + t] = make_uint4(pairs[0], pairs[1], 0, 0);
+          to[at * 4 + t + 1] = make_uint4(pairs[2], pairs[3], 0, 0);
+        } else {
+          to[(at * L::PIECES + within % OF_LANE / 8) * 4 + t] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+        }
+      }
+      if constexpr (L::AFFINE) {
+#pragma unroll
+        for (int o = LANES / 2; o; o >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, o);
+        if (is_there && lane % LANES == 0) {
+          int group = within / (L::SPAN / L::GROUPS);
+          float* sums = places.inputs + at * COLUMNS + row * L::COLUMNS;
+          sums[part * L::GROUPS + group] = sum;
+          if (group == 0 && part == 0)
+            for (int i = L::PARTS * L::GROUPS; i < L::COLUMNS; i++) sums[i] = zero_sum;
+        }
+      }
+    }
+  };
+  // Some pieces at once: what takes time is the way to memory.
+  constexpr int BATCH = 2;
+  for (int base = warp % EACH * 32; base < count / 8; base += BATCH * EACH * 32) {
+    float x[BATCH][8], weights[BATCH][8];
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) {
+      int piece = base + i * EACH * 32 + lane;
+      bool is_there = piece < count / 8 && row < step.rows;
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        float4 a = make_float4(0, 0, 0, 0), b = a;
+        if (is_there) a = __ldcg(reinterpret_cast<const float4*>(source) + 2 * piece + half);
+        if (is_there && norm) b = __ldg(reinterpret_cast<const float4*>(norm) + 2 * piece + half);
+        x[i][4 * half] = a.x, x[i][4 * half + 1] = a.y, x[i][4 * half + 2] = a.z, x[i][4 * half + 3] = a.w;
+        weights[i][4 * half] = b.x, weights[i][4 * half + 1] = b.y, weights[i][4 * half + 2] = b.z, weights[i][4 * half + 3] = b.w;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) {
+      int first = base + i * EACH * 32;
+      if (first < count / 8) place(first + lane, x[i], weights[i]);
+    }
+  }
+  squares = sum_of_warp(squares);
+  if (lane == 0) shared.sums[warp] = squares;
+  __syncthreads();
+  // Each warp for itself: all write the same.
+  float sum = lane < WARPS ? shared.sums[lane] : 0.0f;
+#pragma unroll
+  for (int o = EACH / 2; o; o >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, o);
+  if (lane < WARPS && lane % EACH == 0) shared.factors[lane / EACH] = norm ? rsqrtf(sum / inputs + in.number(6)) : 1.0f;
+  __syncwarp();
+}
+
+} // namespace mlxr

@@ -1,0 +1,124 @@
+// From a matrix in memory to a ring of steps in shared memory.
+
+namespace mlxr {
+
+// A warp's share of a matrix.
+struct Matrix {
+  Instruction in;
+  int inputs, rows, kind, each, end, groups, mine, share, lane, warp, first, last;
+
+  __device__ __forceinline__ Matrix(const Instruction& in) : in(in) {
+    inputs = in.integer(1);
+    kind = in.integer(7);
+    rows = in.integer(11);
+    each = in.integer(14);
+    warp = threadIdx.x / 32;
+    lane = threadIdx.x % 32;
+    share = warp % each;
+    groups = WARPS / each;
+    // A block's tiles lie together: few pages of memory at a time.
+    int tiles = kind == GATE ? rows / 8 : rows / 16;
+    mine = blockIdx.x * tiles / gridDim.x + warp / each;
+    end = (blockIdx.x + 1) * tiles / gridDim.x;
+  }
+
+  // The warp's steps of a tile, of those from `from` to `to`.
+  __device__ __forceinline__ void bound(int from, int to) {
+    first = from + share * (to - from) / each;
+    last = from + (share + 1) * (to - from) / each;
+  }
+
+  __device__ __forceinline__ bool is_idle() const { return first >= last; }
+};
+
+// Into shared memory.
+template <int BYTES>
+__device__ __forceinline__ void fetch(unsigned to, const char* from) {
+  if constexpr (BYTES >= 16) {
+#pragma unroll
+    for (int i = 0; i < BYTES; i += 16)
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to + i), "l"(from + i) : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from), "n"(BYTES) : "memory");
+  }
+}
+
+// 16 bytes of what is read once in a step: what is read in each layer shall stay in the cache.
+__device__ __forceinline__ void fetch_once(unsigned to, const char* from, unsigned long long policy) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "l"(policy) : "memory");
+}
+
+// Reads a warp's share of a matrix, step after step, into a ring in shared memory.
+template <int ROWS, int VARIANT, int SCALES>
+struct Reader {
+  using L = Layout<ROWS, VARIANT>;
+  static constexpr int NUMBER = SCALES == FLOAT32 ? 4 : 2;
+  // Scales of a row in a step.
+  static constexpr int FETCHED = L::AFFINE ? 2 * L::IN_HALF * NUMBER : 0;
+  // Of each half, lane after lane, 16 bytes of row g, then of row g + 8; then the rows' scales and biases.
+  static constexpr int SLOT = 2048 + 32 * FETCHED;
+  static constexpr int BYTES = WARPS * AHEAD<ROWS> * SLOT;
+
+  const Matrix m;
+  int tile, at, slot;
+  unsigned to;
+  unsigned long long policy;
+  const char* rows[2];
+  const char* numbers;
+
+  __device__ __forceinline__ Reader(const Matrix& m, const char* ring) : m(m) {
+    tile = m.is_idle() ? m.end : m.mine;
+    at = m.first;
+    slot = 0;
+    to = (unsigned)__cvta_generic_to_shared(ring) + m.warp * (AHEAD<ROWS> * SLOT);
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    turn();
+  }
+
+  // To the rows of a tile.
+  __device__ __forceinline__ void turn() {
+    if (tile >= m.end) return;
+    int part = 0, other = 1, row = tile * 8, below = 0;
+    if (m.kind != GATE) {
+      row = tile * 16;
+      below = 8;
+      for (int parts = m.in.integer(10); part + 1 < parts && row >= m.in.integer(20 + 5 * part); part++)
+        row -= m.in.integer(20 + 5 * part);
+      other = part;
+    }
+    int g = m.lane / 4, t = m.lane % 4;
+    size_t bytes = (size_t)m.inputs * L::BITS / 8;
+    rows[0] = m.in.address<char>(16 + 5 * part) + (row + g) * bytes + t * 16 + m.first * 128;
+    rows[1] = m.in.address<char>(16 + 5 * other) + (row + below + g) * bytes + t * 16 + m.first * 128;
+    if constexpr (L::AFFINE) {
+      int of = m.lane < 16 ? part : other, of_row = row + m.lane / 2 % 8 + (m.lane < 16 ? 0 : below);
+      size_t steps = m.inputs / (L::UNITS * L::SPAN);
+      numbers = m.in.address<char>(17 + m.lane % 2 + 5 * of) + (of_row * steps + m.first) * FETCHED;
+    }
+  }
+
+  __device__ __forceinline__ void next() {
+    if (tile < m.end) {
+      unsigned here = to + slot * SLOT;
+      fetch_once(here + m.lane * 16, rows[0], policy);
+      fetch_once(here + m.lane * 16 + 512, rows[1], policy);
+      fetch_once(here + m.lane * 16 + 1024, rows[0] + 64, policy);
+      fetch_once(here + m.lane * 16 + 1536, rows[1] + 64, policy);
+      rows[0] += 128;
+      rows[1] += 128;
+      if constexpr (L::AFFINE) {
+        fetch<FETCHED>(here + 2048 + m.lane * FETCHED, numbers);
+        numbers += FETCHED;
+      }
+      if (++at == m.last) {
+        at = m.first;
+        tile += m.groups;
+        turn();
+      }
+    }
+    asm volatile("cp.async.commit_group;" ::: "memory");
+    slot = slot + 1 == AHEAD<ROWS> ? 0 : slot + 1;
+  }
+};
+
+} // namespace mlxr
