@@ -10,7 +10,13 @@ use crate::error::Result;
 use crate::kernels::linear::{Arithmetic, Then, multiply};
 use crate::kernels::matrix::Matrix as HostWeights;
 use crate::kernels::pool;
-use crate::mlx::{Array, Packing, Stacked, eval, ops, quantized_matmul, slice};
+use crate::mlx::{
+    Array, Packing, Stacked, computes_with_cuda, dequantize, eval, ops, quantized_matmul, slice,
+};
+
+/// Rows from which on a packed matrix is unpacked for them, and multiplied with by the library for dense ones, where
+/// MLX computes with CUDA: its own product of packed weights does not keep up with many rows.
+const UNPACKED_ROWS: i32 = 64;
 
 /// A matrix `[outputs, inputs]`.
 #[derive(Debug, Clone)]
@@ -135,7 +141,14 @@ impl Matrix {
                 scales,
                 biases,
                 packing,
-            } => quantized_matmul(x, weight, scales, biases.as_ref(), *packing),
+            } => {
+                let biases = biases.as_ref();
+                if x.shape()[0] >= UNPACKED_ROWS && computes_with_cuda()? {
+                    let dense = dequantize(weight, scales, biases, *packing, x.dtype())?;
+                    return Ok(x.matmul(dense.transpose()?)?);
+                }
+                quantized_matmul(x, weight, scales, biases, *packing)
+            }
             Self::Host(_) => Err(misplaced()),
         }
     }
