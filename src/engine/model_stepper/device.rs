@@ -16,7 +16,7 @@ use crate::mlx::{Array, async_eval, eval, memory, slice, synchronize};
 use crate::models::Model;
 use crate::ops::batch::Batch;
 use crate::ops::decode::Program;
-use crate::ops::sampling::{Choice, History, choose};
+use crate::ops::sampling::{Choice, History, choose, largest, takes_largest};
 use crate::sample::Sampling;
 
 /// Steps after which MLX's pool of freed buffers is given back (reference: 256).
@@ -104,15 +104,26 @@ impl DeviceStepper {
         if let Some(fused) = &mut self.fused
             && fused.takes(work)
         {
+            let all = fused.tokens(work, &tokens)?;
             let mut caches: Vec<&mut SequenceCache> =
                 live.iter_mut().map(|live| &mut live.cache).collect();
-            if let Some(logits) = fused.step(&tokens, &mut caches)? {
-                let sampling: Vec<usize> = (0..work.len()).collect();
-                let choices = choose_each(work, live, &sampling, &logits)?;
+            if let Some(logits) = fused.step(&all, &mut caches)? {
+                let is_plain = |(work, live): (&Work, &Live)| {
+                    work.mask.is_none() && takes_largest(&live.sampling)
+                };
+                let choices = if work.iter().zip(&*live).all(is_plain) {
+                    let chosen = largest(&logits)?;
+                    fused.ends_at_once(work, &chosen);
+                    take_each(work, live, &chosen)?
+                } else {
+                    let sampling: Vec<usize> = (0..work.len()).collect();
+                    let choices = choose_each(work, live, &sampling, &logits)?;
+                    if let Some((_, choice)) = choices.last() {
+                        fused.ends(&choice.token);
+                    }
+                    choices
+                };
                 async_eval(results(&choices))?;
-                if let Some((_, choice)) = choices.last() {
-                    fused.chosen(&choice.token);
-                }
                 return Ok(Queued {
                     choices,
                     readings: Vec::new(),
@@ -121,6 +132,9 @@ impl DeviceStepper {
                     has_prompt: has_prompt(work),
                 });
             }
+        }
+        if let Some(fused) = &mut self.fused {
+            fused.interrupted();
         }
         self.run_graph(work, live, tokens)
     }
@@ -217,6 +231,22 @@ fn choose_each(
         let choice = choose(&row, &live.sampling, noise, mask, &mut live.history)?;
         live.previous = Some(choice.token.clone());
         Ok((work[index].slot, choice))
+    });
+    choices.collect()
+}
+
+/// The tokens `[B]` that were chosen for all of the work, one by one.
+fn take_each(work: &[Work], live: &mut [Live], tokens: &Array) -> Result<Vec<(Slot, Choice)>> {
+    let choices = (0..).zip(work).zip(live).map(|((row, work), live)| {
+        let token = slice(tokens, 0, row..=row)?;
+        live.previous = Some(token.clone());
+        Ok((
+            work.slot,
+            Choice {
+                token,
+                logprobs: None,
+            },
+        ))
     });
     choices.collect()
 }

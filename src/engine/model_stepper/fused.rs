@@ -1,7 +1,7 @@
 //! Steps of one token for each of a few sequences, by one kernel for the whole model: see `ops::decode`.
 
 use crate::cache::{Places, SequenceCache};
-use crate::engine::stepper::{Input, Work};
+use crate::engine::stepper::{Input, Slot, Work};
 use crate::error::Result;
 use crate::mlx::{Array, ops};
 use crate::ops::decode::{Program, Step};
@@ -15,6 +15,8 @@ pub(super) struct Fused {
     positions: Option<(Vec<i32>, Array)>,
     /// What the last step computes.
     after: Array,
+    /// The tokens that were chosen for sequences all at once, int32 `[B]`.
+    chosen: Option<(Vec<Slot>, Array)>,
 }
 
 impl Fused {
@@ -24,6 +26,7 @@ impl Fused {
             places: None,
             positions: None,
             after: Array::from_slice(&[0_i32], &[1]),
+            chosen: None,
         }
     }
 
@@ -39,14 +42,14 @@ impl Fused {
             })
     }
 
-    /// Logits `[B, vocabulary]`, not evaluated, after one more token of each sequence: `tokens` are `[1]` each. What
-    /// the caches hold grows by them. `None` where MLX must append to one of the caches first; they are then as they were.
+    /// Logits `[B, vocabulary]`, not evaluated, after one more token of each sequence, `tokens` `[B]`. What the
+    /// caches hold grows by them. `None` where MLX must append to one of the caches first; they are then as they were.
     ///
     /// # Errors
     /// What MLX says; the caches are then not usable any more.
     pub(super) fn step(
         &mut self,
-        tokens: &[Array],
+        tokens: &Array,
         caches: &mut [&mut SequenceCache],
     ) -> Result<Option<Array>> {
         let lengths: Vec<i32> = caches.iter().map(|cache| cache.length() as i32).collect();
@@ -59,12 +62,8 @@ impl Fused {
         }
         let places = Places::new(places, self.places.take())?;
         let positions = self.positions(&lengths)?;
-        let tokens = match tokens {
-            [one] => one.clone(),
-            several => ops::concatenate(several, 0)?,
-        };
         let logits = self.program.step(&Step {
-            tokens: &tokens,
+            tokens,
             positions: &positions,
             longest: lengths.iter().copied().max().unwrap_or(0),
             caches: &places.addresses,
@@ -79,9 +78,33 @@ impl Fused {
         Ok(Some(logits))
     }
 
-    /// The step's tokens are chosen: the next step comes after this.
-    pub(super) fn chosen(&mut self, token: &Array) {
+    /// The tokens that come next, int32 `[B]`, of pieces of work whose tokens are `[1]` each.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub(super) fn tokens(&self, work: &[Work], tokens: &[Array]) -> Result<Array> {
+        match (&self.chosen, tokens) {
+            (_, [one]) => Ok(one.clone()),
+            (Some((slots, all)), _) if follows(work, slots) => Ok(all.clone()),
+            (_, several) => Ok(ops::concatenate(several, 0)?),
+        }
+    }
+
+    /// The step's tokens are chosen, the last of which is this: the next step comes after it.
+    pub(super) fn ends(&mut self, token: &Array) {
         self.after = token.clone();
+        self.chosen = None;
+    }
+
+    /// Likewise, all at once.
+    pub(super) fn ends_at_once(&mut self, work: &[Work], tokens: &Array) {
+        self.after = tokens.clone();
+        self.chosen = Some((work.iter().map(|work| work.slot).collect(), tokens.clone()));
+    }
+
+    /// Steps that were not this one's have chosen tokens.
+    pub(super) fn interrupted(&mut self) {
+        self.chosen = None;
     }
 
     /// Where they follow from those of the last step, nothing comes from the host.
@@ -94,4 +117,10 @@ impl Fused {
         }
         Ok(Array::from_slice(lengths, &[lengths.len() as i32]))
     }
+}
+
+/// Whether the work goes on with what was chosen for the same sequences.
+fn follows(work: &[Work], slots: &[Slot]) -> bool {
+    let goes_on = |work: &Work| matches!(work.input, Input::Previous);
+    work.iter().all(goes_on) && work.iter().map(|work| work.slot).eq(slots.iter().copied())
 }

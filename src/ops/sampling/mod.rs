@@ -7,8 +7,11 @@
 //! was cached, or on the order in which candidates are ranked.
 
 mod device;
+mod largest;
 #[cfg(test)]
 mod tests;
+
+pub use largest::{largest, takes_largest};
 
 use crate::error::Result;
 use crate::kernels::sampling::Noise;
