@@ -1,8 +1,9 @@
 //! From the layers of a model to the list of instructions that the kernel goes through.
 
+use super::experts::Routing;
 use super::instruction::{Instruction, Region, SPLITS, Scratch, Word, begun, code, float};
-use super::program::{self, Program};
 use super::kernel::SHARED;
+use super::program::{self, Program};
 use super::stored::{Stored, number, stored};
 use crate::error::Result;
 use crate::kernels::gate::Activation;
@@ -27,7 +28,7 @@ const FIRST_PART: usize = 16;
 const OF_A_PART: usize = 5;
 
 /// What becomes of a product.
-enum Then {
+pub(super) enum Then {
     Store(Region),
     Add,
     Gate(i64),
@@ -209,7 +210,7 @@ impl Builder {
         )
     }
 
-    fn multiply(
+    pub(super) fn multiply(
         &mut self,
         norm: Option<&RmsNorm>,
         layers: &[&Linear],
@@ -220,9 +221,30 @@ impl Builder {
         let Some(matrices) = matrices.collect::<Option<Vec<Stored<'_>>>>() else {
             return Ok(false);
         };
+        let biases: Vec<_> = layers.iter().map(|layer| layer.bias.as_ref()).collect();
+        self.multiply_stored(norm, &matrices, &biases, source, then, None)
+    }
+
+    /// Of experts, `matrices` are one of each stack.
+    pub(super) fn multiply_stored(
+        &mut self,
+        norm: Option<&RmsNorm>,
+        matrices: &[Stored<'_>],
+        biases: &[Option<&Vector>],
+        source: Region,
+        then: &Then,
+        routing: Option<&Routing>,
+    ) -> Result<bool> {
         let Some(first) = matrices.first() else {
             return Ok(false);
         };
+        // What leads back from experts takes the outputs of all that are taken, side by side.
+        let taken = routing.map_or(1, |routing| routing.taken);
+        let (gates, segments) = match then {
+            Then::Gate(_) => (taken, 1),
+            _ => (1, taken),
+        };
+        let inputs = first.inputs * segments;
         let multiple = if matches!(then, Then::Gate(_)) { 8 } else { 16 };
         let fits = |matrix: &Stored<'_>| {
             matrix.form == first.form
@@ -238,12 +260,14 @@ impl Builder {
         // These take all inputs at once.
         let in_one_pass = norm.is_some() || matches!(then, Then::Gate(_));
         let mut rows = [16, 8, 4, 2, 1].into_iter().filter(|&rows| {
-            first.form.shared(first.inputs, rows) <= SHARED
-                && (!in_one_pass || first.form.is_in_one_pass(first.inputs, rows))
+            first.form.shared(inputs, rows) <= SHARED
+                && (!in_one_pass || first.form.is_in_one_pass(inputs, rows))
         });
         let Some(most) = rows.next() else {
             return Ok(false);
         };
+        // Tokens that take different experts have no step in common.
+        let most = if routing.is_some() { 1 } else { most };
         self.facts.rows = most.min(self.facts.rows);
         self.facts.constants.variants |= 1 << first.form.variant;
         let rows: i32 = match then {
@@ -251,10 +275,10 @@ impl Builder {
             _ => matrices.iter().map(|matrix| matrix.rows).sum(),
         };
         let mut words = begun(code::MULTIPLY);
-        words[1] = Word::Number(first.inputs.into());
+        words[1] = Word::Number(inputs.into());
         words[2] = Word::Number(first.form.format);
         words[3] = Word::Number(first.form.group.into());
-        words[4] = self.scratch.region(source, first.inputs);
+        words[4] = self.scratch.region(source, inputs);
         if let Some(norm) = norm {
             let Some(address) = self.vector(&norm.weight)? else {
                 return Ok(false);
@@ -267,7 +291,7 @@ impl Builder {
             Then::Add => (1, self.scratch.region(Region::Residual, rows)),
             Then::Gate(activation) => {
                 words[9] = Word::Number(*activation);
-                (2, self.scratch.region(Region::Gated, rows))
+                (2, self.scratch.region(Region::Gated, rows * gates))
             }
             Then::Logits(soft_cap) => {
                 words[13] = float(soft_cap.unwrap_or(0.0));
@@ -279,20 +303,26 @@ impl Builder {
         words[10] = Word::Number(matrices.len() as i64);
         words[11] = Word::Number(rows.into());
         words[12] = Word::Number(first.form.scales.unwrap_or(0).into());
-        words[14] = Word::Warps(rows / multiple, first.inputs / first.form.span());
+        words[14] = Word::Warps(rows * gates / multiple, inputs / first.form.span());
         words[15] = Word::Number(first.form.variant.into());
-        for (part, (matrix, layer)) in matrices.iter().zip(layers).enumerate() {
+        for (part, (matrix, bias)) in matrices.iter().zip(biases).enumerate() {
             let at = FIRST_PART + OF_A_PART * part;
             words[at] = self.address(matrix.weight);
             words[at + 1] = self.optional(matrix.scales);
             words[at + 2] = self.optional(matrix.biases);
-            if let Some(bias) = &layer.bias {
+            if let Some(bias) = bias {
                 let Some(address) = self.vector(bias)? else {
                     return Ok(false);
                 };
                 words[at + 3] = address;
             }
             words[at + 4] = Word::Number(matrix.rows.into());
+        }
+        if let Some(routing) = routing {
+            words[26] = Word::Number(routing.taken.into());
+            words[27] = routing.scores;
+            words[29] = Word::Number(routing.count.into());
+            words[30] = Word::Number(routing.of_taken.into());
         }
         self.instructions.push(words);
         Ok(true)

@@ -10,6 +10,8 @@ constexpr int WARPS = 16;
 constexpr int THREADS = WARPS * 32;
 constexpr int WORDS = 32;
 constexpr int MAX_SPLITS = 32;
+constexpr int MAX_TAKEN = 16;
+constexpr int MAX_EXPERTS = 512;
 
 enum Code { END, EMBED, MULTIPLY, ATTEND, COMBINE, ANGLES };
 enum Kind { STORE, ADD, GATE, LOGITS };

@@ -30,6 +30,8 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
   int row = warp / EACH;
   const float* source = step.scratch + in.words[4] + (size_t)row * inputs + from;
   const float* norm = in.address<float>(5);
+  // Of experts' outputs, which are inputs here.
+  int segment = in.integer(26) && in.integer(7) != GATE ? inputs / in.integer(26) : 0;
   int stride = L::stride(count);
   float squares = 0.0f;
   auto place = [&](int piece, float (&x)[8], const float (&weights)[8]) {
@@ -40,6 +42,11 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
         squares += x[i] * x[i];
         x[i] *= weights[i];
       }
+    }
+    if (segment && is_there) {
+      float share = shared.shares[(from + piece * 8) / segment];
+#pragma unroll
+      for (int i = 0; i < 8; i++) x[i] *= share;
     }
     int at = piece * 8 / L::SPAN, within = piece * 8 % L::SPAN;
     float zero_sum = 0.0f;

@@ -51,12 +51,14 @@ pub(super) enum Region {
     Gated,
     /// What runs of positions give.
     Partial,
+    /// What experts are chosen by.
+    Scores,
     /// Cosines and sines of what each kind of rotation turns by.
     Angles,
 }
 
 /// As many as there are.
-const REGIONS: usize = 6;
+const REGIONS: usize = 7;
 
 /// The regions, each as wide as was asked for.
 #[derive(Debug, Default)]

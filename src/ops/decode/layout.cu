@@ -51,6 +51,9 @@ struct Shared {
   long long code[2][WORDS];
   float sums[WARPS];
   float factors[16];
+  // That the token takes, and what their outputs are multiplied by.
+  int experts[MAX_TAKEN];
+  float shares[MAX_TAKEN];
   uint4 zeros[16];
 };
 

@@ -6,6 +6,7 @@
 //! What is not known to it is left to the graph.
 
 mod builder;
+mod experts;
 mod instruction;
 mod kernel;
 mod program;

@@ -3,12 +3,19 @@
 namespace mlxr {
 
 // A warp's share of a matrix.
+//
+// Of experts, a stack of matrices, only those that the token takes are read: gates one after the other, as one with
+// more rows; and what leads back to the hidden states side by side, as one with more inputs.
 struct Matrix {
   Instruction in;
-  int inputs, rows, kind, each, end, groups, mine, share, lane, warp, first, last;
+  const int* experts;
+  // Inputs, and those of one expert.
+  int inputs, segment;
+  int taken, rows, kind, each, end, groups, mine, share, lane, warp, first, last;
 
-  __device__ __forceinline__ Matrix(const Instruction& in) : in(in) {
-    inputs = in.integer(1);
+  __device__ __forceinline__ Matrix(const Instruction& in, const int* experts) : in(in), experts(experts) {
+    inputs = segment = in.integer(1);
+    taken = in.integer(26);
     kind = in.integer(7);
     rows = in.integer(11);
     each = in.integer(14);
@@ -18,6 +25,8 @@ struct Matrix {
     groups = WARPS / each;
     // A block's tiles lie together: few pages of memory at a time.
     int tiles = kind == GATE ? rows / 8 : rows / 16;
+    if (taken && kind == GATE) tiles *= taken;
+    else if (taken) segment /= taken;
     mine = blockIdx.x * tiles / gridDim.x + warp / each;
     end = (blockIdx.x + 1) * tiles / gridDim.x;
   }
@@ -60,7 +69,8 @@ struct Reader {
   static constexpr int BYTES = WARPS * AHEAD<ROWS> * SLOT;
 
   const Matrix m;
-  int tile, at, slot;
+  // Steps until which rows lie one after the other.
+  int tile, at, until, slot;
   unsigned to;
   unsigned long long policy;
   const char* rows[2];
@@ -75,25 +85,34 @@ struct Reader {
     turn();
   }
 
-  // To the rows of a tile.
+  // To the rows of a tile, from a step on.
   __device__ __forceinline__ void turn() {
     if (tile >= m.end) return;
-    int part = 0, other = 1, row = tile * 8, below = 0;
-    if (m.kind != GATE) {
+    int part = 0, other = 1, row = tile * 8, below = 0, from = at;
+    until = m.last;
+    if (m.kind == GATE) {
+      if (m.taken) row = m.experts[row / m.rows] * m.rows + row % m.rows;
+    } else {
       row = tile * 16;
       below = 8;
       for (int parts = m.in.integer(10); part + 1 < parts && row >= m.in.integer(20 + 5 * part); part++)
         row -= m.in.integer(20 + 5 * part);
       other = part;
+      if (m.taken) {
+        int steps = m.segment / (L::UNITS * L::SPAN), expert = at / steps;
+        row += m.experts[expert] * m.rows;
+        from = at % steps;
+        until = min(until, (expert + 1) * steps);
+      }
     }
     int g = m.lane / 4, t = m.lane % 4;
-    size_t bytes = (size_t)m.inputs * L::BITS / 8;
-    rows[0] = m.in.address<char>(16 + 5 * part) + (row + g) * bytes + t * 16 + m.first * 128;
-    rows[1] = m.in.address<char>(16 + 5 * other) + (row + below + g) * bytes + t * 16 + m.first * 128;
+    size_t bytes = (size_t)m.segment * L::BITS / 8;
+    rows[0] = m.in.address<char>(16 + 5 * part) + (row + g) * bytes + t * 16 + from * 128;
+    rows[1] = m.in.address<char>(16 + 5 * other) + (row + below + g) * bytes + t * 16 + from * 128;
     if constexpr (L::AFFINE) {
       int of = m.lane < 16 ? part : other, of_row = row + m.lane / 2 % 8 + (m.lane < 16 ? 0 : below);
-      size_t steps = m.inputs / (L::UNITS * L::SPAN);
-      numbers = m.in.address<char>(17 + m.lane % 2 + 5 * of) + (of_row * steps + m.first) * FETCHED;
+      size_t steps = m.segment / (L::UNITS * L::SPAN);
+      numbers = m.in.address<char>(17 + m.lane % 2 + 5 * of) + (of_row * steps + from) * FETCHED;
     }
   }
 
@@ -110,9 +129,11 @@ struct Reader {
         fetch<FETCHED>(here + 2048 + m.lane * FETCHED, numbers);
         numbers += FETCHED;
       }
-      if (++at == m.last) {
-        at = m.first;
-        tile += m.groups;
+      if (++at == until) {
+        if (at == m.last) {
+          at = m.first;
+          tile += m.groups;
+        }
         turn();
       }
     }

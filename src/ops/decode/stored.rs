@@ -50,7 +50,9 @@ impl Form {
         let steps = (steps + passes - 1) / passes;
         let (ahead, sides) = if rows == 16 { (2, 1) } else { (3, 2) };
         let units = if rows >= 8 { 2 * self.in_half() } else { 2 };
-        let scales = self.scales.map_or(0, |number| 2 * self.in_half() * [2, 2, 4][number as usize]);
+        let scales = self
+            .scales
+            .map_or(0, |number| 2 * self.in_half() * [2, 2, 4][number as usize]);
         let ring = WARPS * ahead * (2048 + 32 * scales);
         let products = sides * WARPS * rows * 16 * 4;
         let sums = units * steps * rows * columns * 4;
@@ -98,6 +100,26 @@ pub(super) fn number(dtype: Dtype) -> Option<i32> {
 
 /// The matrix, if the kernel reads such ones.
 pub(super) fn stored(matrix: &Matrix) -> Option<Stored<'_>> {
+    let is_one = array_of(matrix)?.ndim() == 2;
+    is_one.then(|| rows_of(matrix)).flatten()
+}
+
+/// One of a stack of matrices `[E, rows, inputs]`, and how many there are.
+pub(super) fn stacked(matrix: &Matrix) -> Option<(Stored<'_>, i32)> {
+    match *array_of(matrix)?.shape() {
+        [count, _, _] => Some((rows_of(matrix)?, count)),
+        _ => None,
+    }
+}
+
+fn array_of(matrix: &Matrix) -> Option<&Array> {
+    match matrix {
+        Matrix::Dense(weight) | Matrix::Packed { weight, .. } => Some(weight),
+        Matrix::Host(_) => None,
+    }
+}
+
+fn rows_of(matrix: &Matrix) -> Option<Stored<'_>> {
     let made = match matrix {
         Matrix::Dense(weight) => dense(weight)?,
         Matrix::Packed {
@@ -106,7 +128,7 @@ pub(super) fn stored(matrix: &Matrix) -> Option<Stored<'_>> {
             biases: Some(biases),
             packing,
         } if packing.mode == Mode::Affine && biases.dtype() == scales.dtype() => {
-            let &[rows, words] = weight.shape() else {
+            let &[.., rows, words] = weight.shape() else {
                 return None;
             };
             let (bits, group) = (packing.bits, packing.group_size);
@@ -140,7 +162,7 @@ pub(super) fn stored(matrix: &Matrix) -> Option<Stored<'_>> {
 }
 
 fn dense(weight: &Array) -> Option<Stored<'_>> {
-    let &[rows, inputs] = weight.shape() else {
+    let &[.., rows, inputs] = weight.shape() else {
         return None;
     };
     let (format, variant, bits) = match weight.dtype() {

@@ -6,11 +6,15 @@ use self::model::{
     HEADS, HIDDEN, INNER, KV_HEADS, Model, Storage, VOCABULARY, WIDTH, affine, dense,
 };
 use super::instruction::{Instruction, SPLITS, Word, warps_of_a_tile};
+use super::kernel::SHARED;
 use super::program::splits;
+use super::stored::stored;
 use super::*;
 use crate::cache::{Places, SequenceCache};
 use crate::kernels::gate::Activation;
+use crate::kernels::router::Scores;
 use crate::mlx::{Array, DeviceChoice, Dtype, eval, open, synchronize, to_vec};
+use crate::ops::experts::Experts;
 use crate::ops::vector::Vector;
 
 fn instructions(storage: Storage) -> (Builder, Vec<Instruction>) {
@@ -84,11 +88,6 @@ fn a_model_is_a_list_of_instructions() {
     ));
     assert_eq!(numbers(&all[3], [12]), [end]);
     assert_eq!(numbers(&all[9], [12]), [end], "both turn alike");
-    let weight = |word: Word| match word {
-        Word::Address(array) => program.arrays[array].shape().to_vec(),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(weight(all[3][19]), weight(all[5][16]), "what comes next");
     assert_eq!(
         numbers(&all[4], [2, 4, 6, 7]),
         numbers(&all[3], [2, 4, 6, 7])
@@ -117,11 +116,39 @@ fn a_model_is_a_list_of_instructions() {
 }
 
 #[test]
+fn experts_are_read_as_they_are_taken() {
+    open(DeviceChoice::Cpu, None).unwrap();
+    let mut program = Builder::default();
+    assert!(Model::sparse(affine(4, 64)).describe(&mut program));
+    let all = program.resolved(132);
+    let [router, gates, back] = [11, 12, 13].map(|at| &all[at]);
+    let [hidden, inner] = [HIDDEN, INNER / 4].map(i64::from);
+    let of_router = numbers(router, [0, 1, 7, 11, 26]);
+    assert_eq!(of_router, [2, hidden, 0, 16, 0]);
+    let scores = numbers(router, [8])[0];
+    let of_experts = [26, 27, 29, 30];
+    assert_eq!(numbers(gates, of_experts), [3, scores, 16, 1]);
+    assert_eq!(numbers(back, of_experts), [3, scores, 16, 1]);
+    assert_eq!(numbers(gates, [1, 7, 11]), [hidden, 2, inner]);
+    assert_eq!(numbers(back, [1, 7, 11]), [3 * inner, 1, hidden]);
+    assert_eq!(numbers(back, [4]), numbers(gates, [8]));
+    let shared = |change: &dyn Fn(&mut Experts)| {
+        let mut model = Model::sparse(affine(4, 64));
+        change(model.layers[1].experts.as_mut().unwrap());
+        model.describe(&mut Builder::default())
+    };
+    assert!(!shared(&|experts| experts.router.factor = 2.5));
+    assert!(!shared(&|experts| experts.router.scores = Scores::Sigmoid));
+    assert!(!shared(&|experts| experts.router.taken = 17));
+}
+
+#[test]
 fn formats_have_variants() {
     open(DeviceChoice::Cpu, None).unwrap();
     for (storage, right) in [
         (dense(Dtype::Bfloat16), [0, 0, 0]),
         (affine(4, 32), [1, 32, 1]),
+        (affine(4, 128), [1, 128, 3]),
         (affine(8, 32), [2, 32, 4]),
         (affine(8, 64), [2, 64, 5]),
         (dense(Dtype::Float32), [6, 0, 6]),
@@ -157,8 +184,7 @@ fn what_the_kernel_does_not_know_has_no_program() {
         model.layers[0].mlp.up = Model::new(affine(8, 64)).layers[0].mlp.up.clone();
     }));
     assert!(!Model::new(dense(Dtype::Float16)).describe(&mut Builder::default()));
-    // Of 512 inputs, four groups of 128 make less than what is fetched at once.
-    assert!(!Model::new(affine(4, 128)).describe(&mut Builder::default()));
+    assert!(!Model::new(affine(8, 128)).describe(&mut Builder::default()));
     assert!(!Model::new(affine(6, 64)).describe(&mut Builder::default()));
     let done = Builder::default().finish().unwrap();
     assert!(done.is_none(), "there is no GPU");
@@ -169,8 +195,21 @@ fn warps_share_tiles_where_there_are_few() {
     // 8 tiles of 32 steps for 2112 warps, a matrix with many, and one with few steps.
     assert_eq!(warps_of_a_tile(8, 32, 132), 16);
     assert_eq!(warps_of_a_tile(16_000, 32, 132), 1);
-    assert_eq!(warps_of_a_tile(8, 1, 132), 1);
+    assert_eq!(warps_of_a_tile(8, 1, 132), 16);
     assert_eq!(warps_of_a_tile(264, 32, 132), 8);
+}
+
+#[test]
+fn shared_memory_is_what_the_sources_take() {
+    open(DeviceChoice::Cpu, None).unwrap();
+    let matrix = Model::new(affine(4, 64)).layers[0].mlp.down.matrix.clone();
+    let form = stored(&matrix).unwrap().form;
+    // Ring, products, sums of inputs, two parts of inputs with a gap after each.
+    let one = 16 * 3 * (2048 + 32 * 8) + 2 * 16 * 16 * 4 + 2 * 56 * 8 * 4 + 2 * (14_336 * 2 + 64);
+    assert_eq!(form.shared(14_336, 1), one);
+    // 16 rows of 4096 inputs at once; more of them in several passes, where a norm does not need them all.
+    assert!(form.is_in_one_pass(4096, 16) && !form.is_in_one_pass(5120, 16));
+    assert!(form.shared(14_336, 16) <= SHARED && form.shared(4096, 16) <= SHARED);
 }
 
 #[test]
@@ -197,8 +236,7 @@ fn distance(a: &Array, b: &Array) -> f32 {
 }
 
 /// A sequence of each length goes through the prompt by the graph, and through some steps by the kernel too.
-fn compare(name: &str, storage: Storage, lengths: &[usize]) {
-    let model = Model::new(storage);
+fn compare(name: &str, model: &Model, lengths: &[usize]) {
     let exact = model.exact();
     let mut program = Builder::default();
     assert!(model.describe(&mut program));
@@ -213,7 +251,7 @@ fn compare(name: &str, storage: Storage, lengths: &[usize]) {
         }
         caches
     };
-    let mut sets = [&exact, &model, &model].map(all_caches);
+    let mut sets = [&exact, model, model].map(all_caches);
     let mut places = None;
     let mut after = Array::from_slice(&[0_i32], &[1]);
     for step in 0..5 {
@@ -296,8 +334,10 @@ fn the_kernel_computes_what_the_graph_computes() {
         // One of them grows out of its buffers, some are longer than a window.
         let lengths: Vec<usize> = (0..16).map(|i| (254 + 97 * i) % 331).collect();
         for rows in [1, 3, 16] {
-            compare(name, storage, &lengths[..rows]);
+            compare(name, &Model::new(storage), &lengths[..rows]);
         }
+        let sparse = format!("{name} with experts");
+        compare(&sparse, &Model::sparse(storage), &lengths[..1]);
     }
     synchronize().unwrap();
 }

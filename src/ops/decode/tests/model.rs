@@ -3,11 +3,13 @@
 use crate::cache::{LayerCaches, LayerKind, SequenceCache};
 use crate::config::{RopeConfig, RopeScaling};
 use crate::kernels::gate::Activation;
+use crate::kernels::router::Scores;
 use crate::mlx::{Array, Dtype, Mode, Packing, dequantize, eval, quantize};
 use crate::ops::attention::Attention;
 use crate::ops::batch::Batch;
 use crate::ops::decode::Builder;
 use crate::ops::embedding::Embedding;
+use crate::ops::experts::{Experts, Router, Stack};
 use crate::ops::linear::{Linear, Matrix, project};
 use crate::ops::mlp::GatedMlp;
 use crate::ops::norm::RmsNorm;
@@ -20,6 +22,7 @@ pub(super) const KV_HEADS: i32 = 2;
 pub(super) const WIDTH: i32 = 64;
 pub(super) const INNER: i32 = 1024;
 pub(super) const VOCABULARY: i32 = 512;
+const EXPERTS: i32 = 16;
 
 fn numbers(count: i32, seed: f32) -> Vec<f32> {
     let number = |i: i32| ((i as f32 + 17.0 * seed) * 12.9898).sin() * 43_758.547;
@@ -97,6 +100,8 @@ pub(super) struct Layer {
     pub(super) attention: Attention,
     pub(super) output: Linear,
     pub(super) mlp: GatedMlp,
+    /// Instead of it.
+    pub(super) experts: Option<Experts>,
 }
 
 pub(super) struct Model {
@@ -142,11 +147,53 @@ impl Layer {
                 down: storage.linear(HIDDEN, INNER, seed + 9.2),
                 activation: Activation::Silu,
             },
+            experts: None,
+        }
+    }
+
+    /// With experts, of which a token takes three.
+    fn sparse(storage: Storage, index: usize) -> Self {
+        let of = |rows, inputs, seed: f32| {
+            let all = (0..EXPERTS).map(|expert| storage.matrix(rows, inputs, seed + expert as f32));
+            let all: Vec<Matrix> = all.collect();
+            Matrix::stack_of(&all.iter().collect::<Vec<_>>()).unwrap()
+        };
+        let router = Router {
+            linear: dense(storage.dtype).linear(EXPERTS, HIDDEN, 300.0),
+            scores: Scores::Softmax,
+            correction: None,
+            groups: None,
+            taken: 3,
+            normalize: Some(0.0),
+            factor: 1.0,
+        };
+        let inner = INNER / 4;
+        let experts = Experts {
+            router,
+            stack: Stack::Device {
+                gate: of(inner, HIDDEN, 310.0),
+                up: of(inner, HIDDEN, 330.0),
+                down: of(HIDDEN, inner, 350.0),
+                biases: None,
+            },
+            activation: Activation::Silu,
+            shared: None,
+        };
+        Self {
+            experts: Some(experts),
+            ..Self::new(storage, index)
         }
     }
 }
 
 impl Model {
+    /// The same with experts in its second layer.
+    pub(super) fn sparse(storage: Storage) -> Self {
+        let mut model = Self::new(storage);
+        model.layers[1] = Layer::sparse(storage, 1);
+        model
+    }
+
     pub(super) fn new(storage: Storage) -> Self {
         Self {
             embedding: Embedding {
@@ -187,6 +234,14 @@ impl Model {
                 down: linear(&layer.mlp.down),
                 activation: layer.mlp.activation,
             },
+            experts: layer.experts.as_ref().map(|experts| Experts {
+                router: Router {
+                    linear: linear(&experts.router.linear),
+                    ..experts.router.clone()
+                },
+                stack: exact_stack(&experts.stack),
+                ..experts.clone()
+            }),
         };
         Self {
             embedding: Embedding {
@@ -213,7 +268,11 @@ impl Model {
             let inputs = layer.inputs.each_ref();
             let [first, second] = &layer.norms;
             let attended = program.attend(first, inputs, &layer.attention, &layer.output);
-            attended.unwrap() && program.feed_forward(second, &layer.mlp).unwrap()
+            let fed = |program: &mut Builder| match &layer.experts {
+                Some(experts) => program.experts(second, experts),
+                None => program.feed_forward(second, &layer.mlp),
+            };
+            attended.unwrap() && fed(program).unwrap()
         };
         program.embed(&self.embedding, Some(1.5)).unwrap()
             && self.layers.iter().all(|it| layer(it, program))
@@ -234,7 +293,11 @@ impl Model {
             let inputs = project(&layer.norms[0], layer.inputs.each_ref(), &x).unwrap();
             let attended = caches.attend(&layer.attention, &inputs).unwrap();
             x = layer.output.add_to(&x, &attended).unwrap();
-            x = layer.mlp.add_to(&layer.norms[1], &x).unwrap();
+            x = match &layer.experts {
+                Some(experts) => experts.add_to(&layer.norms[1], &x),
+                None => layer.mlp.add_to(&layer.norms[1], &x),
+            }
+            .unwrap();
         }
         let last = batch.segments.iter();
         let last: Vec<usize> = last
@@ -250,6 +313,18 @@ impl Model {
 
 fn exact_row(row: &Vector) -> Vector {
     Vector::Device(row.array().as_dtype(Dtype::Float32).unwrap())
+}
+
+fn exact_stack(stack: &Stack) -> Stack {
+    match stack {
+        Stack::Device { gate, up, down, .. } => Stack::Device {
+            gate: exact_matrix(gate),
+            up: exact_matrix(up),
+            down: exact_matrix(down),
+            biases: None,
+        },
+        Stack::Host(..) => unreachable!("it was made for MLX"),
+    }
 }
 
 fn exact_matrix(matrix: &Matrix) -> Matrix {
