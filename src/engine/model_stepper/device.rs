@@ -16,7 +16,7 @@ use crate::mlx::{Array, async_eval, eval, memory, slice, synchronize};
 use crate::models::Model;
 use crate::ops::batch::Batch;
 use crate::ops::decode::Program;
-use crate::ops::sampling::{Choice, History, choose, largest, takes_largest};
+use crate::ops::sampling::{Choice, History, Largest, choose, largest, takes_largest};
 use crate::sample::Sampling;
 
 /// Steps after which MLX's pool of freed buffers is given back (reference: 256).
@@ -113,7 +113,7 @@ impl DeviceStepper {
                 };
                 let choices = if work.iter().zip(&*live).all(is_plain) {
                     let chosen = largest(&logits)?;
-                    fused.ends_at_once(work, &chosen);
+                    fused.ends_at_once(work, &chosen.tokens);
                     take_each(work, live, &chosen)?
                 } else {
                     let sampling: Vec<usize> = (0..work.len()).collect();
@@ -235,18 +235,13 @@ fn choose_each(
     choices.collect()
 }
 
-/// The tokens `[B]` that were chosen for all of the work, one by one.
-fn take_each(work: &[Work], live: &mut [Live], tokens: &Array) -> Result<Vec<(Slot, Choice)>> {
+/// The tokens that were chosen for all of the work, one by one.
+fn take_each(work: &[Work], live: &mut [Live], chosen: &Largest) -> Result<Vec<(Slot, Choice)>> {
     let choices = (0..).zip(work).zip(live).map(|((row, work), live)| {
-        let token = slice(tokens, 0, row..=row)?;
-        live.previous = Some(token.clone());
-        Ok((
-            work.slot,
-            Choice {
-                token,
-                logprobs: None,
-            },
-        ))
+        live.previous = Some(slice(&chosen.tokens, 0, row..=row)?);
+        let token = slice(&chosen.for_host, 0, row..=row)?;
+        let logprobs = None;
+        Ok((work.slot, Choice { token, logprobs }))
     });
     choices.collect()
 }

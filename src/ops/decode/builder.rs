@@ -319,10 +319,11 @@ impl Builder {
             words[at + 4] = Word::Number(matrix.rows.into());
         }
         if let Some(routing) = routing {
-            words[26] = Word::Number(routing.taken.into());
+            // Where the third matrix of others is; the last word tells that there are experts.
             words[27] = routing.scores;
             words[29] = Word::Number(routing.count.into());
             words[30] = Word::Number(routing.of_taken.into());
+            words[31] = Word::Number(routing.taken.into());
         }
         self.instructions.push(words);
         Ok(true)

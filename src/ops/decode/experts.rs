@@ -82,13 +82,13 @@ impl Builder {
 /// Whether weights are the softmax over the experts that are taken; `None` where they are something else than that,
 /// or the softmax over all.
 fn weighs_taken(router: &Router) -> Option<bool> {
-    if router.correction.is_some() || router.groups.is_some() || router.factor != 1.0 {
+    let as_it_is = router.factor.to_bits() == 1_f32.to_bits();
+    if router.correction.is_some() || router.groups.is_some() || !as_it_is {
         return None;
     }
     match (router.scores, router.normalize) {
-        (Scores::Softmax, Some(added)) if added == 0.0 => Some(true),
+        (Scores::Softmax, Some(0.0)) | (Scores::SoftmaxOfTaken, None) => Some(true),
         (Scores::Softmax, None) => Some(false),
-        (Scores::SoftmaxOfTaken, None) => Some(true),
         _ => None,
     }
 }

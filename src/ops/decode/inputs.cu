@@ -31,7 +31,7 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
   const float* source = step.scratch + in.words[4] + (size_t)row * inputs + from;
   const float* norm = in.address<float>(5);
   // Of experts' outputs, which are inputs here.
-  int segment = in.integer(26) && in.integer(7) != GATE ? inputs / in.integer(26) : 0;
+  int segment = in.integer(31) && in.integer(7) != GATE ? inputs / in.integer(31) : 0;
   int stride = L::stride(count);
   float squares = 0.0f;
   auto place = [&](int piece, float (&x)[8], const float (&weights)[8]) {

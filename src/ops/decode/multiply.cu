@@ -219,7 +219,7 @@ __device__ __forceinline__ int most_steps(const Instruction& in) {
 // The experts with the highest scores, of equal ones the first, and their weights.
 __device__ __forceinline__ void route(const Instruction& in, const Step& step, Shared& shared) {
   if (threadIdx.x < 32) {
-    int lane = threadIdx.x, taken = in.integer(26), count = in.integer(29);
+    int lane = threadIdx.x, taken = in.integer(31), count = in.integer(29);
     float scores[MAX_EXPERTS / 32], highest = -INFINITY, all = 0.0f, sum = 0.0f;
 #pragma unroll
     for (int i = 0; i < MAX_EXPERTS / 32; i++) {

@@ -15,7 +15,7 @@ struct Matrix {
 
   __device__ __forceinline__ Matrix(const Instruction& in, const int* experts) : in(in), experts(experts) {
     inputs = segment = in.integer(1);
-    taken = in.integer(26);
+    taken = in.integer(31);
     kind = in.integer(7);
     rows = in.integer(11);
     each = in.integer(14);

@@ -121,17 +121,18 @@ fn experts_are_read_as_they_are_taken() {
     let mut program = Builder::default();
     assert!(Model::sparse(affine(4, 64)).describe(&mut program));
     let all = program.resolved(132);
-    let [router, gates, back] = [11, 12, 13].map(|at| &all[at]);
+    let [router, gates, back] = [13, 14, 15].map(|at| &all[at]);
     let [hidden, inner] = [HIDDEN, INNER / 4].map(i64::from);
-    let of_router = numbers(router, [0, 1, 7, 11, 26]);
+    let of_router = numbers(router, [0, 1, 7, 11, 31]);
     assert_eq!(of_router, [2, hidden, 0, 16, 0]);
     let scores = numbers(router, [8])[0];
-    let of_experts = [26, 27, 29, 30];
+    let of_experts = [31, 27, 29, 30];
     assert_eq!(numbers(gates, of_experts), [3, scores, 16, 1]);
     assert_eq!(numbers(back, of_experts), [3, scores, 16, 1]);
     assert_eq!(numbers(gates, [1, 7, 11]), [hidden, 2, inner]);
     assert_eq!(numbers(back, [1, 7, 11]), [3 * inner, 1, hidden]);
     assert_eq!(numbers(back, [4]), numbers(gates, [8]));
+    assert_eq!(numbers(&all[9], [31]), [0], "three matrices are no experts");
     let shared = |change: &dyn Fn(&mut Experts)| {
         let mut model = Model::sparse(affine(4, 64));
         change(model.layers[1].experts.as_mut().unwrap());

@@ -43,5 +43,7 @@ if (threadIdx.x % 32 == 0) {
 is_bad = __syncthreads_or(is_bad);
 if (threadIdx.x == 0) {
   for (int i = 1; i < 32; i++) take(bests[i], places[i]);
-  tokens[blockIdx.x] = is_bad || at == SIZE ? -1 : at;
+  int token = is_bad || at == SIZE ? -1 : at;
+  tokens[blockIdx.x] = token;
+  for_host[blockIdx.x] = token;
 }

@@ -12,7 +12,7 @@ const THREADS: i32 = 1024;
 static LARGEST: GpuKernel = GpuKernel::for_cuda(
     c"largest",
     &[c"logits"],
-    &[c"tokens"],
+    &[c"tokens", c"for_host"],
     c"",
     kernel_source(concat!(include_str!("largest.cu"), "\0")),
 );
@@ -23,21 +23,33 @@ pub fn takes_largest(sampling: &Sampling) -> bool {
     is_greedy && !sampling.has_penalties() && sampling.logprobs.is_none()
 }
 
-/// Of each row of `logits`, float32 `[B, V]` in the memory of NVIDIA's card, the token with the largest, int32 `[B]`;
-/// -1 where they are not finite numbers. What [`super::choose`] chooses at temperature 0 where nothing changes logits.
+/// The tokens of some rows, int32 `[B]`; -1 where logits are not finite numbers.
+#[derive(Debug)]
+pub struct Largest {
+    /// For what is computed next.
+    pub tokens: Array,
+    /// The same for the host. MLX moves what the host reads, and does not wait for kernels that are queued to read it.
+    pub for_host: Array,
+}
+
+/// Of each row of `logits`, float32 `[B, V]` in the memory of NVIDIA's card, the token with the largest: what
+/// [`super::choose`] chooses at temperature 0 where nothing changes logits.
 ///
 /// # Errors
 /// What MLX, or the compiler, says.
-pub fn largest(logits: &Array) -> Result<Array> {
+pub fn largest(logits: &Array) -> Result<Largest> {
     let &[rows, size] = logits.shape() else {
         return Err(misplaced());
     };
     let made = LARGEST.launch(&Launch {
         inputs: &[logits],
-        outputs: &[(&[rows], Dtype::Int32)],
+        outputs: &[(&[rows], Dtype::Int32), (&[rows], Dtype::Int32)],
         constants: &[(c"SIZE", size)],
         grid: [rows * THREADS, 1, 1],
         block: [THREADS, 1, 1],
     })?;
-    made.into_iter().next().ok_or_else(misplaced)
+    match <[Array; 2]>::try_from(made) {
+        Ok([tokens, for_host]) => Ok(Largest { tokens, for_host }),
+        Err(_) => Err(misplaced()),
+    }
 }

@@ -11,7 +11,7 @@ mod largest;
 #[cfg(test)]
 mod tests;
 
-pub use largest::{largest, takes_largest};
+pub use largest::{Largest, largest, takes_largest};
 
 use crate::error::Result;
 use crate::kernels::sampling::Noise;

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::{Choice, History, choose, device};
+use super::{Choice, History, choose, device, largest};
 use crate::kernels::sampling::{Noise, choose as kernel_choice};
-use crate::mlx::{Array, DeviceChoice, open, to_vec};
+use crate::mlx::{Array, DeviceChoice, Dtype, open, to_vec};
 use crate::sample::{Mask, Sampling};
 
 fn row(logits: &[f32]) -> Array {
@@ -449,5 +449,37 @@ proptest! {
                 prop_assert!((logprob - graph_logprob).abs() < 1e-4);
             }
         }
+    }
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests may be told which device there is"
+)]
+fn a_kernel_finds_the_largest_of_each_row() {
+    if std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu") {
+        open(DeviceChoice::Gpu, None).unwrap();
+    } else {
+        eprintln!("skipped: the kernel needs a GPU of NVIDIA (set MLXR_TEST_DEVICE=gpu)");
+        return;
+    }
+    let size = 9001;
+    let mut rows = vec![vec![-1.0_f32; size]; 6];
+    rows[0][7000] = 2.0;
+    (rows[1][8999], rows[1][3]) = (0.5, 0.5);
+    rows[2][44] = f32::NAN;
+    rows[3][9000] = f32::INFINITY;
+    rows[4].fill(f32::NEG_INFINITY);
+    rows[5].fill(f32::NEG_INFINITY);
+    rows[5][6] = -1e30;
+    let logits = Array::from_slice(&rows.concat(), &[6, size as i32]);
+    let found = largest(&logits).unwrap();
+    for tokens in [&found.for_host, &found.tokens] {
+        let tokens = tokens.as_dtype(Dtype::Float32).unwrap();
+        assert_eq!(
+            to_vec(&tokens).unwrap(),
+            [7000.0, 3.0, -1.0, -1.0, -1.0, 6.0]
+        );
     }
 }
