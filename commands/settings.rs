@@ -22,7 +22,7 @@ pub(crate) struct Settings {
     pub(crate) api_key: Option<String>,
     /// `MLXR_MLX_DIR`: MLX's library, or a folder with it.
     pub(crate) library: Option<PathBuf>,
-    /// `MLXR_DECODE=graph`: GPUs compute every step as a graph.
+    /// `MLXR_GRAPHS`: GPUs compute every step as a graph.
     pub(crate) graphs: bool,
     /// Whether `NO_COLOR` and `TERM` allow colours.
     pub(crate) colour: bool,
@@ -52,7 +52,7 @@ impl Settings {
     pub(crate) const HELP: &str = "Environment (flags beat it):
   MLXR_MODEL                  the model where no -m is given
   MLXR_MLX_DIR                a folder with MLX's library
-  MLXR_DECODE                 graph forbids the kernel that decodes on GPUs of NVIDIA
+  MLXR_GRAPHS                 1 forbids the kernel that decodes on GPUs of NVIDIA
   MLXR_API_KEY                the key that clients of mlxr serve must know
   HF_HOME, HF_HUB_CACHE       where downloaded models are kept
   HF_TOKEN                    for private and gated repositories
@@ -115,7 +115,7 @@ impl Settings {
             started: Instant::now(),
             started_at: SystemTime::now(),
             library: folder("MLXR_MLX_DIR"),
-            graphs: get("MLXR_DECODE").is_some_and(|how| how == "graph"),
+            graphs: get("MLXR_GRAPHS").is_some(),
             model: text(Self::MODEL),
             api_key: text("MLXR_API_KEY"),
             colour: get("NO_COLOR").is_none() && terminal_is_capable,
