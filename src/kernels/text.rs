@@ -25,6 +25,44 @@ pub struct Block {
 /// Bytes of a block.
 pub const BLOCK: usize = 64;
 
+/// Asks for the memory of a slice's element at `at`, so that it is there when it is needed.
+#[inline]
+pub fn prefetch<T>(slice: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(element) = slice.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: of the processor's first extensions, which all have; nothing is read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(element).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slice, at);
+}
+
+/// Does some work with the best instructions for numbers and bits that there are: what is inlined into it is compiled for
+/// these.
+#[inline(always)]
+pub fn widest<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(target_arch = "x86_64")]
+    {
+        /// # Safety
+        /// The processor must have what is enabled.
+        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+        unsafe fn wide<T>(work: impl FnOnce() -> T) -> T {
+            work()
+        }
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("popcnt")
+        {
+            // SAFETY: the processor has it.
+            return unsafe { wide(work) };
+        }
+    }
+    work()
+}
+
 /// Classifies bytes, a block for each 64 of them; what is missing from the last block is nothing, as are all further
 /// blocks.
 pub fn classify(bytes: &[u8], blocks: &mut [Block]) {

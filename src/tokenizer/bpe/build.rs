@@ -11,11 +11,12 @@ use super::around::around;
 use super::definition::{AddedToken, Definition, Model};
 use super::merges::{Merge, Merges, NONE};
 use super::normal::normalize;
+use super::pairs::MOST_TOKENS;
 use super::piece::Pieces;
 use super::scan::Seams;
 use super::scratch::Scratches;
 use super::structure::{self, Cut, Normal};
-use super::trie::{MOST_TOKENS, Trie};
+use super::trie::Trie;
 use super::vocabulary::Vocabulary;
 use crate::tokenizer::pieces::{
     Pieces as Spelling, byte_level_byte, fallback_byte, is_byte_level, is_fallback,
@@ -135,7 +136,7 @@ fn pieces(
     let is_symbol = |(name, in_model): (&&str, &bool)| *in_model && is_symbol(name);
     let symbols: Vec<bool> = ids.names.iter().zip(&ids.in_model).map(is_symbol).collect();
     let lengths: Vec<u32> = ids.names.iter().map(|name| name.len() as u32).collect();
-    let merges =
+    let (merges, numbers) =
         Merges::new(&merges(model, ids)?, &symbols, &lengths).ok_or("a merge comes twice")?;
 
     // Texts hold no token whose spelling is not that of text.
@@ -143,8 +144,7 @@ fn pieces(
         Spelling::ByteLevel => is_byte_level(name),
         _ => !name.contains(' '),
     };
-    let is_made =
-        |id: u32| (symbols[id as usize] || merges.is_merged(id)) && is_text(ids.names[id as usize]);
+    let is_made = |id: u32| numbers[id as usize] != NONE && is_text(ids.names[id as usize]);
     let is_known = |id: u32| {
         let name = ids.names[id as usize];
         is_made(id)
@@ -156,18 +156,17 @@ fn pieces(
     let (vocabulary, trie) = std::thread::scope(|scope| {
         let trie = scope.spawn(|| {
             let all = (0..).zip(&spelled).filter(|(id, _)| is_made(*id));
-            let mut made: Vec<(&[u8], u32)> = all.map(|(id, bytes)| (&**bytes, id)).collect();
+            let mut made: Vec<(&[u8], u32)> = all
+                .map(|(id, bytes)| (&**bytes, numbers[id as usize]))
+                .collect();
             made.sort_unstable();
             Trie::new(&made)
         });
         (Vocabulary::new(&spelled, is_known), trie.join())
     });
-    Ok(Pieces {
-        vocabulary,
-        trie: trie.map_err(|_| "its tokens cannot be sorted")?,
-        bytes: byte_tokens(ids, spelling)?,
-        merges,
-    })
+    let trie = trie.map_err(|_| "its tokens cannot be sorted")?;
+    let bytes = byte_tokens(ids, spelling)?;
+    Ok(Pieces::new(vocabulary, merges, trie, &bytes))
 }
 
 /// What is done to a text before added tokens are sought in it.

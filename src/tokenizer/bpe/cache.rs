@@ -2,12 +2,13 @@
 
 use super::key::{self, Key};
 use super::piece::Workspace;
+use crate::kernels::text::prefetch;
 
 /// Places for short pieces.
 const SHORT: usize = 1 << 16;
 /// Short pieces that are remembered at most.
 const MOST_SHORT: usize = SHORT / 4 * 3;
-/// Tokens of a short piece at most.
+/// Tokens of a short piece that are beside it at most.
 pub(super) const SHORT_TOKENS: usize = 3;
 
 /// Places for longer pieces.
@@ -17,15 +18,27 @@ const LONG_BYTES: usize = 1024;
 /// Bytes of all that a table holds at most.
 const LONG_TOTAL: usize = 1 << 22;
 
-/// A short piece and its tokens.
+/// Hashes of passages in a set.
+const SET: usize = 4;
+
+/// A short piece and its tokens. The first one that a cache has is none, of no tokens.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(super) struct Short {
     /// The piece, behind it zeros, its length in the last byte; so 0 is no piece.
     key: Key,
-    /// The first `count` of these.
+    /// The first `count` of these. Where they are more, `count` is 0, and these are where they begin in the cache's
+    /// `tokens` and where they end.
     pub(super) tokens: [u32; SHORT_TOKENS],
-    pub(super) count: u32,
+    count: u32,
+}
+
+impl Short {
+    /// How many tokens are beside the piece, if it is this one.
+    #[inline]
+    pub(super) fn known(&self, key: Key) -> usize {
+        self.count as usize * usize::from(self.key == key)
+    }
 }
 
 /// A longer piece.
@@ -39,15 +52,27 @@ struct Long {
 /// What one thread remembers, and what it works with.
 #[derive(Debug)]
 pub(super) struct Cache {
-    /// Open addressing: places in `short`, from 1 on.
-    short_places: Vec<u16>,
-    /// In the order in which they came, so that those that come all the time are side by side.
-    short: Vec<Short>,
+    /// Open addressing: places in `short`, 0 for none.
+    short_places: Box<[u16; SHORT]>,
+    /// In the order in which they came, so that those that come all the time are side by side. Those that are not taken
+    /// take no memory.
+    short: Box<[Short; SHORT]>,
+    /// How many of these are taken.
+    taken: usize,
+    /// Tokens of short pieces that have many.
+    tokens: Vec<u32>,
     /// Pieces that are not short.
     pub(super) long: Table,
-    /// Passages.
-    pub(super) passages: Table,
+    pub(super) passages: Passages,
     pub(super) workspace: Workspace,
+}
+
+/// Passages. One is remembered when it comes for the second time: most of what comes once never comes again.
+#[derive(Debug)]
+pub(super) struct Passages {
+    /// Hashes of those that came, in sets that these tell: the last ones of each.
+    came: Vec<[u64; SET]>,
+    table: Table,
 }
 
 /// Longer pieces, or passages.
@@ -63,53 +88,128 @@ pub(super) struct Table {
 impl Cache {
     pub(super) fn new() -> Self {
         Self {
-            short_places: bytemuck::zeroed_vec(SHORT),
-            short: Vec::new(),
+            short_places: bytemuck::zeroed_box(),
+            short: bytemuck::zeroed_box(),
+            taken: 1,
+            tokens: Vec::new(),
             long: Table::new(),
-            passages: Table::new(),
+            passages: Passages::new(),
             workspace: Workspace::new(),
         }
     }
 
-    /// The first place of a short piece.
+    /// Forgets all short pieces where there is no room for so many more.
     #[inline]
-    fn place(key: Key) -> usize {
+    pub(super) fn make_room(&mut self, count: usize) {
+        if self.taken + count > MOST_SHORT {
+            self.short_places.fill(0);
+            self.taken = 1;
+            self.tokens.clear();
+        }
+    }
+
+    #[inline]
+    fn slot(key: Key) -> usize {
         (key::hash(key) >> 48) as usize % SHORT
     }
 
-    /// A short piece that came before.
+    /// The place at which a short piece is looked for first. What is there will be near.
     #[inline]
-    pub(super) fn short(&self, key: Key) -> Option<&Short> {
-        let mut at = Self::place(key);
-        loop {
-            let place = usize::from(self.short_places[at]);
-            let short = self.short.get(place.wrapping_sub(1))?;
-            if short.key == key {
-                return Some(short);
-            }
-            at = (at + 1) % SHORT;
+    pub(super) fn first_place(&self, key: Key) -> u16 {
+        let place = self.short_places[Self::slot(key)];
+        prefetch(&*self.short, place.into());
+        place
+    }
+
+    /// Whether a short piece is at this place.
+    #[inline]
+    pub(super) fn is_at(&self, place: u16, key: Key) -> bool {
+        self.short[usize::from(place)].key == key
+    }
+
+    /// What is at a place.
+    #[inline]
+    pub(super) fn at(&self, place: u16) -> &Short {
+        &self.short[usize::from(place)]
+    }
+
+    /// The tokens of the short piece at a place; none where there is none.
+    pub(super) fn tokens(&self, place: u16) -> &[u32] {
+        let Short { tokens, count, .. } = self.at(place);
+        match count {
+            0 => &self.tokens[tokens[0] as usize..tokens[1] as usize],
+            count => &tokens[..*count as usize],
         }
     }
 
-    /// Remembers a short piece; where there is no room, forgets all others.
-    pub(super) fn keep_short(&mut self, key: Key, tokens: &[u32]) {
-        if self.short.len() == MOST_SHORT {
-            self.short_places.fill(0);
-            self.short.clear();
+    /// The place of a short piece that came before.
+    pub(super) fn place(&self, key: Key) -> Option<u16> {
+        let mut slot = Self::slot(key);
+        loop {
+            let place = self.short_places[slot];
+            if place == 0 || self.is_at(place, key) {
+                return Some(place).filter(|place| *place != 0);
+            }
+            slot = (slot + 1) % SHORT;
         }
-        let mut all = [0; SHORT_TOKENS];
-        all[..tokens.len()].copy_from_slice(tokens);
-        let count = tokens.len() as u32;
-        self.short.push(Short {
+    }
+
+    /// Remembers a short piece, for which room was made, and gives its place.
+    pub(super) fn keep_short(&mut self, key: Key, tokens: &[u32]) -> u16 {
+        let mut slot = Self::slot(key);
+        while self.short_places[slot] != 0 {
+            if self.is_at(self.short_places[slot], key) {
+                return self.short_places[slot];
+            }
+            slot = (slot + 1) % SHORT;
+        }
+        let mut short = Short {
             key,
-            tokens: all,
-            count,
-        });
-        let mut at = Self::place(key);
-        while self.short_places[at] != 0 {
-            at = (at + 1) % SHORT;
+            tokens: [0; SHORT_TOKENS],
+            count: tokens.len() as u32,
+        };
+        if let Some(beside) = short.tokens.get_mut(..tokens.len()) {
+            beside.copy_from_slice(tokens);
+        } else {
+            let begin = self.tokens.len();
+            self.tokens.extend_from_slice(tokens);
+            short.tokens = [begin as u32, self.tokens.len() as u32, 0];
+            short.count = 0;
         }
-        self.short_places[at] = self.short.len() as u16;
+        self.short[self.taken] = short;
+        self.short_places[slot] = self.taken as u16;
+        self.taken += 1;
+        self.short_places[slot]
+    }
+}
+
+impl Passages {
+    fn new() -> Self {
+        Self {
+            came: bytemuck::zeroed_vec(LONG / SET),
+            table: Table::new(),
+        }
+    }
+
+    /// Whether a passage came before, as far as that is known; from now on it did.
+    pub(super) fn came_before(&mut self, hash: u64) -> bool {
+        let set = &mut self.came[hash as usize % (LONG / SET)];
+        let came = set.contains(&hash);
+        if !came {
+            set.rotate_right(1);
+            set[0] = hash;
+        }
+        came
+    }
+
+    /// The tokens of one that came at least twice.
+    pub(super) fn find(&self, passage: &[u8], hash: u64) -> Option<&[u32]> {
+        self.table.find(passage, hash)
+    }
+
+    /// Remembers one.
+    pub(super) fn keep(&mut self, passage: &[u8], hash: u64, tokens: &[u32]) {
+        self.table.keep(passage, hash, tokens);
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) const LETTER: Class = UPPER | LOWER | UNCASED;
 /// Characters of one page of the table.
 const PAGE: usize = 256;
 
-/// The classes of all characters: equal pages are kept once.
+/// The classes of all characters: pages of which all are alike are kept once.
 struct Table {
     /// Where each page begins, in pages.
     pages: Vec<u16>,
@@ -36,7 +36,11 @@ static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
 
 impl Table {
     fn new() -> Self {
-        let mut all = vec![0; char::MAX as usize + 1];
+        // The first page is of no class, then comes one of each class.
+        let mut table = Self {
+            pages: vec![0; (char::MAX as usize + 1) / PAGE],
+            classes: vec![0; PAGE],
+        };
         for (pattern, class) in [
             (r"[\p{Lu}\p{Lt}]", UPPER),
             (r"\p{Ll}", LOWER),
@@ -46,23 +50,35 @@ impl Table {
             (r"\s", SPACE),
             (r"[\p{P}\p{S}]", SYMBOL),
         ] {
+            let whole = table.add_page(class);
             for (first, last) in ranges(pattern) {
-                all[first as usize..=last as usize].fill(class);
+                table.fill(first as usize, last as usize, class, whole);
             }
         }
-        let mut table = Self {
-            pages: Vec::new(),
-            classes: Vec::new(),
-        };
-        for page in all.chunks(PAGE) {
-            let known = table.classes.chunks(PAGE).position(|known| known == page);
-            let at = known.unwrap_or_else(|| {
-                table.classes.extend_from_slice(page);
-                table.classes.len() / PAGE - 1
-            });
-            table.pages.push(at as u16);
-        }
         table
+    }
+
+    /// A new page, all of it of one class.
+    fn add_page(&mut self, class: Class) -> u16 {
+        let page = self.classes.len() / PAGE;
+        self.classes.resize(self.classes.len() + PAGE, class);
+        page as u16
+    }
+
+    /// Says of characters that they are of a class, of which `whole` is a page.
+    fn fill(&mut self, first: usize, last: usize, class: Class, whole: u16) {
+        for page in first / PAGE..=last / PAGE {
+            let (begin, end) = (first.max(page * PAGE), last.min(page * PAGE + PAGE - 1));
+            if end - begin + 1 == PAGE {
+                self.pages[page] = whole;
+                continue;
+            }
+            if self.pages[page] == 0 {
+                self.pages[page] = self.add_page(0);
+            }
+            let at = usize::from(self.pages[page]) * PAGE;
+            self.classes[at + begin % PAGE..=at + end % PAGE].fill(class);
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use super::Encoder;
 use super::build::{Built, Token, added};
 use super::definition::AddedToken;
 use super::merges::Merges;
+use super::pairs::Pairs;
 use super::piece::Pieces;
 use super::scan::Seams;
 use super::scratch::Scratches;
@@ -25,7 +26,7 @@ use super::vocabulary::Vocabulary;
 use crate::tokenizer::pieces::Pieces as Spelling;
 
 /// What a file begins with. Another number for whatever changes in the tables or in what they mean.
-const MAGIC: [u8; 16] = *b"mlxr-tokenizer-1";
+const MAGIC: [u8; 16] = *b"mlxr-tokenizer-2";
 /// Files that a folder holds at most.
 const MOST_FILES: usize = 16;
 /// A `tokenizer.json` that is smaller is read as fast as tables are.
@@ -73,22 +74,25 @@ pub(in super::super) fn place(folder: &Path, json: &Path) -> Option<PathBuf> {
 pub(in super::super) fn read(place: &Path) -> Option<Built> {
     let mut reader = Reader::open(place)?;
     let head: Vec<u8> = reader.table()?;
-    let pieces = Pieces {
-        vocabulary: Vocabulary {
-            bytes: reader.table()?,
-            starts: reader.table()?,
-            words: reader.table()?,
-            slots: reader.table()?,
-        },
-        merges: Merges {
-            splits: reader.table()?,
-            pairs: reader.table()?,
-        },
-        trie: Trie {
-            cells: reader.table()?,
-        },
-        bytes: reader.table()?.try_into().ok()?,
+    let vocabulary = Vocabulary {
+        bytes: reader.table()?,
+        starts: reader.table()?,
+        words: reader.table()?,
+        slots: reader.table()?,
     };
+    let merges = Merges {
+        splits: reader.table()?,
+        pairs: Pairs {
+            buckets: reader.table()?,
+            filter: reader.table()?,
+        },
+        tokens: reader.table()?,
+    };
+    let trie = Trie {
+        cells: reader.table()?,
+    };
+    let bytes: Vec<u32> = reader.table()?;
+    let pieces = Pieces::new(vocabulary, merges, trie, bytes.as_slice().try_into().ok()?);
     let seams = Seams {
         joined: reader.table()?,
     };
@@ -127,6 +131,7 @@ fn try_write(built: &Built, place: &Path) -> Option<()> {
         merges,
         trie,
         bytes,
+        ..
     } = &built.encoder.pieces;
     let head = serde_json::to_vec(&Head {
         spelling: built.pieces,
@@ -146,7 +151,9 @@ fn try_write(built: &Built, place: &Path) -> Option<()> {
         .and_then(|()| writer.table(&vocabulary.words))
         .and_then(|()| writer.table(&vocabulary.slots))
         .and_then(|()| writer.table(&merges.splits))
-        .and_then(|()| writer.table(&merges.pairs))
+        .and_then(|()| writer.table(&merges.pairs.buckets))
+        .and_then(|()| writer.table(&merges.pairs.filter))
+        .and_then(|()| writer.table(&merges.tokens))
         .and_then(|()| writer.table(&trie.cells))
         .and_then(|()| writer.table(bytes))
         .and_then(|()| writer.table(&built.encoder.seams.joined));

@@ -12,7 +12,7 @@
 //! is. So time is told in epochs: the epoch of a token is the largest rank of all merges that make it. Merges of an epoch
 //! happen from left to right.
 
-use super::hash;
+use super::pairs::{APART, Pairs};
 
 /// No token.
 pub(super) const NONE: u32 = u32::MAX;
@@ -44,30 +44,34 @@ const NO_SPLIT: Split = Split {
     epoch: 0,
 };
 
-/// Bits of a token in the table of pairs.
-const TOKEN_BITS: u32 = 22;
-/// Stands for no token there.
-const NO_TOKEN: u32 = (1 << TOKEN_BITS) - 1;
-
 /// The merges that ever happen.
+///
+/// Tokens have numbers here: first come those that are not made of others, then the others in the order of their merges.
+/// So what comes first is told by numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Merges {
-    /// For each token.
+    /// By number.
     pub(super) splits: Vec<Split>,
-    /// What pairs merge into, by a hash of the pair: open addressing, a power of two. The high bits are more of the hash,
-    /// the low ones the token, whose split is the pair.
-    pub(super) pairs: Vec<u32>,
+    pub(super) pairs: Pairs,
+    /// Ids by number.
+    pub(super) tokens: Vec<u32>,
 }
 
 impl Merges {
     /// Takes from a list the pairs that ever merge. `symbols` says of each token whether it is there before merges,
-    /// `lengths` how long it is, in any unit.
+    /// `lengths` how long it is, in any unit. With it come the tokens' numbers by id, [`NONE`] for what is never made.
     ///
     /// `None` where a pair is there twice.
-    pub(super) fn new(list: &[Merge], symbols: &[bool], lengths: &[u32]) -> Option<Self> {
+    pub(super) fn new(
+        list: &[Merge],
+        symbols: &[bool],
+        lengths: &[u32],
+    ) -> Option<(Self, Vec<u32>)> {
+        // Until all are found, a token's number is its id, and ranks are places in the list.
         let mut merges = Self {
             splits: vec![NO_SPLIT; symbols.len()],
-            pairs: vec![NO_TOKEN; (list.len().min(symbols.len()) * 2).next_power_of_two()],
+            pairs: Pairs::new(list.len().min(symbols.len())),
+            tokens: Vec::new(),
         };
         // What happens inside a token makes shorter ones.
         let mut order: Vec<(u32, u32)> = (0..)
@@ -90,12 +94,7 @@ impl Merges {
                 merges.add(merge, at + 1);
             }
         }
-        Some(merges)
-    }
-
-    /// Whether the token is made of others.
-    pub(super) fn is_merged(&self, token: u32) -> bool {
-        self.splits[token as usize].rank > 0
+        Some(merges.numbered(list.len(), symbols))
     }
 
     fn add(&mut self, merge: Merge, rank: u32) {
@@ -104,11 +103,7 @@ impl Merges {
             right,
             merged,
         } = merge;
-        let (mut at, tag) = self.place(left, right);
-        while self.pairs[at] & NO_TOKEN != NO_TOKEN {
-            at = (at + 1) & (self.pairs.len() - 1);
-        }
-        self.pairs[at] = tag | merged;
+        self.pairs.add(left, right, merged);
         let epoch = [left, right].map(|part| self.splits[part as usize].epoch);
         let epoch = epoch.into_iter().fold(rank, u32::max);
         self.splits[merged as usize] = Split {
@@ -119,14 +114,51 @@ impl Merges {
         };
     }
 
-    /// Where a pair is looked for first, and what of its hash stands there.
-    #[inline]
-    fn place(&self, left: u32, right: u32) -> (usize, u32) {
-        let hash = hash::of_pair(left.into(), right.into());
-        (
-            (hash >> 32) as usize & (self.pairs.len() - 1),
-            hash as u32 & !NO_TOKEN,
-        )
+    /// The same with numbers in the order of merges, and these by id.
+    fn numbered(self, ranks: usize, symbols: &[bool]) -> (Self, Vec<u32>) {
+        let mut by_rank = vec![NONE; ranks + 1];
+        for (token, split) in (0..).zip(&self.splits) {
+            if split.rank > 0 {
+                by_rank[split.rank as usize] = token;
+            }
+        }
+        let symbols = (0..).zip(symbols).filter(|(_, is_symbol)| **is_symbol);
+        let merged = by_rank.into_iter().filter(|token| *token != NONE);
+        let tokens: Vec<u32> = symbols.map(|(token, _)| token).chain(merged).collect();
+        let mut numbers = vec![NONE; self.splits.len()];
+        let mut of_rank = vec![0; ranks + 1];
+        for (number, token) in (0..).zip(&tokens) {
+            numbers[*token as usize] = number;
+            of_rank[self.splits[*token as usize].rank as usize] = number;
+        }
+        // Of what is not merged.
+        of_rank[0] = 0;
+        let mut numbered = Self {
+            splits: Vec::with_capacity(tokens.len()),
+            pairs: Pairs::new(tokens.len()),
+            tokens,
+        };
+        for (number, token) in (0..).zip(&numbered.tokens) {
+            let split = self.splits[*token as usize];
+            if split.rank == 0 {
+                numbered.splits.push(NO_SPLIT);
+                continue;
+            }
+            let [left, right] = [split.left, split.right].map(|part| numbers[part as usize]);
+            numbered.pairs.add(left, right, number);
+            numbered.splits.push(Split {
+                left,
+                right,
+                rank: number,
+                epoch: of_rank[split.epoch as usize],
+            });
+        }
+        (numbered, numbers)
+    }
+
+    /// Whether the token is made of others.
+    pub(super) fn is_merged(&self, token: u32) -> bool {
+        self.splits[token as usize].rank > 0
     }
 
     /// Appends the symbols that a token is made of.
@@ -145,19 +177,9 @@ impl Merges {
     /// What a pair merges into, and its rank; rank 0 for one that never merges.
     #[inline]
     fn merged(&self, left: u32, right: u32) -> (u32, u32) {
-        let (mut at, tag) = self.place(left, right);
-        loop {
-            let token = self.pairs[at] & NO_TOKEN;
-            if token == NO_TOKEN {
-                return (NONE, 0);
-            }
-            if self.pairs[at] & !NO_TOKEN == tag {
-                let split = self.splits[token as usize];
-                if (split.left, split.right) == (left, right) {
-                    return (token, split.rank);
-                }
-            }
-            at = (at + 1) & (self.pairs.len() - 1);
+        match self.pairs.find(left, right) {
+            APART => (NONE, 0),
+            token => (token, self.splits[token as usize].rank),
         }
     }
 

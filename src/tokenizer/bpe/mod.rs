@@ -1,12 +1,17 @@
 //! Byte-pair encoding: text to token ids, exactly as the reference does it, in linear time.
 //!
 //! A text is parted at added tokens (`added.rs`), normalized (`normal.rs`), cut into pieces that merges do not cross
-//! (`scan`), and each piece is looked up among those that came before (`cache.rs`), in the vocabulary, or encoded
-//! (`piece.rs`). Which vocabularies this can do is told by their structure (`structure.rs`); of others `build` says why
+//! (`scan`), and these are looked up among those that came before (`cache.rs`), in the vocabulary, or merged (`batch.rs`,
+//! `words.rs`); long ones are encoded without merging (`piece.rs`). Which vocabularies this can do is told by their structure (`structure.rs`); of others `build` says why
 //! not.
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into `widest` is compiled without its instructions"
+)]
 
 mod added;
 mod around;
+mod batch;
 mod build;
 mod cache;
 mod classes;
@@ -16,6 +21,7 @@ mod kept;
 mod key;
 mod merges;
 mod normal;
+mod pairs;
 mod piece;
 mod scan;
 mod scratch;
@@ -24,22 +30,21 @@ mod structure;
 mod tests;
 mod trie;
 mod vocabulary;
+mod walk;
+mod words;
 
-use std::borrow::Cow;
-use std::cell::OnceCell;
 use std::ops::Range;
 
-use added::{Added, Part};
+use added::Added;
 pub(super) use build::{Built, Token, build};
-use cache::{Cache, SHORT_TOKENS, Short};
 use classes::{LETTER, character_at, class_of};
 pub(super) use kept::{place, read, write};
-use key::{Key, SHORT_BYTES, key};
 use piece::Pieces;
 use scan::{Gpt2, Scan, Seams, Text};
 use scratch::{Scratch, Scratches};
 use structure::{Cut, Normal};
 pub(super) use vocabulary::Vocabulary;
+use walk::{Ids, Spans};
 
 /// A vocabulary, and all that it takes to encode by it.
 #[derive(Debug)]
@@ -66,25 +71,6 @@ pub struct Spanned {
     pub begin: usize,
     /// Where the last one ends.
     pub end: usize,
-}
-
-/// A stretch of text between added tokens, normalized.
-struct Stretch<'a> {
-    /// Where the original begins in the whole text.
-    at: usize,
-    original: &'a str,
-    normal: Normal,
-    normalized: Cow<'a, str>,
-    /// Where its bytes come from, once somebody asks.
-    origins: OnceCell<Vec<(usize, usize)>>,
-}
-
-/// What the parts of a text are given to.
-trait Take {
-    /// An added token, from `begin` to `end` of the stretch's normalized text.
-    fn added(&mut self, stretch: &Stretch<'_>, token: u32, begin: usize, end: usize);
-    /// Text, likewise.
-    fn text(&mut self, stretch: &Stretch<'_>, begin: usize, end: usize);
 }
 
 impl Encoder {
@@ -127,32 +113,6 @@ impl Encoder {
         &self.pieces.vocabulary
     }
 
-    /// Parts a text at added tokens and normalizes what is between them.
-    fn walk(&self, text: &str, special: bool, take: &mut impl Take) {
-        let early = build::early(self.normal);
-        let whole = Stretch::new(Normal::Same, 0, text);
-        split(self.raw.as_ref(), text, special, |part| {
-            if let Some(token) = part.token {
-                return take.added(&whole, token, part.begin, part.end);
-            }
-            let stretch = Stretch::new(early, part.begin, &text[part.begin..part.end]);
-            split(
-                self.normalized.as_ref(),
-                &stretch.normalized,
-                special,
-                |inner| match inner.token {
-                    Some(token) => take.added(&stretch, token, inner.begin, inner.end),
-                    None if early == self.normal => take.text(&stretch, inner.begin, inner.end),
-                    None => {
-                        let text = &stretch.original[inner.begin..inner.end];
-                        let late = Stretch::new(self.normal, stretch.at + inner.begin, text);
-                        take.text(&late, 0, late.normalized.len());
-                    }
-                },
-            );
-        });
-    }
-
     /// Appends the ids of a text in which no added token is sought.
     fn encode_plain(&self, bytes: &[u8], scratch: &mut Scratch, out: &mut Vec<u32>) {
         match self.cut {
@@ -176,16 +136,27 @@ impl Encoder {
             end: bytes.len(),
         };
         scratch.tile.reset();
-        let mut at = 0;
+        // What is not encoded yet begins at `done`.
+        let (mut done, mut at) = (0, 0);
         while at < bytes.len() {
             let (end, is_passage) = self.passage_end(bytes, at);
-            if is_passage {
-                self.encode_passage(scan, text, at..end, scratch, out);
+            let passage = &bytes[at..end];
+            let hash = if is_passage {
+                hash::of_bytes(passage)
             } else {
-                self.encode_range(scan, text, at..end, scratch, out);
+                0
+            };
+            if is_passage && scratch.cache.passages.came_before(hash) {
+                self.encode_range(scan, text, done..at, scratch, out);
+                self.encode_passage(scan, text, at..end, hash, scratch, out);
+                done = end;
+            } else if end - done >= STRETCH {
+                self.encode_range(scan, text, done..end, scratch, out);
+                done = end;
             }
             at = end;
         }
+        self.encode_range(scan, text, done..at, scratch, out);
     }
 
     /// Where a part of the text ends that is encoded by itself, and whether it is a passage: some hundred bytes, which
@@ -224,11 +195,11 @@ impl Encoder {
         scan: &impl Scan,
         text: Text<'_>,
         range: Range<usize>,
+        hash: u64,
         scratch: &mut Scratch,
         out: &mut Vec<u32>,
     ) {
         let passage = &text.bytes[range.clone()];
-        let hash = hash::of_bytes(passage);
         if let Some(tokens) = scratch.cache.passages.find(passage, hash) {
             out.extend_from_slice(tokens);
             return;
@@ -247,190 +218,20 @@ impl Encoder {
         scratch: &mut Scratch,
         out: &mut Vec<u32>,
     ) {
-        let Scratch { cache, tile } = scratch;
-        let mut ids = Buffer::new(out);
+        let Scratch { cache, tile, batch } = scratch;
         let mut at = range.start;
         while at < range.end {
-            for end in tile.ends(scan, text, at, range.end) {
-                if at >= range.end {
-                    break;
-                }
-                let length = end - at;
-                if length <= SHORT_BYTES {
-                    let key = key(padded(text.bytes, at), length);
-                    match cache.short(key) {
-                        Some(short) => ids.push(short),
-                        None => self.encode_short(&text.bytes[at..*end], key, cache, ids.flushed()),
-                    }
-                } else {
-                    self.encode_long(&text.bytes[at..*end], cache, ids.flushed());
-                }
-                at = *end;
-            }
-        }
-        ids.flushed();
-    }
-
-    #[inline(never)]
-    fn encode_short(&self, piece: &[u8], key: Key, cache: &mut Cache, out: &mut Vec<u32>) {
-        if let Some(token) = self.pieces.vocabulary.find_short(key) {
-            cache.keep_short(key, &[token]);
-            out.push(token);
-            return;
-        }
-        let begin = out.len();
-        self.pieces.encode(piece, &mut cache.workspace, out);
-        if out.len() - begin <= SHORT_TOKENS {
-            cache.keep_short(key, &out[begin..]);
-        }
-    }
-
-    #[inline(never)]
-    fn encode_long(&self, piece: &[u8], cache: &mut Cache, out: &mut Vec<u32>) {
-        let hash = hash::of_bytes(piece);
-        if let Some(tokens) = cache.long.find(piece, hash) {
-            out.extend_from_slice(tokens);
-            return;
-        }
-        let begin = out.len();
-        match self.pieces.vocabulary.find_long(piece) {
-            Some(token) => out.push(token),
-            None => self.pieces.encode(piece, &mut cache.workspace, out),
-        }
-        cache.long.keep(piece, hash, &out[begin..]);
-    }
-}
-
-impl<'a> Stretch<'a> {
-    fn new(normal: Normal, at: usize, original: &'a str) -> Self {
-        Self {
-            at,
-            original,
-            normal,
-            normalized: normal::normalize(normal, original, at == 0),
-            origins: OnceCell::new(),
+            let ends = tile.ends(scan, text, at, range.end);
+            let inside = ends.partition_point(|end| *end <= range.end);
+            let ends = &ends[..inside];
+            batch.encode(&self.pieces, text.bytes, at, ends, cache, out);
+            at = ends.last().copied().unwrap_or(range.end);
         }
     }
 }
 
-impl Stretch<'_> {
-    /// A token, with the part of the whole text that these bytes of the normalized text come from.
-    fn span(&self, token: u32, begin: usize, end: usize) -> Spanned {
-        let origins = || normal::origins(self.normal, self.original, &self.normalized);
-        let origins = self.origins.get_or_init(origins);
-        let (first, last) = (origins[begin], origins[end - 1]);
-        Spanned {
-            token,
-            begin: self.at + first.0,
-            end: self.at + last.1,
-        }
-    }
-}
-
-/// Parts a text at added tokens, if there are any.
-fn split(added: Option<&Added>, text: &str, special: bool, mut give: impl FnMut(Part)) {
-    match added {
-        Some(added) => added.split(text.as_bytes(), special, give),
-        None if text.is_empty() => {}
-        None => give(Part {
-            token: None,
-            begin: 0,
-            end: text.len(),
-        }),
-    }
-}
-
-/// The 16 bytes from `at` on, with zeros behind the end.
-#[inline]
-fn padded(bytes: &[u8], at: usize) -> [u8; 16] {
-    if let Some(bytes) = bytes[at..].first_chunk() {
-        return *bytes;
-    }
-    let mut padded = [0; 16];
-    padded[..bytes.len() - at].copy_from_slice(&bytes[at..]);
-    padded
-}
+/// Bytes of new passages that are encoded together, at least.
+const STRETCH: usize = 1 << 13;
 
 /// Bytes of a passage at least; twice as many at most.
 const PASSAGE: usize = 512;
-
-/// Ids that a buffer holds.
-const ROOM: usize = 96;
-
-/// Ids on their way to a vector: writing three at a time and counting fewer needs no branch.
-struct Buffer<'a> {
-    ids: [u32; ROOM],
-    count: usize,
-    out: &'a mut Vec<u32>,
-}
-
-impl<'a> Buffer<'a> {
-    fn new(out: &'a mut Vec<u32>) -> Self {
-        Self {
-            ids: [0; ROOM],
-            count: 0,
-            out,
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, short: &Short) {
-        if self.count + SHORT_TOKENS > ROOM {
-            self.flushed();
-        }
-        if let Some(place) = self.ids[self.count..].first_chunk_mut() {
-            *place = short.tokens;
-        }
-        self.count += short.count as usize;
-    }
-
-    /// The vector, with all ids in it.
-    fn flushed(&mut self) -> &mut Vec<u32> {
-        self.out.extend_from_slice(&self.ids[..self.count]);
-        self.count = 0;
-        self.out
-    }
-}
-
-/// Takes ids.
-struct Ids<'a> {
-    encoder: &'a Encoder,
-    scratch: &'a mut Scratch,
-    out: &'a mut Vec<u32>,
-}
-
-impl Take for Ids<'_> {
-    fn added(&mut self, _: &Stretch<'_>, token: u32, _: usize, _: usize) {
-        self.out.push(token);
-    }
-
-    fn text(&mut self, stretch: &Stretch<'_>, begin: usize, end: usize) {
-        let bytes = &stretch.normalized.as_bytes()[begin..end];
-        self.encoder.encode_plain(bytes, self.scratch, self.out);
-    }
-}
-
-/// Takes ids and where they come from.
-struct Spans<'a> {
-    encoder: &'a Encoder,
-    scratch: &'a mut Scratch,
-    out: &'a mut Vec<Spanned>,
-}
-
-impl Take for Spans<'_> {
-    fn added(&mut self, stretch: &Stretch<'_>, token: u32, begin: usize, end: usize) {
-        self.out.push(stretch.span(token, begin, end));
-    }
-
-    fn text(&mut self, stretch: &Stretch<'_>, begin: usize, end: usize) {
-        let mut ids = Vec::new();
-        let bytes = &stretch.normalized.as_bytes()[begin..end];
-        self.encoder.encode_plain(bytes, self.scratch, &mut ids);
-        let mut at = begin;
-        for token in ids {
-            let next = at + self.encoder.pieces.vocabulary.length(token);
-            self.out.push(stretch.span(token, at, next));
-            at = next;
-        }
-    }
-}

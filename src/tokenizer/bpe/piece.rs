@@ -2,18 +2,25 @@
 
 use super::classes::character_at;
 use super::merges::{Merges, NONE};
+use super::pairs::APART;
 use super::trie::Trie;
 use super::vocabulary::Vocabulary;
+use super::words::{SYMBOLS, Word};
 
 /// What is known of a vocabulary, as far as one piece needs it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pieces {
     pub(super) vocabulary: Vocabulary,
     pub(super) merges: Merges,
+    /// What it gives are numbers.
     pub(super) trie: Trie,
     /// The tokens of bytes, for characters that no token begins with; all [`NONE`] in byte-level vocabularies, where
     /// each byte is a token.
     pub(super) bytes: [u32; 256],
+    /// The numbers of bytes that are symbols; [`NONE`] for others.
+    pub(super) symbols: [u32; 256],
+    /// What pairs of them merge into, by both bytes.
+    pub(super) byte_pairs: Vec<u32>,
 }
 
 /// What is remembered between pieces, and room to work in.
@@ -38,9 +45,65 @@ impl Workspace {
 }
 
 impl Pieces {
+    pub(super) fn new(
+        vocabulary: Vocabulary,
+        merges: Merges,
+        trie: Trie,
+        bytes: &[u32; 256],
+    ) -> Self {
+        let symbol = |byte| trie.longest(&[byte as u8]).map_or(NONE, |(token, _)| token);
+        let symbols = std::array::from_fn(symbol);
+        let pair = |both: usize| match (symbols[both >> 8], symbols[both & 0xff]) {
+            (NONE, _) | (_, NONE) => APART,
+            (left, right) => merges.pairs.find(left, right),
+        };
+        Self {
+            byte_pairs: (0..1 << 16).map(pair).collect(),
+            vocabulary,
+            merges,
+            trie,
+            bytes: *bytes,
+            symbols,
+        }
+    }
+
     /// The tokens that are made by merges.
     pub(super) fn made(&self) -> impl Iterator<Item = u32> {
-        (0..self.merges.splits.len() as u32).filter(|token| self.merges.is_merged(*token))
+        (0..)
+            .zip(&self.merges.tokens)
+            .filter(|(number, _)| self.merges.is_merged(*number))
+            .map(|(_, token)| *token)
+    }
+
+    /// Begins to merge a piece; `false` where that is not possible: some of it is no symbol, or there is no room.
+    pub(super) fn begin(&self, piece: &[u8], word: &mut Word) -> bool {
+        let mut symbols = [0; SYMBOLS];
+        let (mut at, mut count) = (0, 0);
+        while at < piece.len() {
+            let byte = self.symbols[usize::from(piece[at])];
+            let (symbol, length) = if byte == NONE {
+                let length = character_at(piece, at).1.min(piece.len() - at);
+                match self.trie.longest(&piece[at..at + length]) {
+                    Some(found) if found.1 == length => found,
+                    _ => return false,
+                }
+            } else {
+                (byte, 1)
+            };
+            symbols[count] = symbol;
+            at += length;
+            count += 1;
+        }
+        let symbols = &symbols[..count];
+        if count == piece.len() {
+            word.begin(symbols, |at| {
+                self.byte_pairs[usize::from(piece[at]) << 8 | usize::from(piece[at + 1])]
+            });
+        } else {
+            let pairs = &self.merges.pairs;
+            word.begin(symbols, |at| pairs.find(symbols[at], symbols[at + 1]));
+        }
+        true
     }
 
     /// Appends the piece's tokens, in time that is linear in its length.
@@ -54,6 +117,7 @@ impl Pieces {
         let mut next = self.trie.longest(piece);
         while at < piece.len() {
             let Some((token, length)) = next else {
+                self.name(&mut out[begin..]);
                 at += self.fall_back(&piece[at..], out);
                 begin = out.len();
                 next = self.trie.longest(&piece[at..]);
@@ -71,12 +135,21 @@ impl Pieces {
             } else if let Some(before) = before {
                 workspace.dead[at / 64] |= 1 << (at % 64);
                 out.pop();
-                let length = self.vocabulary.length(before);
+                let length = self.vocabulary.length(self.merges.tokens[before as usize]);
                 at -= length;
                 next = Some((before, length));
             } else {
                 unreachable!("a text has one encoding, and the ways to it were all tried");
             }
+        }
+        self.name(&mut out[begin..]);
+    }
+
+    /// Ids for numbers.
+    #[inline]
+    fn name(&self, tokens: &mut [u32]) {
+        for token in tokens {
+            *token = self.merges.tokens[*token as usize];
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::batch::Batch;
 use super::cache::Cache;
 use super::scan::Tile;
 
@@ -11,6 +12,7 @@ use super::scan::Tile;
 pub(super) struct Scratch {
     pub(super) cache: Cache,
     pub(super) tile: Tile,
+    pub(super) batch: Box<Batch>,
 }
 
 /// Threads that have a scratch of their own.
@@ -27,6 +29,7 @@ impl Scratches {
         kept.unwrap_or_else(|| Scratch {
             cache: Cache::new(),
             tile: Tile::new(),
+            batch: Box::new(Batch::new()),
         })
     }
 

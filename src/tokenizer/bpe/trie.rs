@@ -20,8 +20,6 @@ pub(super) struct Cell {
 const TOKEN_BITS: u32 = 22;
 /// Stands for no token.
 const NO_TOKEN: u32 = (1 << TOKEN_BITS) - 1;
-/// Tokens at most.
-pub(super) const MOST_TOKENS: usize = NO_TOKEN as usize;
 /// Says of a cell that it is the root, which no byte leads to.
 const ROOT: u32 = 1 << TOKEN_BITS | NO_TOKEN;
 /// Cells among which the children of one node are.

@@ -12,21 +12,25 @@ pub(in super::super) struct Vocabulary {
     pub(super) bytes: Vec<u8>,
     /// Where each token's bytes begin, and where the last one's end.
     pub(super) starts: Vec<u32>,
-    /// Short tokens by their keys: open addressing, a power of two. All is in one place, so that a word that was never
-    /// seen waits for memory once.
-    pub(super) words: Vec<Word>,
+    /// Short tokens by a hash of their keys.
+    pub(super) words: Vec<Words>,
     /// Longer tokens by a hash of their bytes, likewise. The high bits are more of the hash.
     pub(super) slots: Vec<u32>,
 }
 
-/// A short token.
+/// Short tokens that are side by side in memory, so that a word that was never seen waits for it once. Filled from the
+/// first place on; where all are taken, the next ones have more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-pub(super) struct Word {
-    /// As it is in memory; 0 for none.
-    key: [u32; 4],
-    token: u32,
+#[repr(C, align(64))]
+pub(super) struct Words {
+    /// 0 for none.
+    keys: [Key; ROOM],
+    tokens: [u32; ROOM],
+    rest: u32,
 }
+
+/// Short tokens that are side by side.
+const ROOM: usize = 3;
 
 /// Bits of a token in the table.
 const TOKEN_BITS: u32 = 22;
@@ -38,16 +42,15 @@ impl Vocabulary {
     pub(in super::super) fn new(tokens: &[Cow<'_, [u8]>], is_known: impl Fn(u32) -> bool) -> Self {
         let count = |is_short: bool| {
             let known = (0..).zip(tokens).filter(|(token, _)| is_known(*token));
-            let count = known
+            known
                 .filter(|(_, bytes)| (bytes.len() <= SHORT_BYTES) == is_short)
-                .count();
-            (count * 2).next_power_of_two()
+                .count()
         };
         let mut vocabulary = Self {
             bytes: Vec::with_capacity(tokens.iter().map(|bytes| bytes.len()).sum()),
             starts: Vec::with_capacity(tokens.len() + 1),
-            words: bytemuck::zeroed_vec(count(true)),
-            slots: vec![NO_TOKEN; count(false)],
+            words: bytemuck::zeroed_vec(count(true) * 2 / ROOM + 1),
+            slots: vec![NO_TOKEN; (count(false) * 2).next_power_of_two()],
         };
         vocabulary.starts.push(0);
         for (token, bytes) in (0..).zip(tokens) {
@@ -63,14 +66,15 @@ impl Vocabulary {
     fn add(&mut self, token: u32, bytes: &[u8]) {
         if let Some(key) = key::of_bytes(bytes) {
             let mut at = self.word_place(key);
-            while self.words[at].key != [0; 4] {
-                at = (at + 1) & (self.words.len() - 1);
+            loop {
+                let words = &mut self.words[at];
+                if let Some(place) = words.keys.iter().position(|other| *other == 0) {
+                    words.keys[place] = key;
+                    words.tokens[place] = token;
+                    return;
+                }
+                at = self.next_words(at);
             }
-            self.words[at] = Word {
-                key: bytemuck::cast(key),
-                token,
-            };
-            return;
         }
         let (mut at, tag) = self.place(bytes);
         while self.slots[at] & NO_TOKEN != NO_TOKEN {
@@ -79,25 +83,33 @@ impl Vocabulary {
         self.slots[at] = tag | token;
     }
 
+    /// Where in `words` a short piece is looked for first.
     #[inline]
-    fn word_place(&self, key: Key) -> usize {
-        (key::hash(key) >> 32) as usize & (self.words.len() - 1)
+    pub(super) fn word_place(&self, key: Key) -> usize {
+        (((key::hash(key) >> 32) * self.words.len() as u64) >> 32) as usize
+    }
+
+    fn next_words(&self, at: usize) -> usize {
+        if at + 1 == self.words.len() {
+            0
+        } else {
+            at + 1
+        }
     }
 
     /// The token that is this short piece.
     #[inline]
     pub(super) fn find_short(&self, key: Key) -> Option<u32> {
-        let wanted: [u32; 4] = bytemuck::cast(key);
         let mut at = self.word_place(key);
         loop {
-            let word = &self.words[at];
-            if word.key == wanted {
-                return Some(word.token);
+            let words = &self.words[at];
+            if let Some(place) = words.keys.iter().position(|other| *other == key) {
+                return Some(words.tokens[place]);
             }
-            if word.key == [0; 4] {
+            if words.keys[ROOM - 1] == 0 {
                 return None;
             }
-            at = (at + 1) & (self.words.len() - 1);
+            at = self.next_words(at);
         }
     }
 

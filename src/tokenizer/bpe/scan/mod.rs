@@ -20,7 +20,7 @@ pub(super) use gpt2::Gpt2;
 pub(super) use plain::Plain;
 use rules::Rules;
 pub(super) use seams::Seams;
-pub(super) use tile::Tile;
+pub(super) use tile::{PIECES, Tile};
 
 /// A text that pieces are cut from; nothing beyond `end` is looked at.
 #[derive(Debug, Clone, Copy)]

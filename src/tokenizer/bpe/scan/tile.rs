@@ -14,7 +14,7 @@ const BLOCKS: usize = 64;
 /// Bytes of a tile.
 const BYTES: usize = BLOCKS * BLOCK;
 /// Pieces that are found at a time.
-const PIECES: usize = 128;
+pub(in super::super) const PIECES: usize = 1024;
 
 /// What is known of 64 bytes, a bit each.
 #[derive(Debug, Clone, Copy, Default)]

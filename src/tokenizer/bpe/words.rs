@@ -1,0 +1,136 @@
+//! Words of several tokens that were never seen: merged as the reference does it, some words side by side.
+//!
+//! What one merge makes must be known before the next one is chosen, and each asks the table of pairs twice. The
+//! processor waits for one word's answers while it asks for the others'.
+
+use super::pairs::{APART, Asked, NOBODY, Pairs};
+
+/// Symbols of a word at most.
+pub(super) const SYMBOLS: usize = 16;
+/// Words that are merged side by side.
+const LANES: usize = 16;
+/// Stands for the symbol behind the last one.
+const END: usize = SYMBOLS;
+/// Stands for the one before the first.
+const BEGIN: usize = SYMBOLS + 1;
+/// Bits of a place in a word.
+const PLACE_BITS: u32 = SYMBOLS.trailing_zeros();
+/// Comes behind all merges.
+const NEVER: u32 = u32::MAX;
+
+/// A word on its way.
+#[derive(Debug, Clone)]
+pub(super) struct Word {
+    /// Numbers of tokens, of those places that `alive` has a bit for, and behind them [`NOBODY`], twice.
+    tokens: [u32; SYMBOLS + 2],
+    /// What the token at a place and the next one merge into, with the place in the low bits: the least is next.
+    merges: [u32; SYMBOLS + 2],
+    alive: u32,
+    /// What was asked about the token that was merged last: its place and that of the one before it, and whether they
+    /// merge with what is behind them.
+    asked: [(usize, Asked); 2],
+}
+
+impl Word {
+    pub(super) fn new() -> Self {
+        Self {
+            tokens: [NOBODY; SYMBOLS + 2],
+            merges: [NEVER; SYMBOLS + 2],
+            alive: 0,
+            asked: [(BEGIN, Asked::default()); 2],
+        }
+    }
+
+    /// Begins with these symbols, of which there must be some and no more than there is room for; `first` says what
+    /// those at a place and behind it merge into.
+    pub(super) fn begin(&mut self, symbols: &[u32], first: impl Fn(usize) -> u32) {
+        let count = symbols.len();
+        self.tokens[..count].copy_from_slice(symbols);
+        self.alive = (1 << count) - 1;
+        self.merges = [NEVER; SYMBOLS + 2];
+        for at in 1..count {
+            self.merges[at - 1] = with_place(first(at - 1), at - 1);
+        }
+    }
+
+    /// Merges the pair that comes first and asks what then merges; `false` where none is left.
+    #[inline(always)]
+    fn step(&mut self, pairs: &Pairs) -> bool {
+        let first = self.merges[..SYMBOLS].iter().fold(NEVER, |a, b| a.min(*b));
+        if first == NEVER {
+            return false;
+        }
+        let at = first as usize % SYMBOLS;
+        let merged = first >> PLACE_BITS;
+        let behind = self.alive & (!1 << at);
+        let second = behind.trailing_zeros() as usize % SYMBOLS;
+        let third = (behind & (behind - 1) | 1 << END).trailing_zeros() as usize;
+        let before = self.alive & ((1 << at) - 1);
+        let before = if before == 0 {
+            BEGIN
+        } else {
+            before.ilog2() as usize
+        };
+        self.alive ^= 1 << second;
+        self.tokens[at] = merged;
+        self.merges[second] = NEVER;
+        self.asked = [
+            (at, pairs.ask(merged, self.tokens[third])),
+            (before, pairs.ask(self.tokens[before], merged)),
+        ];
+        true
+    }
+
+    /// Takes the answers.
+    #[inline(always)]
+    fn answer(&mut self, pairs: &Pairs) {
+        for (at, asked) in self.asked {
+            self.merges[at] = with_place(pairs.answer(asked), at);
+        }
+    }
+
+    /// What it has become.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = u32> {
+        let mut alive = self.alive;
+        std::iter::from_fn(move || {
+            let at = (alive != 0).then_some(alive.trailing_zeros())?;
+            alive &= alive - 1;
+            self.tokens.get(at as usize).copied()
+        })
+    }
+}
+
+/// What `merges` has at a place.
+#[inline(always)]
+fn with_place(merged: u32, at: usize) -> u32 {
+    if merged == APART {
+        NEVER
+    } else {
+        merged << PLACE_BITS | (at % SYMBOLS) as u32
+    }
+}
+
+/// Merges all that there is to merge.
+#[inline(always)]
+pub(super) fn merge_all(pairs: &Pairs, words: &mut [Word]) {
+    let mut lanes: [usize; LANES] = std::array::from_fn(|lane| lane);
+    let mut count = words.len().min(LANES);
+    let mut next = count;
+    while count > 0 {
+        let mut lane = 0;
+        while lane < count {
+            if words[lanes[lane]].step(pairs) {
+                lane += 1;
+            } else if next < words.len() {
+                lanes[lane] = next;
+                next += 1;
+            } else {
+                count -= 1;
+                lanes[lane] = lanes[count];
+            }
+        }
+        for lane in &lanes[..count] {
+            words[*lane].answer(pairs);
+        }
+    }
+}
