@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use super::cache::{Cache, SHORT_TOKENS};
+use super::cache::{Cache, LONG_BYTES, SHORT_TOKENS};
 use super::hash;
 use super::key::{Key, SHORT_BYTES, key_at};
-use super::piece::Pieces;
+use super::piece::{Pieces, Workspace};
 use super::scan::PIECES;
 use super::words::{SYMBOLS, Word, merge_all};
 use crate::kernels::text::{prefetch, widest};
@@ -54,7 +54,8 @@ impl Batch {
         cache: &mut Cache,
         out: &mut Vec<u32>,
     ) {
-        cache.make_room(ends.len());
+        let total = ends.last().map_or(0, |end| end - begin);
+        cache.make_room(ends.len(), total);
         let (missed, count) = widest(|| self.look_up(bytes, begin, ends, cache));
         if missed > 0 {
             self.find(pieces, bytes, begin, ends, missed, cache);
@@ -64,9 +65,13 @@ impl Batch {
             let (index, count) = (usize::from(*index), usize::from(*count));
             out.extend_from_slice(&self.ids[done..count]);
             done = count;
-            match cache.tokens(self.places[index]) {
-                [] => encode_long(pieces, &bytes[span(begin, ends, index)], cache, out),
-                tokens => out.extend_from_slice(tokens),
+            let piece = &bytes[span(begin, ends, index)];
+            if piece.len() <= SHORT_BYTES {
+                out.extend_from_slice(cache.tokens(self.places[index]));
+            } else if piece.len() <= LONG_BYTES {
+                out.extend_from_slice(cache.long.tokens(self.places[index]));
+            } else {
+                encode_alone(pieces, piece, &mut cache.workspace, out);
             }
         }
         out.extend_from_slice(&self.ids[done..count]);
@@ -120,50 +125,86 @@ impl Batch {
         for at in 0..missed {
             let index = usize::from(self.missed[at].0);
             let key = self.keys[index];
-            // Longer ones are left for later.
-            self.places[index] = 0;
-            if span(begin, ends, index).len() <= SHORT_BYTES {
-                if let Some(place) = cache.place(key) {
-                    self.places[index] = place;
-                } else {
-                    self.new[new] = index as u16;
-                    new += 1;
-                    prefetch(&pieces.vocabulary.words, pieces.vocabulary.word_place(key));
-                }
-            }
+            let piece = &bytes[span(begin, ends, index)];
+            let place = if piece.len() <= SHORT_BYTES {
+                prefetch(&pieces.vocabulary.words, pieces.vocabulary.word_place(key));
+                cache.place(key)
+            } else if piece.len() <= LONG_BYTES {
+                let hash = hash::of_bytes(piece);
+                self.keys[index] = hash.into();
+                cache.long.place(piece, hash)
+            } else {
+                // Encoded at once, and not remembered.
+                Some(0)
+            };
+            self.places[index] = place.unwrap_or(0);
+            self.new[new] = index as u16;
+            new += usize::from(place.is_none());
         }
         let mut count = 0;
         for at in 0..new {
             let index = usize::from(self.new[at]);
-            let key = self.keys[index];
             let piece = &bytes[span(begin, ends, index)];
-            if let Some(token) = pieces.vocabulary.find_short(key) {
-                self.places[index] = cache.keep_short(key, &[token]);
+            if let Some(token) = self.token(pieces, piece, index) {
+                self.keep(piece, index, &[token], cache);
             } else if pieces.begin(piece, &mut self.words[count]) {
                 self.pieces[count] = index;
                 count += 1;
                 if count == WORDS {
-                    self.merge(pieces, WORDS, cache);
+                    self.merge(pieces, bytes, begin, ends, WORDS, cache);
                     count = 0;
                 }
             } else {
                 let mut ids = Vec::new();
                 pieces.encode(piece, &mut cache.workspace, &mut ids);
-                self.places[index] = cache.keep_short(key, &ids);
+                self.keep(piece, index, &ids, cache);
             }
         }
-        self.merge(pieces, count, cache);
+        self.merge(pieces, bytes, begin, ends, count, cache);
     }
 
-    fn merge(&mut self, pieces: &Pieces, count: usize, cache: &mut Cache) {
+    /// The token that is a piece.
+    fn token(&self, pieces: &Pieces, piece: &[u8], index: usize) -> Option<u32> {
+        if piece.len() <= SHORT_BYTES {
+            pieces.vocabulary.find_short(self.keys[index])
+        } else {
+            pieces.vocabulary.find_long(piece)
+        }
+    }
+
+    /// Remembers a piece's ids.
+    fn keep(&mut self, piece: &[u8], index: usize, ids: &[u32], cache: &mut Cache) {
+        let key = self.keys[index];
+        self.places[index] = if piece.len() <= SHORT_BYTES {
+            cache.keep_short(key, ids)
+        } else {
+            cache.long.keep(piece, key as u64, ids)
+        };
+    }
+
+    fn merge(
+        &mut self,
+        pieces: &Pieces,
+        bytes: &[u8],
+        begin: usize,
+        ends: &[usize],
+        count: usize,
+        cache: &mut Cache,
+    ) {
         widest(|| merge_all(&pieces.merges.pairs, &mut self.words[..count]));
-        for (word, index) in self.words[..count].iter().zip(self.pieces) {
+        for at in 0..count {
             let (mut ids, mut length) = ([0; SYMBOLS], 0);
-            for (id, token) in ids.iter_mut().zip(word.tokens()) {
+            for (id, token) in ids.iter_mut().zip(self.words[at].tokens()) {
                 *id = pieces.merges.tokens[token as usize];
                 length += 1;
             }
-            self.places[index] = cache.keep_short(self.keys[index], &ids[..length]);
+            let index = self.pieces[at];
+            self.keep(
+                &bytes[span(begin, ends, index)],
+                index,
+                &ids[..length],
+                cache,
+            );
         }
     }
 }
@@ -174,17 +215,11 @@ fn span(begin: usize, ends: &[usize], index: usize) -> Range<usize> {
     begin..ends[index]
 }
 
-#[inline(never)]
-fn encode_long(pieces: &Pieces, piece: &[u8], cache: &mut Cache, out: &mut Vec<u32>) {
-    let hash = hash::of_bytes(piece);
-    if let Some(tokens) = cache.long.find(piece, hash) {
-        out.extend_from_slice(tokens);
-        return;
-    }
-    let begin = out.len();
+/// Appends the ids of a piece that is too long to be remembered.
+#[cold]
+fn encode_alone(pieces: &Pieces, piece: &[u8], workspace: &mut Workspace, out: &mut Vec<u32>) {
     match pieces.vocabulary.find_long(piece) {
         Some(token) => out.push(token),
-        None => pieces.encode(piece, &mut cache.workspace, out),
+        None => pieces.encode(piece, workspace, out),
     }
-    cache.long.keep(piece, hash, &out[begin..]);
 }

@@ -70,7 +70,7 @@ pub(in super::super) fn build(json: &[u8]) -> Result<Built, Refusal> {
     let pieces = pieces(&definition, &ids, spelling, normal)?;
     let seams = match cut {
         Cut::Seams => Seams::new(pieces.made().map(|token| pieces.vocabulary.bytes_of(token))),
-        _ => Seams { joined: Vec::new() },
+        _ => Seams::none(),
     };
     Ok(Built {
         encoder: Encoder {

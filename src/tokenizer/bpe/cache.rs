@@ -14,7 +14,7 @@ pub(super) const SHORT_TOKENS: usize = 3;
 /// Places for longer pieces.
 const LONG: usize = 1 << 14;
 /// Bytes of a longer piece or passage at most: of longer ones few come twice.
-const LONG_BYTES: usize = 1024;
+pub(super) const LONG_BYTES: usize = 1024;
 /// Bytes of all that a table holds at most.
 const LONG_TOTAL: usize = 1 << 22;
 
@@ -79,7 +79,7 @@ pub(super) struct Passages {
 #[derive(Debug)]
 pub(super) struct Table {
     /// Open addressing: places in `long`, from 1 on.
-    places: Vec<u32>,
+    places: Vec<u16>,
     long: Vec<Long>,
     bytes: Vec<u8>,
     tokens: Vec<u32>,
@@ -98,9 +98,11 @@ impl Cache {
         }
     }
 
-    /// Forgets all short pieces where there is no room for so many more.
+    /// Forgets all short pieces where there is no room for so many more, and longer ones likewise; all of them have no
+    /// more than these bytes.
     #[inline]
-    pub(super) fn make_room(&mut self, count: usize) {
+    pub(super) fn make_room(&mut self, count: usize, bytes: usize) {
+        self.long.make_room(count, bytes);
         if self.taken + count > MOST_SHORT {
             self.short_places.fill(0);
             self.taken = 1;
@@ -204,11 +206,13 @@ impl Passages {
 
     /// The tokens of one that came at least twice.
     pub(super) fn find(&self, passage: &[u8], hash: u64) -> Option<&[u32]> {
-        self.table.find(passage, hash)
+        let place = self.table.place(passage, hash)?;
+        Some(self.table.tokens(place))
     }
 
     /// Remembers one.
     pub(super) fn keep(&mut self, passage: &[u8], hash: u64, tokens: &[u32]) {
+        self.table.make_room(1, passage.len());
         self.table.keep(passage, hash, tokens);
     }
 }
@@ -223,31 +227,38 @@ impl Table {
         }
     }
 
-    /// The tokens of one that came before.
-    pub(super) fn find(&self, piece: &[u8], hash: u64) -> Option<&[u32]> {
-        let mut at = hash as usize % LONG;
-        loop {
-            let place = self.places[at] as usize;
-            let long = self.long.get(place.checked_sub(1)?)?;
-            let (begin, end) = long.bytes;
-            if long.hash == hash && self.bytes[begin as usize..end as usize] == *piece {
-                return Some(&self.tokens[long.tokens.0 as usize..long.tokens.1 as usize]);
-            }
-            at = (at + 1) % LONG;
-        }
-    }
-
-    /// Remembers one; where there is no room, forgets all others.
-    pub(super) fn keep(&mut self, piece: &[u8], hash: u64, tokens: &[u32]) {
-        if piece.len() > LONG_BYTES {
-            return;
-        }
-        if self.long.len() >= LONG / 2 || self.bytes.len() + piece.len() > LONG_TOTAL {
+    /// Forgets all where there is no room for so many more, of so many bytes.
+    fn make_room(&mut self, count: usize, bytes: usize) {
+        if self.long.len() + count > LONG / 2 || self.bytes.len() + bytes > LONG_TOTAL {
             self.places.fill(0);
             self.long.clear();
             self.bytes.clear();
             self.tokens.clear();
         }
+    }
+
+    /// The place of one that came before.
+    pub(super) fn place(&self, piece: &[u8], hash: u64) -> Option<u16> {
+        let mut at = hash as usize % LONG;
+        loop {
+            let place = self.places[at];
+            let long = self.long.get(usize::from(place).checked_sub(1)?)?;
+            let (begin, end) = long.bytes;
+            if long.hash == hash && self.bytes[begin as usize..end as usize] == *piece {
+                return Some(place);
+            }
+            at = (at + 1) % LONG;
+        }
+    }
+
+    /// The tokens of the one at a place.
+    pub(super) fn tokens(&self, place: u16) -> &[u32] {
+        let (begin, end) = self.long[usize::from(place) - 1].tokens;
+        &self.tokens[begin as usize..end as usize]
+    }
+
+    /// Remembers one, for which room was made, and gives its place.
+    pub(super) fn keep(&mut self, piece: &[u8], hash: u64, tokens: &[u32]) -> u16 {
         let mut at = hash as usize % LONG;
         while self.places[at] != 0 {
             at = (at + 1) % LONG;
@@ -260,6 +271,7 @@ impl Table {
             bytes: (bytes, self.bytes.len() as u32),
             tokens: (first, self.tokens.len() as u32),
         });
-        self.places[at] = self.long.len() as u32;
+        self.places[at] = self.long.len() as u16;
+        self.places[at]
     }
 }

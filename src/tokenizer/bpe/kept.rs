@@ -93,9 +93,7 @@ pub(in super::super) fn read(place: &Path) -> Option<Built> {
     };
     let bytes: Vec<u32> = reader.table()?;
     let pieces = Pieces::new(vocabulary, merges, trie, bytes.as_slice().try_into().ok()?);
-    let seams = Seams {
-        joined: reader.table()?,
-    };
+    let seams = Seams::from_table(reader.table()?);
     reader.end()?;
     let head: Head = serde_json::from_slice(&head).ok()?;
     let (raw, normalized) = added(&head.added, head.normal).ok()?;
@@ -156,7 +154,7 @@ fn try_write(built: &Built, place: &Path) -> Option<()> {
         .and_then(|()| writer.table(&merges.tokens))
         .and_then(|()| writer.table(&trie.cells))
         .and_then(|()| writer.table(bytes))
-        .and_then(|()| writer.table(&built.encoder.seams.joined));
+        .and_then(|()| writer.table(built.encoder.seams.table()));
     if written.is_none() || fs::rename(&partial, place).is_err() {
         fs::remove_file(&partial).ok()?;
         return None;

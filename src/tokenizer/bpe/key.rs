@@ -25,15 +25,23 @@ fn key(padded: [u8; 16], length: usize) -> Key {
     u128::from_le_bytes(padded) & MASKS[length] | (length as u128) << 120
 }
 
+/// What is left of the bytes from `at` on, fewer than 16, and zeros.
+fn padded_at_end(bytes: &[u8], at: usize) -> [u8; 16] {
+    if let Some(last) = bytes.last_chunk::<16>() {
+        let missing = at + last.len() - bytes.len();
+        return (u128::from_le_bytes(*last) >> (8 * missing)).to_le_bytes();
+    }
+    let mut padded = [0; 16];
+    padded[..bytes.len() - at].copy_from_slice(&bytes[at..]);
+    padded
+}
+
 /// The key of the piece of `length` bytes at `at`; of one that is not short, a key that no piece has.
 #[inline(always)]
 pub(super) fn key_at(bytes: &[u8], at: usize, length: usize) -> Key {
-    let padded = if let Some(padded) = bytes[at..].first_chunk() {
-        *padded
-    } else {
-        let mut padded = [0; 16];
-        padded[..bytes.len() - at].copy_from_slice(&bytes[at..]);
-        padded
+    let padded = match bytes[at..].first_chunk() {
+        Some(padded) => *padded,
+        None => padded_at_end(bytes, at),
     };
     key(padded, length.min(SHORT_BYTES + 1))
 }

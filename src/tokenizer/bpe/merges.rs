@@ -161,6 +161,14 @@ impl Merges {
         self.splits[token as usize].rank > 0
     }
 
+    /// The numbers of tokens that may merge with others before they are made, would their bytes be merged already.
+    pub(super) fn late(&self) -> impl Iterator<Item = u32> {
+        let merged = self.splits.iter().filter(|split| split.rank > 0);
+        let parts = merged.flat_map(|split| [(split.left, split.rank), (split.right, split.rank)]);
+        let is_late = |(part, rank): &(u32, u32)| self.splits[*part as usize].epoch > *rank;
+        parts.filter(is_late).map(|(part, _)| part)
+    }
+
     /// Appends the symbols that a token is made of.
     fn symbols(&self, token: u32, symbols: &mut Vec<u32>) {
         let mut rest = vec![token];

@@ -14,6 +14,7 @@ mod around;
 mod batch;
 mod build;
 mod cache;
+mod characters;
 mod classes;
 mod definition;
 mod hash;
@@ -76,36 +77,30 @@ pub struct Spanned {
 impl Encoder {
     /// The ids of a text. Where not `special`, what spells a special token is text.
     pub(super) fn encode(&self, text: &str, special: bool) -> Vec<u32> {
-        let mut scratch = self.scratches.take();
-        let mut out = Vec::with_capacity(text.len() / 4 + 4);
-        self.walk(
-            text,
-            special,
-            &mut Ids {
+        self.scratches.lend(|scratch| {
+            let mut out = Vec::with_capacity(text.len() / 4 + 4);
+            let mut ids = Ids {
                 encoder: self,
-                scratch: &mut scratch,
+                scratch,
                 out: &mut out,
-            },
-        );
-        self.scratches.put_back(scratch);
-        out
+            };
+            self.walk(text, special, &mut ids);
+            out
+        })
     }
 
     /// The ids of a text, and where each comes from: whole characters, those included of which a token has a part.
     pub(super) fn encode_spanned(&self, text: &str, special: bool) -> Vec<Spanned> {
-        let mut scratch = self.scratches.take();
-        let mut out = Vec::new();
-        self.walk(
-            text,
-            special,
-            &mut Spans {
+        self.scratches.lend(|scratch| {
+            let mut out = Vec::new();
+            let mut spans = Spans {
                 encoder: self,
-                scratch: &mut scratch,
+                scratch,
                 out: &mut out,
-            },
-        );
-        self.scratches.put_back(scratch);
-        out
+            };
+            self.walk(text, special, &mut spans);
+            out
+        })
     }
 
     /// The bytes of all tokens.

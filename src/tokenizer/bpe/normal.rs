@@ -25,7 +25,11 @@ pub(super) fn normalize(normal: Normal, text: &str, is_first: bool) -> Cow<'_, s
                 Before::Each => !text.is_empty(),
                 Before::First => is_first && !begins && !text.is_empty(),
             };
-            if !adds && memchr::memmem::find(text.as_bytes(), SPACE_MARK.as_bytes()).is_none() {
+            let has_marks = || {
+                let first = SPACE_MARK.as_bytes()[0];
+                memchr::memchr(first, text.as_bytes()).is_some_and(|at| text[at..].contains('▁'))
+            };
+            if !adds && !has_marks() {
                 return Cow::Borrowed(text);
             }
             let mut spaced = String::with_capacity(text.len() + 1);

@@ -1,5 +1,6 @@
 //! The tokens of one piece: what merging would make of it, without merging.
 
+use super::characters::{Characters, Side};
 use super::classes::character_at;
 use super::merges::{Merges, NONE};
 use super::pairs::APART;
@@ -20,7 +21,9 @@ pub(super) struct Pieces {
     /// The numbers of bytes that are symbols; [`NONE`] for others.
     pub(super) symbols: [u32; 256],
     /// What pairs of them merge into, by both bytes.
-    pub(super) byte_pairs: Vec<u32>,
+    byte_pairs: Vec<u32>,
+    /// Where merging may begin with characters.
+    characters: Characters,
 }
 
 /// What is remembered between pieces, and room to work in.
@@ -57,8 +60,13 @@ impl Pieces {
             (NONE, _) | (_, NONE) => APART,
             (left, right) => merges.pairs.find(left, right),
         };
+        let made = merges
+            .tokens
+            .iter()
+            .map(|token| vocabulary.bytes_of(*token));
         Self {
             byte_pairs: (0..1 << 16).map(pair).collect(),
+            characters: Characters::new(made, merges.late()),
             vocabulary,
             merges,
             trie,
@@ -77,33 +85,67 @@ impl Pieces {
 
     /// Begins to merge a piece; `false` where that is not possible: some of it is no symbol, or there is no room.
     pub(super) fn begin(&self, piece: &[u8], word: &mut Word) -> bool {
-        let mut symbols = [0; SYMBOLS];
-        let (mut at, mut count) = (0, 0);
-        while at < piece.len() {
-            let byte = self.symbols[usize::from(piece[at])];
-            let (symbol, length) = if byte == NONE {
-                let length = character_at(piece, at).1.min(piece.len() - at);
-                match self.trie.longest(&piece[at..at + length]) {
-                    Some(found) if found.1 == length => found,
-                    _ => return false,
-                }
-            } else {
-                (byte, 1)
-            };
-            symbols[count] = symbol;
-            at += length;
-            count += 1;
+        if piece.len() <= SYMBOLS && piece.is_ascii() {
+            let mut symbols = [0; SYMBOLS];
+            for (symbol, byte) in symbols.iter_mut().zip(piece) {
+                *symbol = self.symbols[usize::from(*byte)];
+            }
+            let symbols = &symbols[..piece.len()];
+            word.begin(symbols);
+            for (at, pair) in piece.windows(2).enumerate() {
+                word.first(
+                    at,
+                    self.byte_pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])],
+                );
+            }
+            return !symbols.contains(&NONE);
         }
+        let mut symbols = [0; SYMBOLS];
+        let Some(count) = self.split(piece, &mut symbols) else {
+            return false;
+        };
         let symbols = &symbols[..count];
-        if count == piece.len() {
-            word.begin(symbols, |at| {
-                self.byte_pairs[usize::from(piece[at]) << 8 | usize::from(piece[at + 1])]
-            });
-        } else {
-            let pairs = &self.merges.pairs;
-            word.begin(symbols, |at| pairs.find(symbols[at], symbols[at + 1]));
+        word.begin(symbols);
+        let pairs = &self.merges.pairs;
+        for pair in symbols.windows(2) {
+            pairs.ask(pair[0], pair[1]);
+        }
+        for (at, pair) in symbols.windows(2).enumerate() {
+            word.first(at, pairs.find(pair[0], pair[1]));
         }
         true
+    }
+
+    /// The symbols that merging a piece begins with, and how many; `None` where some of it is no symbol, or there is no
+    /// room.
+    fn split(&self, piece: &[u8], symbols: &mut [u32; SYMBOLS]) -> Option<usize> {
+        let (mut at, mut count) = (0, 0);
+        let mut is_apart = true;
+        let (mut this, mut length) = Side::at(piece, 0);
+        while at < piece.len() {
+            let end = at + length;
+            let next = (end < piece.len()).then(|| Side::at(piece, end));
+            let was_apart = is_apart;
+            is_apart = next.is_none_or(|(next, _)| self.characters.are_apart(this, next));
+            let bytes = &piece[at..end];
+            let whole = (length == 1 || was_apart && is_apart)
+                .then(|| self.trie.longest(bytes))
+                .flatten()
+                .filter(|(token, found)| *found == length && !self.characters.is_late(*token));
+            if let Some((token, _)) = whole {
+                *symbols.get_mut(count)? = token;
+                count += 1;
+            } else {
+                for byte in bytes {
+                    let symbol = self.symbols[usize::from(*byte)];
+                    *symbols.get_mut(count).filter(|_| symbol != NONE)? = symbol;
+                    count += 1;
+                }
+            }
+            at = end;
+            (this, length) = next.unwrap_or((this, length));
+        }
+        Some(count)
     }
 
     /// Appends the piece's tokens, in time that is linear in its length.
@@ -126,7 +168,7 @@ impl Pieces {
             let end = at + length;
             let is_dead = workspace.dead[end / 64] >> (end % 64) & 1 == 1;
             let before = out[begin..].last().copied();
-            if !is_dead && before.is_none_or(|before| self.are_apart(before, token, workspace)) {
+            if !is_dead && before.is_none_or(|before| self.stay_apart(before, token, workspace)) {
                 out.push(token);
                 at = end;
                 next = self.trie.longest(&piece[at..]);
@@ -165,7 +207,7 @@ impl Pieces {
     }
 
     #[inline]
-    fn are_apart(&self, left: u32, right: u32, workspace: &mut Workspace) -> bool {
+    fn stay_apart(&self, left: u32, right: u32, workspace: &mut Workspace) -> bool {
         let place =
             (left.wrapping_mul(0x9e37_79b1) ^ right.wrapping_mul(0x85eb_ca77)) as usize >> 19;
         let known = &mut workspace.apart[place % PAIRS];

@@ -1,7 +1,7 @@
 //! What threads that encode remember and work with.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, TryLockError};
 
 use super::batch::Batch;
 use super::cache::Cache;
@@ -20,31 +20,34 @@ const THREADS: usize = 32;
 
 /// Scratches, by thread.
 #[derive(Debug, Default)]
-pub(super) struct Scratches([Mutex<Option<Scratch>>; THREADS]);
+pub(super) struct Scratches([Mutex<Option<Box<Scratch>>>; THREADS]);
 
-impl Scratches {
-    /// This thread's, or a new one.
-    pub(super) fn take(&self) -> Scratch {
-        let kept = self.of_thread().take();
-        kept.unwrap_or_else(|| Scratch {
+impl Scratch {
+    fn new() -> Self {
+        Self {
             cache: Cache::new(),
             tile: Tile::new(),
             batch: Box::new(Batch::new()),
-        })
+        }
     }
+}
 
-    /// Keeps it for this thread's next text.
-    pub(super) fn put_back(&self, scratch: Scratch) {
-        *self.of_thread() = Some(scratch);
-    }
-
-    /// The place of this thread's scratch. Others may have the same place, and then make do with a new one.
-    fn of_thread(&self) -> MutexGuard<'_, Option<Scratch>> {
+impl Scratches {
+    /// Does some work with this thread's scratch, or with a new one where another thread has the same place.
+    pub(super) fn lend<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static PLACE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % THREADS;
         }
-        let place = PLACE.with(|place| *place);
-        self.0[place].lock().unwrap_or_else(PoisonError::into_inner)
+        let place = &self.0[PLACE.with(|place| *place)];
+        match place.try_lock() {
+            Ok(mut scratch) => work(scratch.get_or_insert_with(|| Box::new(Scratch::new()))),
+            Err(TryLockError::WouldBlock) => work(&mut Scratch::new()),
+            Err(TryLockError::Poisoned(scratch)) => {
+                // Nobody knows how far the work had come that failed.
+                place.clear_poison();
+                work(scratch.into_inner().insert(Box::new(Scratch::new())))
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::build;
 use crate::tokenizer::pieces::byte_level_char;
 
 /// Bytes that random tokens are made of.
-const ALPHABET: [&str; 6] = ["a", "b", "c", " ", "é", "中"];
+const ALPHABET: [&str; 7] = ["a", "b", "c", " ", "é", "中", "件"];
 
 /// A vocabulary of random merges: what is merged, and which other pairs make the same tokens, in any order.
 #[derive(Debug, Clone)]
@@ -88,7 +88,8 @@ fn added() -> impl Strategy<Value = Vec<(String, [bool; 5])>> {
 
 fn texts() -> impl Strategy<Value = String> {
     let parts = [
-        "a", "b", "c", " ", "é", "中", "<|>", "\n", "e\u{301}", "▁", "🙂", "1", "aa", "abc",
+        "a", "b", "c", " ", "é", "è", "中", "件", "<|>", "\n", "e\u{301}", "▁", "🙂", "1", "aa",
+        "abc",
     ];
     prop::collection::vec(prop::sample::select(parts.to_vec()), 0..40)
         .prop_map(|parts| parts.concat())
@@ -206,8 +207,14 @@ fn sentence_piece(recipe: &Recipe, normalizer: &Value, pre_tokenizer: &Value) ->
     )
 }
 
+/// Random vocabularies, or more where `PROPTEST_CASES` says so: these tests run for as long as one likes.
+fn cases() -> ProptestConfig {
+    let asked = ProptestConfig::default().cases;
+    ProptestConfig::with_cases(asked.max(1500))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(cases())]
     #[test]
     fn byte_level_ids_are_the_references(recipe in recipes(), added in added(), text in texts(), composed: bool) {
         let normalizer = if composed { json!({"type": "NFC"}) } else { Value::Null };

@@ -6,7 +6,9 @@
 use super::pairs::{APART, Asked, NOBODY, Pairs};
 
 /// Symbols of a word at most.
-pub(super) const SYMBOLS: usize = 16;
+pub(super) const SYMBOLS: usize = PLACES - 2;
+/// Places for them, and for two that no symbol is at.
+const PLACES: usize = 32;
 /// Words that are merged side by side.
 const LANES: usize = 16;
 /// Stands for the symbol behind the last one.
@@ -14,7 +16,7 @@ const END: usize = SYMBOLS;
 /// Stands for the one before the first.
 const BEGIN: usize = SYMBOLS + 1;
 /// Bits of a place in a word.
-const PLACE_BITS: u32 = SYMBOLS.trailing_zeros();
+const PLACE_BITS: u32 = PLACES.trailing_zeros();
 /// Comes behind all merges.
 const NEVER: u32 = u32::MAX;
 
@@ -22,9 +24,9 @@ const NEVER: u32 = u32::MAX;
 #[derive(Debug, Clone)]
 pub(super) struct Word {
     /// Numbers of tokens, of those places that `alive` has a bit for, and behind them [`NOBODY`], twice.
-    tokens: [u32; SYMBOLS + 2],
+    tokens: [u32; PLACES],
     /// What the token at a place and the next one merge into, with the place in the low bits: the least is next.
-    merges: [u32; SYMBOLS + 2],
+    merges: [u32; PLACES],
     alive: u32,
     /// What was asked about the token that was merged last: its place and that of the one before it, and whether they
     /// merge with what is behind them.
@@ -34,37 +36,39 @@ pub(super) struct Word {
 impl Word {
     pub(super) fn new() -> Self {
         Self {
-            tokens: [NOBODY; SYMBOLS + 2],
-            merges: [NEVER; SYMBOLS + 2],
+            tokens: [NOBODY; PLACES],
+            merges: [NEVER; PLACES],
             alive: 0,
             asked: [(BEGIN, Asked::default()); 2],
         }
     }
 
-    /// Begins with these symbols, of which there must be some and no more than there is room for; `first` says what
-    /// those at a place and behind it merge into.
-    pub(super) fn begin(&mut self, symbols: &[u32], first: impl Fn(usize) -> u32) {
+    /// Begins with these symbols, of which there must be some and no more than there is room for.
+    pub(super) fn begin(&mut self, symbols: &[u32]) {
         let count = symbols.len();
         self.tokens[..count].copy_from_slice(symbols);
         self.alive = (1 << count) - 1;
-        self.merges = [NEVER; SYMBOLS + 2];
-        for at in 1..count {
-            self.merges[at - 1] = with_place(first(at - 1), at - 1);
-        }
+        self.merges = [NEVER; PLACES];
+    }
+
+    /// Says what the symbol at a place and the next one merge into.
+    #[inline]
+    pub(super) fn first(&mut self, at: usize, merged: u32) {
+        self.merges[at] = with_place(merged, at);
     }
 
     /// Merges the pair that comes first and asks what then merges; `false` where none is left.
     #[inline(always)]
     fn step(&mut self, pairs: &Pairs) -> bool {
-        let first = self.merges[..SYMBOLS].iter().fold(NEVER, |a, b| a.min(*b));
+        let first = self.merges.iter().fold(NEVER, |a, b| a.min(*b));
         if first == NEVER {
             return false;
         }
-        let at = first as usize % SYMBOLS;
+        let at = first as usize % PLACES;
         let merged = first >> PLACE_BITS;
         let behind = self.alive & (!1 << at);
-        let second = behind.trailing_zeros() as usize % SYMBOLS;
-        let third = (behind & (behind - 1) | 1 << END).trailing_zeros() as usize;
+        let second = behind.trailing_zeros() as usize % PLACES;
+        let third = (behind & (behind.wrapping_sub(1)) | 1 << END).trailing_zeros() as usize;
         let before = self.alive & ((1 << at) - 1);
         let before = if before == 0 {
             BEGIN
@@ -75,8 +79,8 @@ impl Word {
         self.tokens[at] = merged;
         self.merges[second] = NEVER;
         self.asked = [
-            (at, pairs.ask(merged, self.tokens[third])),
-            (before, pairs.ask(self.tokens[before], merged)),
+            (at, pairs.ask(merged, self.tokens[third % PLACES])),
+            (before, pairs.ask(self.tokens[before % PLACES], merged)),
         ];
         true
     }
@@ -85,7 +89,7 @@ impl Word {
     #[inline(always)]
     fn answer(&mut self, pairs: &Pairs) {
         for (at, asked) in self.asked {
-            self.merges[at] = with_place(pairs.answer(asked), at);
+            self.merges[at % PLACES] = with_place(pairs.answer(asked), at);
         }
     }
 
@@ -106,7 +110,7 @@ fn with_place(merged: u32, at: usize) -> u32 {
     if merged == APART {
         NEVER
     } else {
-        merged << PLACE_BITS | (at % SYMBOLS) as u32
+        merged << PLACE_BITS | (at % PLACES) as u32
     }
 }
 

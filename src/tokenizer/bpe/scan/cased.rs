@@ -6,7 +6,7 @@
 
 use super::super::classes::{LETTER, LOWER, MARK, NUMBER, SPACE, UNCASED, UPPER};
 use super::rules::Digits;
-use super::{Rules, Scan, Text, is_line_end};
+use super::{Ascii, Rules, Scan, Text, is_line_end};
 
 /// o200k, and Mistral's: they differ in two things.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
@@ -42,13 +42,13 @@ const SINGLE_CONTRACTED: Rules = Rules {
 };
 
 impl Scan for Cased {
-    fn rules(&self) -> Option<Rules> {
-        Some(match (self.contractions, self.digits) {
+    fn ascii(&self) -> Option<Ascii> {
+        Some(Ascii::Rules(match (self.contractions, self.digits) {
             (true, 1) => SINGLE_CONTRACTED,
             (true, _) => THREE_CONTRACTED,
             (false, 1) => SINGLE,
             (false, _) => THREE,
-        })
+        }))
     }
 
     fn piece_end(&self, text: Text<'_>, at: usize) -> usize {

@@ -9,7 +9,7 @@
 
 use super::super::classes::{LETTER, MARK, NUMBER, SPACE, SYMBOL, character_at, class_of};
 use super::rules::Digits;
-use super::{Rules, Scan, Text, is_line_end};
+use super::{Ascii, Rules, Scan, Text, is_line_end};
 
 /// DeepSeek-V3 and its relatives.
 #[derive(Debug, Clone, Copy)]
@@ -25,8 +25,8 @@ const RULES: Rules = Rules {
 };
 
 impl Scan for DeepSeek {
-    fn rules(&self) -> Option<Rules> {
-        Some(RULES)
+    fn ascii(&self) -> Option<Ascii> {
+        Some(Ascii::Rules(RULES))
     }
 
     fn piece_end(&self, text: Text<'_>, at: usize) -> usize {

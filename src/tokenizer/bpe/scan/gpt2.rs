@@ -2,7 +2,7 @@
 
 use super::super::classes::{LETTER, NUMBER, SPACE};
 use super::rules::Digits;
-use super::{Rules, Scan, Text};
+use super::{Ascii, Rules, Scan, Text};
 
 /// GPT-2.
 #[derive(Debug, Clone, Copy)]
@@ -18,8 +18,8 @@ const RULES: Rules = Rules {
 };
 
 impl Scan for Gpt2 {
-    fn rules(&self) -> Option<Rules> {
-        Some(RULES)
+    fn ascii(&self) -> Option<Ascii> {
+        Some(Ascii::Rules(RULES))
     }
 
     fn piece_end(&self, text: Text<'_>, at: usize) -> usize {

@@ -18,7 +18,7 @@ pub(super) use cased::Cased;
 pub(super) use deepseek::DeepSeek;
 pub(super) use gpt2::Gpt2;
 pub(super) use plain::Plain;
-use rules::Rules;
+use rules::{Ascii, Rules};
 pub(super) use seams::Seams;
 pub(super) use tile::{PIECES, Tile};
 
@@ -33,8 +33,8 @@ pub(super) struct Text<'a> {
 
 /// A pre-tokenizer.
 pub(super) trait Scan {
-    /// What it does with ASCII; `None` where that cannot be told by rules.
-    fn rules(&self) -> Option<Rules>;
+    /// What it does with ASCII; `None` where that is not told by the kinds of bytes.
+    fn ascii(&self) -> Option<Ascii>;
 
     /// Where the piece that begins at `at` ends, whatever it is; behind `at`, and at `text.end` at most.
     fn piece_end(&self, text: Text<'_>, at: usize) -> usize;

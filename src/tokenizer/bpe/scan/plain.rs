@@ -4,7 +4,7 @@
 
 use super::super::classes::{Class, LETTER, NUMBER, SPACE};
 use super::rules::Digits;
-use super::{Rules, Scan, Text, is_line_end};
+use super::{Ascii, Rules, Scan, Text, is_line_end};
 
 /// cl100k, Llama 3, Qwen and GLM: they differ in two things.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
@@ -30,11 +30,11 @@ const SINGLE: Rules = Rules {
 };
 
 impl Scan for Plain {
-    fn rules(&self) -> Option<Rules> {
-        Some(match self.digits {
+    fn ascii(&self) -> Option<Ascii> {
+        Some(Ascii::Rules(match self.digits {
             1 => SINGLE,
             _ => THREE,
-        })
+        }))
     }
 
     fn piece_end(&self, text: Text<'_>, at: usize) -> usize {

@@ -3,6 +3,41 @@
 use super::tile::Known;
 use crate::kernels::text::Block;
 
+/// How ASCII is cut.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) enum Ascii {
+    /// As an expression does it.
+    Rules(Rules),
+    /// Between a letter and a space, and not between a letter and another nor between a space and a letter. The rest is
+    /// not known.
+    Words,
+}
+
+impl Ascii {
+    /// What is known of a block between two others, as far as that does not depend on what comes later than the next
+    /// block.
+    #[inline(always)]
+    pub(super) fn known(self, before: &mut Before, this: &Block, next: &Block) -> Known {
+        match self {
+            Self::Rules(rules) => rules.known(before, this, next),
+            Self::Words => words(before, this),
+        }
+    }
+}
+
+fn words(before: &mut Before, this: &Block) -> Known {
+    let letters_before = this.letters << 1 | before.block.letters >> 63;
+    let blank_before = this.blank << 1 | before.block.blank >> 63;
+    let begins = !(this.letters & (letters_before | blank_before));
+    before.block = *this;
+    Known {
+        begins,
+        easy: this.letters | this.blank,
+        doubtful: begins & !(this.blank & letters_before),
+        behind_lines: 0,
+    }
+}
+
 /// What an expression does with ASCII.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Rules {
@@ -43,8 +78,14 @@ pub(super) struct Before {
     taken: u64,
 }
 
-/// What a block must know of the one behind it: whether white space at its beginning goes on to the end of a line.
-pub(super) type LineAhead = bool;
+/// What a block must know of the one behind it: what white space at its beginning goes on to.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// The end of a line.
+    line: bool,
+    /// What is no ASCII, and may be white space.
+    rest: bool,
+}
 
 fn spaces(block: &Block) -> u64 {
     block.blank | block.lines | block.tabs
@@ -60,9 +101,8 @@ fn rest(block: &Block) -> u64 {
 }
 
 impl Rules {
-    /// What is known of a block between two others, as far as that does not depend on what comes later than the next
-    /// block.
-    pub(super) fn known(self, before: &mut Before, this: &Block, next: &Block) -> Known {
+    #[inline(always)]
+    fn known(self, before: &mut Before, this: &Block, next: &Block) -> Known {
         let behind = |of: fn(&Block) -> u64| of(this) << 1 | of(&before.block) >> 63;
         let ahead = |of: fn(&Block) -> u64| of(this) >> 1 | of(next) << 63;
         let letters = |block: &Block| block.letters;
@@ -150,15 +190,22 @@ impl Rules {
 }
 
 /// Adds to what is known of a block that white space is cut behind its last end of a line.
-pub(super) fn cut_lines(known: &mut Known, block: &Block, line_ahead: &mut LineAhead) {
-    // Each step doubles how far an end of a line is seen from, through white space.
+#[inline(always)]
+pub(super) fn cut_lines(known: &mut Known, block: &Block, ahead: &mut Ahead) {
+    // Each step doubles how far something is seen from, through white space.
     let gaps = gaps(block);
-    let mut seen = block.lines | u64::from(*line_ahead) << 63 & gaps;
+    let mut line = block.lines | u64::from(ahead.line) << 63 & gaps;
+    let mut rest = rest(block) | u64::from(ahead.rest) << 63 & gaps;
     let mut through = gaps;
     for distance in [1, 2, 4, 8, 16, 32] {
-        seen |= through & seen >> distance;
+        line |= through & line >> distance;
+        rest |= through & rest >> distance;
         through &= through >> distance;
     }
-    known.begins |= known.behind_lines & !seen;
-    *line_ahead = seen & 1 == 1;
+    known.begins |= known.behind_lines & !line;
+    known.doubtful |= known.behind_lines & rest;
+    *ahead = Ahead {
+        line: line & 1 == 1,
+        rest: rest & 1 == 1,
+    };
 }

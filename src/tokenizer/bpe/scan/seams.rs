@@ -3,7 +3,7 @@
 
 use super::super::classes::character_at;
 use super::super::hash;
-use super::{Rules, Scan, Text};
+use super::{Ascii, Scan, Text};
 
 /// Which pairs of characters are side by side in a token.
 ///
@@ -11,17 +11,60 @@ use super::{Rules, Scan, Text};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Seams {
     /// A bit for each hash of a pair; as many as a power of two.
-    pub(in super::super) joined: Vec<u64>,
+    joined: Vec<u64>,
+    /// For each character of ASCII, bits for those that it is joined to, once more.
+    ascii: Vec<u128>,
+    /// Whether a piece ends between any letter of ASCII and a space, and none between a space and a letter.
+    has_words: bool,
 }
 
 /// Words of the table.
 const WORDS: usize = 1 << 15;
 
 impl Seams {
+    /// No seams.
+    pub(in super::super) fn none() -> Self {
+        Self {
+            joined: Vec::new(),
+            ascii: Vec::new(),
+            has_words: false,
+        }
+    }
+
+    /// From the table.
+    pub(in super::super) fn from_table(joined: Vec<u64>) -> Self {
+        let mut seams = Self {
+            joined,
+            ascii: Vec::new(),
+            has_words: false,
+        };
+        if !seams.joined.is_empty() {
+            let bits = |left: u8| {
+                let joined = |right: &u8| !seams.is_seam(left.into(), (*right).into());
+                (0..128)
+                    .filter(joined)
+                    .fold(0, |bits, right| bits | 1 << right)
+            };
+            seams.ascii = (0..128).map(bits).collect();
+            let is_joined = |left: u8, right: u8| seams.ascii[usize::from(left)] >> right & 1 == 1;
+            let mut letters = (b'a'..=b'z').chain(b'A'..=b'Z');
+            seams.has_words =
+                letters.all(|letter| !is_joined(letter, b' ') && is_joined(b' ', letter));
+        }
+        seams
+    }
+
+    /// The table.
+    pub(in super::super) fn table(&self) -> &[u64] {
+        &self.joined
+    }
+
     /// From all tokens that are made by merges.
     pub(in super::super) fn new<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut seams = Self {
             joined: vec![0; WORDS],
+            ascii: Vec::new(),
+            has_words: false,
         };
         for token in tokens {
             let (mut before, mut at) = character_at(token, 0);
@@ -32,7 +75,7 @@ impl Seams {
                 (before, at) = (character, at + length);
             }
         }
-        seams
+        Self::from_table(seams.joined)
     }
 
     /// Whether a piece ends between two characters as far as seams end pieces.
@@ -58,8 +101,8 @@ impl Seams {
 }
 
 impl Scan for Seams {
-    fn rules(&self) -> Option<Rules> {
-        None
+    fn ascii(&self) -> Option<Ascii> {
+        self.has_words.then_some(Ascii::Words)
     }
 
     #[inline]
@@ -73,7 +116,15 @@ impl Scan for Seams {
                 before = char::from(text.bytes[end]);
                 end += 1;
             }
-            if end >= text.end || self.is_seam(before, character_at(text.bytes, end).0) {
+            if end >= text.end {
+                return end;
+            }
+            let next = text.bytes[end];
+            let is_seam = match self.ascii.get(before as usize) {
+                Some(joined) if next < 128 => joined >> next & 1 == 0,
+                _ => self.is_seam(before, character_at(text.bytes, end).0),
+            };
+            if is_seam {
                 return end;
             }
         }

@@ -154,7 +154,7 @@ const PARTS: [&str; 52] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(3000)))]
     #[test]
     fn pieces_are_the_references(parts in prop::collection::vec(0..PARTS.len(), 0..24)) {
         let text: String = parts.iter().map(|part| PARTS[*part]).collect();
@@ -172,7 +172,9 @@ fn white_space_crosses_tiles() {
     for before in ["x\n", "x;\n", "x", "\t\n\n", "é"] {
         for gap in [" ", "\t", " \t"] {
             for length in [1, 2, 63, 64, 65, 127, 128, 129, 130, 200, 4096, 5000] {
-                for behind in ["\n", "\n\nx", "x", "'s", "1", ".", "é", "\u{a0}", ""] {
+                for behind in [
+                    "\n", "\n\nx", "x", "'s", "1", ".", "é", "\u{a0}", "\u{85}\n", "",
+                ] {
                     for shift in [0, 1, 3900, 4020, 4090, 4095] {
                         let gap = &gap.repeat(length)[..length];
                         check(&format!("{}{before}{gap}{behind}", "a".repeat(shift)));

@@ -5,9 +5,9 @@
 //! What is not easy is left to the scanners: what may be a contraction, and all that touches characters that are no
 //! ASCII.
 
-use super::rules::{Before, cut_lines};
-use super::{Rules, Scan, Text};
-use crate::kernels::text::{BLOCK, Block, classify};
+use super::rules::{Ahead, Before, cut_lines};
+use super::{Ascii, Scan, Text};
+use crate::kernels::text::{BLOCK, Block, classify, widest};
 
 /// Blocks of a tile.
 const BLOCKS: usize = 64;
@@ -72,7 +72,7 @@ impl Tile {
         let mut count = 0;
         // A block has 64 pieces at most, and there may be one more behind it.
         while at < until && count < PIECES - BLOCK - 1 {
-            let Some(rules) = scan.rules() else {
+            let Some(ascii) = scan.ascii() else {
                 at = scan.piece_end(text, at);
                 self.ends[count] = at;
                 count += 1;
@@ -80,7 +80,7 @@ impl Tile {
             };
             let mut offset = at.wrapping_sub(self.begin);
             if offset >= self.length {
-                self.move_to(rules, text, at);
+                self.move_to(ascii, text, at);
                 offset = 0;
             }
             let (block, shift) = (offset / BLOCK % BLOCKS, offset % BLOCK);
@@ -121,26 +121,32 @@ impl Tile {
         &self.ends[..count]
     }
 
+    /// Tells what is known of the first blocks from what their bytes are.
+    #[inline(always)]
+    fn know(&mut self, ascii: Ascii, count: usize) {
+        let blocks = &self.blocks[..=count];
+        let known = &mut self.known[..count];
+        let mut before = Before::default();
+        for (known, pair) in known.iter_mut().zip(blocks.windows(2)) {
+            *known = ascii.known(&mut before, &pair[0], &pair[1]);
+        }
+        let mut ahead = Ahead::default();
+        for (known, block) in known.iter_mut().zip(&blocks[..count]).rev() {
+            cut_lines(known, block, &mut ahead);
+        }
+    }
+
     #[inline(never)]
-    fn move_to(&mut self, rules: Rules, text: Text<'_>, at: usize) {
+    fn move_to(&mut self, ascii: Ascii, text: Text<'_>, at: usize) {
         let bytes = &text.bytes[at..text.end.min(at + BYTES + BLOCK)];
-        // The block behind the text as well, which pieces reach into.
-        let count = (bytes.len() / BLOCK + 2).min(BLOCKS + 1);
+        let count = bytes.len().div_ceil(BLOCK);
         classify(bytes, &mut self.blocks[..count]);
         self.blocks[count] = Block::default();
-        let mut before = Before::default();
-        for (known, pair) in self
-            .known
-            .iter_mut()
-            .zip(self.blocks.windows(2))
-            .take(count)
-        {
-            *known = rules.known(&mut before, &pair[0], &pair[1]);
+        // Pieces reach into the block behind the text as well.
+        if let Some(known) = self.known.get_mut(count) {
+            *known = Known::default();
         }
-        let mut line_ahead = false;
-        for (known, block) in self.known.iter_mut().zip(&*self.blocks).take(count).rev() {
-            cut_lines(known, block, &mut line_ahead);
-        }
+        widest(|| self.know(ascii, count));
         if at + bytes.len() == text.end {
             // A text ends a piece.
             if let Some(known) = self.known.get_mut(bytes.len() / BLOCK) {
