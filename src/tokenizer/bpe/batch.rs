@@ -21,7 +21,7 @@ pub(super) struct Batch {
     /// Places in the cache.
     places: [u16; PIECES],
     /// Ids of pieces that follow each other.
-    ids: [u32; PIECES * SHORT_TOKENS],
+    ids: [u32; PIECES * SHORT_TOKENS + 1],
     /// Pieces whose ids are not among these, and how many ids are before them.
     missed: [(u16, u16); PIECES],
     /// Those that never came before.
@@ -36,7 +36,7 @@ impl Batch {
         Self {
             keys: [0; PIECES],
             places: [0; PIECES],
-            ids: [0; PIECES * SHORT_TOKENS],
+            ids: [0; PIECES * SHORT_TOKENS + 1],
             missed: [(0, 0); PIECES],
             new: [0; PIECES],
             words: std::array::from_fn(|_| Word::new()),
@@ -97,12 +97,11 @@ impl Batch {
         }
         let (mut missed, mut count) = (0, 0);
         for (index, (key, place)) in (0..).zip(keys.iter().zip(&*places)) {
-            let short = cache.at(*place);
+            let (tokens, known) = cache.at(*place).known(*key);
             // Writing all and counting those that are right needs no branch.
             if let Some(ids) = self.ids[count..].first_chunk_mut() {
-                *ids = short.tokens;
+                *ids = tokens;
             }
-            let known = short.known(*key);
             self.missed[missed] = (index, count as u16);
             missed += usize::from(known == 0);
             count += known;

@@ -2,7 +2,6 @@
 
 use super::key::{self, Key};
 use super::piece::Workspace;
-use crate::kernels::text::prefetch;
 
 /// Places for short pieces.
 const SHORT: usize = 1 << 16;
@@ -27,17 +26,18 @@ const SET: usize = 4;
 pub(super) struct Short {
     /// The piece, behind it zeros, its length in the last byte; so 0 is no piece.
     key: Key,
-    /// The first `count` of these. Where they are more, `count` is 0, and these are where they begin in the cache's
-    /// `tokens` and where they end.
-    pub(super) tokens: [u32; SHORT_TOKENS],
-    count: u32,
+    /// Its tokens, and how many they are. Where they are more than there is room for, that is 0, and these are where they
+    /// begin in the cache's `tokens` and where they end.
+    tokens: [u32; SHORT_TOKENS + 1],
 }
 
 impl Short {
-    /// How many tokens are beside the piece, if it is this one.
-    #[inline]
-    pub(super) fn known(&self, key: Key) -> usize {
-        self.count as usize * usize::from(self.key == key)
+    /// The tokens that are beside the piece, and how many they are if it is this one.
+    #[inline(always)]
+    pub(super) fn known(&self, key: Key) -> ([u32; SHORT_TOKENS + 1], usize) {
+        let is_this = u32::from(self.key == key);
+        let count = self.tokens[SHORT_TOKENS] & is_this.wrapping_neg();
+        (self.tokens, count as usize)
     }
 }
 
@@ -110,37 +110,35 @@ impl Cache {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot(key: Key) -> usize {
         (key::hash(key) >> 48) as usize % SHORT
     }
 
-    /// The place at which a short piece is looked for first. What is there will be near.
-    #[inline]
+    /// The place at which a short piece is looked for first.
+    #[inline(always)]
     pub(super) fn first_place(&self, key: Key) -> u16 {
-        let place = self.short_places[Self::slot(key)];
-        prefetch(&*self.short, place.into());
-        place
+        self.short_places[Self::slot(key)]
     }
 
     /// Whether a short piece is at this place.
     #[inline]
-    pub(super) fn is_at(&self, place: u16, key: Key) -> bool {
+    fn is_at(&self, place: u16, key: Key) -> bool {
         self.short[usize::from(place)].key == key
     }
 
     /// What is at a place.
-    #[inline]
+    #[inline(always)]
     pub(super) fn at(&self, place: u16) -> &Short {
         &self.short[usize::from(place)]
     }
 
     /// The tokens of the short piece at a place; none where there is none.
     pub(super) fn tokens(&self, place: u16) -> &[u32] {
-        let Short { tokens, count, .. } = self.at(place);
-        match count {
+        let tokens = &self.at(place).tokens;
+        match tokens[SHORT_TOKENS] {
             0 => &self.tokens[tokens[0] as usize..tokens[1] as usize],
-            count => &tokens[..*count as usize],
+            count => &tokens[..count as usize],
         }
     }
 
@@ -165,20 +163,16 @@ impl Cache {
             }
             slot = (slot + 1) % SHORT;
         }
-        let mut short = Short {
-            key,
-            tokens: [0; SHORT_TOKENS],
-            count: tokens.len() as u32,
-        };
-        if let Some(beside) = short.tokens.get_mut(..tokens.len()) {
-            beside.copy_from_slice(tokens);
+        let mut all = [0; SHORT_TOKENS + 1];
+        if tokens.len() <= SHORT_TOKENS {
+            all[..tokens.len()].copy_from_slice(tokens);
+            all[SHORT_TOKENS] = tokens.len() as u32;
         } else {
-            let begin = self.tokens.len();
+            all[0] = self.tokens.len() as u32;
             self.tokens.extend_from_slice(tokens);
-            short.tokens = [begin as u32, self.tokens.len() as u32, 0];
-            short.count = 0;
+            all[1] = self.tokens.len() as u32;
         }
-        self.short[self.taken] = short;
+        self.short[self.taken] = Short { key, tokens: all };
         self.short_places[slot] = self.taken as u16;
         self.taken += 1;
         self.short_places[slot]
