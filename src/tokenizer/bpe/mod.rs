@@ -2,8 +2,8 @@
 //!
 //! A text is parted at added tokens (`added.rs`), normalized (`normal.rs`), cut into pieces that merges do not cross
 //! (`scan`), and these are looked up among those that came before (`cache.rs`), in the vocabulary, or merged (`batch.rs`,
-//! `words.rs`); long ones are encoded without merging (`piece.rs`). Which vocabularies this can do is told by their structure (`structure.rs`); of others `build` says why
-//! not.
+//! `words.rs`); long ones in parts (`cuts.rs`), and without merging where parts are long as well (`piece.rs`). Which
+//! vocabularies this can do is told by their structure (`structure.rs`); of others `build` says why not.
 #![expect(
     clippy::inline_always,
     reason = "what is not inlined into `widest` is compiled without its instructions"
@@ -16,6 +16,7 @@ mod build;
 mod cache;
 mod characters;
 mod classes;
+mod cuts;
 mod definition;
 mod hash;
 mod kept;

@@ -18,8 +18,8 @@ pub(super) const APART: u32 = (1 << MERGED_BITS) - 1;
 const ROOM: usize = 4;
 /// No pair.
 const EMPTY: u64 = u64::MAX;
-/// Words of the filter, as a power of two: 128 KB, which stay near.
-const FILTER_BITS: u32 = 14;
+/// Words of the filter at most: 256 KB, which stay near.
+const MOST_WORDS: usize = 1 << 15;
 
 /// Pairs that are side by side in memory: the two tokens and, in the low bits, what they merge into. Filled from the
 /// first place on; where all are taken, the next bucket has more.
@@ -31,7 +31,7 @@ pub(super) struct Bucket([u64; ROOM]);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pairs {
     pub(super) buckets: Vec<Bucket>,
-    /// Two bits of one word for each pair: a pair that lacks one of them never merges.
+    /// Two bits of one word for each pair: a pair that lacks one of them never merges. As many as a power of two.
     pub(super) filter: Vec<u64>,
 }
 
@@ -41,7 +41,7 @@ impl Pairs {
         Self {
             // The first bucket stays empty.
             buckets: vec![Bucket([EMPTY; ROOM]); count / 2 + 2],
-            filter: vec![0; 1 << FILTER_BITS],
+            filter: vec![0; (count / 8).next_power_of_two().min(MOST_WORDS)],
         }
     }
 
@@ -56,11 +56,8 @@ impl Pairs {
         let hash = key.wrapping_mul(FACTORS[0]);
         let bits = 1 << (hash >> 20 & 63) | 1 << (hash >> 26 & 63);
         let bucket = ((hash >> 32) * (self.buckets.len() as u64 - 1)) >> 32;
-        (
-            (hash >> (64 - FILTER_BITS)) as usize,
-            bits,
-            bucket as usize + 1,
-        )
+        let word = (hash >> 40) as usize & (self.filter.len() - 1);
+        (word, bits, bucket as usize + 1)
     }
 
     /// Adds a pair that is not there.

@@ -1,12 +1,16 @@
-//! The tokens of one piece: what merging would make of it, without merging.
+//! The tokens of one piece: what merging would make of it. Long ones are not merged.
+
+use std::sync::OnceLock;
 
 use super::characters::{Characters, Side};
 use super::classes::character_at;
+use super::cuts::Cuts;
 use super::merges::{Merges, NONE};
 use super::pairs::APART;
 use super::trie::Trie;
 use super::vocabulary::Vocabulary;
-use super::words::{SYMBOLS, Word};
+use super::words::{SYMBOLS, Word, merge_all};
+use crate::kernels::text::widest;
 
 /// What is known of a vocabulary, as far as one piece needs it.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub(super) struct Pieces {
     byte_pairs: Vec<u32>,
     /// Where merging may begin with characters.
     characters: Characters,
+    /// Where long pieces may be cut, once there is one.
+    cuts: OnceLock<Cuts>,
 }
 
 /// What is remembered between pieces, and room to work in.
@@ -33,8 +39,12 @@ pub(super) struct Workspace {
     apart: Vec<(u32, u32)>,
     /// Places of the piece that no way leads on from, a bit each.
     dead: Vec<u64>,
+    /// Parts of the piece that are merged together.
+    words: Vec<Word>,
 }
 
+/// Parts of a piece that are merged together.
+const WORDS: usize = 32;
 /// Pairs that are remembered.
 const PAIRS: usize = 8192;
 
@@ -43,6 +53,7 @@ impl Workspace {
         Self {
             apart: vec![(NONE, NONE); PAIRS],
             dead: Vec::new(),
+            words: Vec::new(),
         }
     }
 }
@@ -67,6 +78,7 @@ impl Pieces {
         Self {
             byte_pairs: (0..1 << 16).map(pair).collect(),
             characters: Characters::new(made, merges.late()),
+            cuts: OnceLock::new(),
             vocabulary,
             merges,
             trie,
@@ -149,10 +161,50 @@ impl Pieces {
     }
 
     /// Appends the piece's tokens, in time that is linear in its length.
+    pub(super) fn encode(&self, piece: &[u8], workspace: &mut Workspace, out: &mut Vec<u32>) {
+        let cuts = self.cuts.get_or_init(|| {
+            let tokens = self.merges.tokens.iter();
+            Cuts::new(tokens.map(|token| self.vocabulary.bytes_of(*token)))
+        });
+        let mut words = std::mem::take(&mut workspace.words);
+        words.resize(WORDS, Word::new());
+        let (mut at, mut count) = (0, 0);
+        while at < piece.len() {
+            let end = cuts.end(piece, at, SYMBOLS);
+            let part = &piece[at..end];
+            at = end;
+            if part.len() <= SYMBOLS && self.begin(part, &mut words[count]) {
+                count += 1;
+                if count < WORDS {
+                    continue;
+                }
+                self.merge(&mut words[..count], out);
+            } else {
+                self.merge(&mut words[..count], out);
+                self.encode_part(part, workspace, out);
+            }
+            count = 0;
+        }
+        self.merge(&mut words[..count], out);
+        workspace.words = words;
+    }
+
+    /// Merges words that follow each other and appends their tokens.
+    fn merge(&self, words: &mut [Word], out: &mut Vec<u32>) {
+        widest(|| merge_all(&self.merges.pairs, words));
+        for word in words {
+            out.extend(
+                word.tokens()
+                    .map(|token| self.merges.tokens[token as usize]),
+            );
+        }
+    }
+
+    /// Appends the tokens of a part of any length.
     ///
     /// Goes on with the longest token that stays apart from the one before it, and where there is none, goes back and
     /// takes a shorter one. A place from which it went back is never tried again.
-    pub(super) fn encode(&self, piece: &[u8], workspace: &mut Workspace, out: &mut Vec<u32>) {
+    fn encode_part(&self, piece: &[u8], workspace: &mut Workspace, out: &mut Vec<u32>) {
         workspace.dead.clear();
         workspace.dead.resize(piece.len() / 64 + 1, 0);
         let (mut begin, mut at) = (out.len(), 0);

@@ -91,8 +91,13 @@ fn texts() -> impl Strategy<Value = String> {
         "a", "b", "c", " ", "é", "è", "中", "件", "<|>", "\n", "e\u{301}", "▁", "🙂", "1", "aa",
         "abc",
     ];
-    prop::collection::vec(prop::sample::select(parts.to_vec()), 0..40)
-        .prop_map(|parts| parts.concat())
+    // Words that are longer than what is merged at once.
+    let letters = ["a", "b", "c", "é", "è", "中", "件"];
+    let of = |parts: &[&'static str], lengths| {
+        prop::collection::vec(prop::sample::select(parts.to_vec()), lengths)
+            .prop_map(|parts| parts.concat())
+    };
+    prop_oneof![4 => of(&parts, 0..40), 1 => of(&letters, 20..120)]
 }
 
 /// The file, without its added tokens.
