@@ -43,6 +43,8 @@ pub(super) struct Workspace {
     words: Vec<Word>,
 }
 
+/// Bytes of a piece from which on it is worth to look where it may be cut.
+const CUT: usize = 1 << 12;
 /// Parts of a piece that are merged together.
 const WORDS: usize = 32;
 /// Pairs that are remembered.
@@ -162,6 +164,9 @@ impl Pieces {
 
     /// Appends the piece's tokens, in time that is linear in its length.
     pub(super) fn encode(&self, piece: &[u8], workspace: &mut Workspace, out: &mut Vec<u32>) {
+        if piece.len() < CUT {
+            return self.encode_part(piece, workspace, out);
+        }
         let cuts = self.cuts.get_or_init(|| {
             let tokens = self.merges.tokens.iter();
             Cuts::new(tokens.map(|token| self.vocabulary.bytes_of(*token)))

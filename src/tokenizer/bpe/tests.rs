@@ -91,13 +91,17 @@ fn texts() -> impl Strategy<Value = String> {
         "a", "b", "c", " ", "é", "è", "中", "件", "<|>", "\n", "e\u{301}", "▁", "🙂", "1", "aa",
         "abc",
     ];
-    // Words that are longer than what is merged at once.
+    // Words that are longer than what is merged at once, and such that are cut.
     let letters = ["a", "b", "c", "é", "è", "中", "件"];
     let of = |parts: &[&'static str], lengths| {
         prop::collection::vec(prop::sample::select(parts.to_vec()), lengths)
             .prop_map(|parts| parts.concat())
     };
-    prop_oneof![4 => of(&parts, 0..40), 1 => of(&letters, 20..120)]
+    prop_oneof![
+        30 => of(&parts, 0..40),
+        10 => of(&letters, 20..120),
+        1 => of(&letters, 3000..4000),
+    ]
 }
 
 /// The file, without its added tokens.
