@@ -106,6 +106,14 @@ impl Job<'_> {
         Ok(tokens)
     }
 
+    /// How many tokens a text has.
+    fn count(&self, text: &str) -> Result<usize> {
+        if self.args.bos {
+            return Ok(self.tokens(text)?.len());
+        }
+        self.tokenizer.count(text, self.special())
+    }
+
     /// The text of a token as JSON has it: bytes that are no characters are replaced.
     fn piece(&self, id: u32) -> String {
         let bytes = self.tokenizer.piece(id).unwrap_or_default();

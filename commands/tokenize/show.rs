@@ -20,14 +20,20 @@ pub(super) fn show(job: &Job<'_>, inputs: &[Input]) -> Result<()> {
             printer::json(&object)?;
             continue;
         }
-        let tokens = job.tokens(&input.text)?;
-        sum += tokens.len();
         let mut lines = String::new();
-        if job.args.count && inputs.len() == 1 {
-            line(&mut lines, format_args!("{}", tokens.len()));
-        } else if job.args.count {
-            line(&mut lines, format_args!("{}\t{}", tokens.len(), input.name));
-        } else if job.args.ids {
+        if job.args.count {
+            let count = job.count(&input.text)?;
+            sum += count;
+            if inputs.len() == 1 {
+                line(&mut lines, format_args!("{count}"));
+            } else {
+                line(&mut lines, format_args!("{count}\t{}", input.name));
+            }
+            printer::data(&lines)?;
+            continue;
+        }
+        let tokens = job.tokens(&input.text)?;
+        if job.args.ids {
             let ids: Vec<String> = tokens.iter().map(|token| token.token.to_string()).collect();
             line(&mut lines, format_args!("{}", ids.join(" ")));
         } else {

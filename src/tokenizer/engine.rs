@@ -182,6 +182,14 @@ impl Loaded {
         }
     }
 
+    /// How many tokens a text has. Where not `special`, what spells a special token is text.
+    pub(super) fn count(&self, text: &str, special: bool) -> Result<usize, String> {
+        match &self.engine {
+            Engine::Own(encoder) => Ok(encoder.encode(text, special).len()),
+            Engine::Reference(_) => Ok(self.encode_spanned(text, special)?.len()),
+        }
+    }
+
     /// The ids of a text, and where in it they come from. Where not `special`, what spells a special token is text.
     pub(super) fn encode_spanned(&self, text: &str, special: bool) -> Result<Vec<Spanned>, String> {
         match &self.engine {

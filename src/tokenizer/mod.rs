@@ -143,6 +143,15 @@ impl Tokenizer {
         spans.map_err(|problem| self.refuse(problem))
     }
 
+    /// How many tokens raw text has, with nothing before it: those of [`Self::encode_spanned`], in less memory.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn count(&self, text: &str, special: Special) -> Result<usize> {
+        let count = self.loaded.count(text, special == Special::Show);
+        count.map_err(|problem| self.refuse(problem))
+    }
+
     /// What raw text begins with: nothing, or the beginning-of-sequence token.
     pub fn prefix(&self) -> &[u32] {
         &self.prefix

@@ -70,6 +70,17 @@ impl<'a> Stretch<'a> {
 impl Stretch<'_> {
     /// A token, with the part of the whole text that these bytes of the normalized text come from.
     fn span(&self, token: u32, begin: usize, end: usize) -> Spanned {
+        if let Cow::Borrowed(text) = self.normalized {
+            // Nothing was changed, so whole characters are all that there is to find.
+            let is_inside = |at: &usize| !text.is_char_boundary(*at);
+            let first = (0..=begin).rev().take_while(is_inside).count();
+            let last = (end..text.len()).take_while(is_inside).count();
+            return Spanned {
+                token,
+                begin: self.at + begin - first,
+                end: self.at + end + last,
+            };
+        }
         let origins = || normal::origins(self.normal, self.original, &self.normalized);
         let origins = self.origins.get_or_init(origins);
         let (first, last) = (origins[begin], origins[end - 1]);
