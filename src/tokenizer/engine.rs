@@ -185,7 +185,7 @@ impl Loaded {
     /// How many tokens a text has. Where not `special`, what spells a special token is text.
     pub(super) fn count(&self, text: &str, special: bool) -> Result<usize, String> {
         match &self.engine {
-            Engine::Own(encoder) => Ok(encoder.encode(text, special).len()),
+            Engine::Own(encoder) => Ok(encoder.count(text, special)),
             Engine::Reference(_) => Ok(self.encode_spanned(text, special)?.len()),
         }
     }

@@ -46,7 +46,7 @@ use scan::{Gpt2, Scan, Seams, Text};
 use scratch::{Scratch, Scratches};
 use structure::{Cut, Normal};
 pub(super) use vocabulary::Vocabulary;
-use walk::{Ids, Spans};
+use walk::{Counting, Ids, Spans};
 
 /// A vocabulary, and all that it takes to encode by it.
 #[derive(Debug)]
@@ -90,6 +90,19 @@ impl Encoder {
         })
     }
 
+    /// How many tokens a text has.
+    pub(super) fn count(&self, text: &str, special: bool) -> usize {
+        self.scratches.lend(|scratch| {
+            let mut counting = Counting {
+                encoder: self,
+                scratch,
+                count: 0,
+            };
+            self.walk(text, special, &mut counting);
+            counting.count
+        })
+    }
+
     /// The ids of a text, and where each comes from: whole characters, those included of which a token has a part.
     pub(super) fn encode_spanned(&self, text: &str, special: bool) -> Vec<Spanned> {
         self.scratches.lend(|scratch| {
@@ -111,12 +124,33 @@ impl Encoder {
 
     /// Appends the ids of a text in which no added token is sought.
     fn encode_plain(&self, bytes: &[u8], scratch: &mut Scratch, out: &mut Vec<u32>) {
+        self.encode_parts(bytes, scratch, out, |_| {});
+    }
+
+    /// How many tokens such a text has.
+    fn count_plain(&self, bytes: &[u8], scratch: &mut Scratch) -> usize {
+        let (mut ids, mut count) = (Vec::new(), 0);
+        self.encode_parts(bytes, scratch, &mut ids, |ids| {
+            count += ids.len();
+            ids.clear();
+        });
+        count + ids.len()
+    }
+
+    /// The same part by part; `between` gets the ids so far and may take them.
+    fn encode_parts(
+        &self,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+        between: impl FnMut(&mut Vec<u32>),
+    ) {
         match self.cut {
-            Cut::Gpt2 => self.encode_cut(&Gpt2, bytes, scratch, out),
-            Cut::Plain(plain) => self.encode_cut(&plain, bytes, scratch, out),
-            Cut::Cased(cased) => self.encode_cut(&cased, bytes, scratch, out),
-            Cut::DeepSeek => self.encode_cut(&scan::DeepSeek, bytes, scratch, out),
-            Cut::Seams => self.encode_cut(&self.seams, bytes, scratch, out),
+            Cut::Gpt2 => self.encode_cut(&Gpt2, bytes, scratch, out, between),
+            Cut::Plain(plain) => self.encode_cut(&plain, bytes, scratch, out, between),
+            Cut::Cased(cased) => self.encode_cut(&cased, bytes, scratch, out, between),
+            Cut::DeepSeek => self.encode_cut(&scan::DeepSeek, bytes, scratch, out, between),
+            Cut::Seams => self.encode_cut(&self.seams, bytes, scratch, out, between),
         }
     }
 
@@ -126,6 +160,7 @@ impl Encoder {
         bytes: &[u8],
         scratch: &mut Scratch,
         out: &mut Vec<u32>,
+        mut between: impl FnMut(&mut Vec<u32>),
     ) {
         let text = Text {
             bytes,
@@ -145,9 +180,11 @@ impl Encoder {
             if is_passage && scratch.cache.passages.came_before(hash) {
                 self.encode_range(scan, text, done..at, scratch, out);
                 self.encode_passage(scan, text, at..end, hash, scratch, out);
+                between(out);
                 done = end;
             } else if end - done >= STRETCH {
                 self.encode_range(scan, text, done..end, scratch, out);
+                between(out);
                 done = end;
             }
             at = end;

@@ -172,6 +172,7 @@ fn agree(definition: &Value, text: &str) -> bool {
         literal.get_ids(),
         "{text:?} {json}"
     );
+    assert_eq!(built.encoder.count(text, true), expected.len());
     let spans = built.encoder.encode_spanned(text, true);
     let offsets: Vec<(usize, usize)> = spans.iter().map(|span| (span.begin, span.end)).collect();
     assert_eq!(offsets, expected.get_offsets(), "{text:?} {json}");

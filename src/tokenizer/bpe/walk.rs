@@ -123,6 +123,24 @@ impl Take for Ids<'_> {
     }
 }
 
+/// Counts tokens.
+pub(super) struct Counting<'a> {
+    pub(super) encoder: &'a Encoder,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) count: usize,
+}
+
+impl Take for Counting<'_> {
+    fn added(&mut self, _: &Stretch<'_>, _: u32, _: usize, _: usize) {
+        self.count += 1;
+    }
+
+    fn text(&mut self, stretch: &Stretch<'_>, begin: usize, end: usize) {
+        let bytes = &stretch.normalized.as_bytes()[begin..end];
+        self.count += self.encoder.count_plain(bytes, self.scratch);
+    }
+}
+
 /// Takes ids and where they come from.
 pub(super) struct Spans<'a> {
     pub(super) encoder: &'a Encoder,
