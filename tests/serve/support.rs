@@ -155,6 +155,14 @@ impl Server {
     pub(crate) fn holds(&self) -> (usize, u64) {
         let id = self.child.id();
         let open = std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
+        // Pages of the program's file come and go with what else the machine does.
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let own = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB"));
+        if let Some(own) = own {
+            return (open, own.parse::<u64>().unwrap() << 10);
+        }
         let process = sysinfo::Pid::from_u32(id);
         let mut system = System::new();
         system.refresh_processes(ProcessesToUpdate::Some(&[process]), true);
