@@ -4,6 +4,7 @@ mod bench;
 mod bench_tokenize;
 mod cache;
 mod constraint;
+mod doctor;
 mod framing;
 mod model;
 mod quantize;
@@ -25,6 +26,7 @@ pub(crate) use cache::{
     Cache, CacheCommand, CacheExplain, CacheInspect, CacheLs, CachePrune, CacheRm, CacheWarm,
 };
 pub(crate) use constraint::ConstraintArgs;
+pub(crate) use doctor::Doctor;
 pub(crate) use framing::{FramingArgs, Think};
 pub(crate) use model::{BudgetArgs, Device, KeptArgs, ModelArgs};
 pub(crate) use quantize::Quantize;
@@ -78,6 +80,7 @@ pub(crate) enum Command {
     Quantize(Box<Quantize>),
     Bench(Box<Bench>),
     Cache(Cache),
+    Doctor(Doctor),
 }
 
 /// Answer a prompt, a file of prompts, or chat

@@ -5,6 +5,7 @@ mod ask;
 mod bench;
 mod cache;
 mod computed;
+mod doctor;
 #[cfg(test)]
 mod generated;
 mod interrupt;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(&args, &settings, printer),
         Command::Quantize(args) => quantize::run(&args, &settings, printer),
         Command::Cache(args) => cache::run(&args, &settings, printer),
+        Command::Doctor(args) => doctor::run(&args, &settings, printer),
         Command::Bench(args) => bench::run(&args, &settings, printer),
     });
     match outcome {

@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) data: Option<PathBuf>,
     /// Where `mlxr` keeps what it can compute again.
     pub(crate) cache: Option<PathBuf>,
+    /// Which of [`Settings::VARIABLES`] are set.
+    pub(crate) set: Vec<&'static str>,
     /// Which of the standard streams are terminals.
     pub(crate) terminals: Terminals,
 }
@@ -47,6 +49,22 @@ pub(crate) struct Terminals {
 impl Settings {
     /// The variable with the name of the model.
     pub(crate) const MODEL: &str = "MLXR_MODEL";
+
+    /// The names of what is read and belongs to nobody else.
+    pub(crate) const VARIABLES: [&str; 12] = [
+        Self::MODEL,
+        "MLXR_MLX_DIR",
+        "MLXR_GRAPHS",
+        "MLXR_API_KEY",
+        "HF_HOME",
+        "HF_HUB_CACHE",
+        "HF_TOKEN",
+        "HF_ENDPOINT",
+        "HF_HUB_OFFLINE",
+        "NO_COLOR",
+        "XDG_DATA_HOME",
+        "XDG_CACHE_HOME",
+    ];
 
     /// What is read, as a section of the help.
     pub(crate) const HELP: &str = "Environment (flags beat it):
@@ -120,6 +138,10 @@ impl Settings {
             api_key: text("MLXR_API_KEY"),
             colour: get("NO_COLOR").is_none() && terminal_is_capable,
             terminal_is_capable,
+            set: Self::VARIABLES
+                .into_iter()
+                .filter(|name| get(name).is_some())
+                .collect(),
             data: data.map(|folder| folder.join("mlxr")),
             cache: cache.map(|folder| folder.join("mlxr")),
             terminals,
@@ -167,6 +189,16 @@ mod tests {
         );
         let both = data(&[("HOME", "/h"), ("XDG_DATA_HOME", "/d")]);
         assert_eq!(both.as_deref(), Some(Path::new("/d/mlxr")));
+    }
+
+    #[test]
+    fn the_variables_are_those_of_the_help() {
+        let lines = Settings::HELP.lines().filter(|line| line.starts_with(' '));
+        let terms = lines.filter_map(|line| line.trim().split_once("  "));
+        let names: Vec<&str> = terms.flat_map(|(terms, _)| terms.split(", ")).collect();
+        assert_eq!(names, Settings::VARIABLES);
+        let set = settings(&[("HF_TOKEN", "x"), ("HF_HOME", ""), ("PATH", "/bin")]).set;
+        assert_eq!(set, ["HF_TOKEN"]);
     }
 
     #[test]

@@ -22,6 +22,9 @@ _mlxr() {
             mlxr,cache)
                 cmd="mlxr__subcmd__cache"
                 ;;
+            mlxr,doctor)
+                cmd="mlxr__subcmd__doctor"
+                ;;
             mlxr,help)
                 cmd="mlxr__subcmd__help"
                 ;;
@@ -112,6 +115,9 @@ _mlxr() {
             mlxr__subcmd__help,cache)
                 cmd="mlxr__subcmd__help__subcmd__cache"
                 ;;
+            mlxr__subcmd__help,doctor)
+                cmd="mlxr__subcmd__help__subcmd__doctor"
+                ;;
             mlxr__subcmd__help,help)
                 cmd="mlxr__subcmd__help__subcmd__help"
                 ;;
@@ -164,7 +170,7 @@ _mlxr() {
 
     case "${cmd}" in
         mlxr)
-            opts="-q -v -h -V --quiet --verbose --help --version run serve runner tokenize quantize bench cache help"
+            opts="-q -v -h -V --quiet --verbose --help --version run serve runner tokenize quantize bench cache doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -845,8 +851,22 @@ _mlxr() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        mlxr__subcmd__doctor)
+            opts="-q -v -h --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         mlxr__subcmd__help)
-            opts="run serve runner tokenize quantize bench cache help"
+            opts="run serve runner tokenize quantize bench cache doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1002,6 +1022,20 @@ _mlxr() {
         mlxr__subcmd__help__subcmd__cache__subcmd__warm)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxr__subcmd__help__subcmd__doctor)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -54,6 +54,14 @@ pub fn resident() -> usize {
         .map_or(0, |process| process.memory() as usize)
 }
 
+/// Bytes that the control group of the process may have in all; none where that is what the machine has.
+pub fn of_group() -> Option<usize> {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let limit = system.cgroup_limits()?.total_memory;
+    (limit < system.total_memory()).then_some(limit as usize)
+}
+
 /// The machine's memory, or that of the control group that the process is in, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {

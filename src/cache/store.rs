@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 
 /// The folder of all prefixes of this form.
-const FORM: &str = "prefix-v1";
+pub const FORM: &str = "prefix-v1";
 
 const SUFFIX: &str = "safetensors";
 

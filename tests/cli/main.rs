@@ -10,6 +10,8 @@ mod bench;
 #[cfg(test)]
 mod bench_tokenize;
 mod chat;
+#[cfg(test)]
+mod doctor;
 mod forms;
 mod input;
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub struct Loaded {
     pub place: String,
     /// The version of MLX behind it.
     pub version: String,
+    /// What was tried before it.
+    pub passed_over: Vec<Attempt>,
 }
 
 struct Current {
@@ -194,7 +196,10 @@ pub fn load(search: &Search) -> Result<&'static Loaded, Vec<Attempt>> {
     let mut attempts = Vec::new();
     for place in search.places() {
         match open(&place) {
-            Ok(current) => return Ok(&CURRENT.get_or_init(|| current).loaded),
+            Ok(mut current) => {
+                current.loaded.passed_over = attempts;
+                return Ok(&CURRENT.get_or_init(|| current).loaded);
+            }
             Err(reason) => attempts.push(Attempt {
                 place: place.display().to_string(),
                 reason,
@@ -232,6 +237,7 @@ fn open(place: &Path) -> Result<Current, String> {
     let loaded = Loaded {
         place: place.display().to_string(),
         version,
+        passed_over: Vec::new(),
     };
     Ok(Current {
         table,
