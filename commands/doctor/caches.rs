@@ -29,7 +29,7 @@ pub(super) struct Caches {
 /// A folder.
 #[derive(Debug, Serialize)]
 struct Cache {
-    path: PathBuf,
+    path: String,
     /// Of all files; 0 where there is none yet.
     bytes: u64,
     writable: bool,
@@ -51,13 +51,13 @@ impl Caches {
         let hub = folder.map(|path| {
             let advice =
                 "let HF_HUB_CACHE name a folder that you may write to: no model can be downloaded";
-            Cache::look("hub cache", path, advice, checks)
+            Cache::look("hub cache", &path, advice, checks)
         });
         let advice =
             "let XDG_CACHE_HOME name a folder that you may write to: nothing is kept between runs";
         let mut own = |name, folder: Option<PathBuf>| {
             if let Some(path) = folder {
-                return Some(Cache::look(name, path, advice, checks));
+                return Some(Cache::look(name, &path, advice, checks));
             }
             checks.push(Check::note(name, "there is no home folder", advice));
             None
@@ -86,16 +86,16 @@ impl Caches {
 }
 
 impl Cache {
-    fn look(name: &str, path: PathBuf, advice: &str, checks: &mut Vec<Check>) -> Self {
-        let bytes = size_of(&path);
-        let written = try_to_write(&path);
+    fn look(name: &str, path: &Path, advice: &str, checks: &mut Vec<Check>) -> Self {
+        let bytes = size_of(path);
+        let written = try_to_write(path);
         let said = format!("{}, {}", path.display(), check::size(bytes));
         checks.push(match &written {
             Ok(()) => Check::ok(name, said),
             Err(error) => Check::note(name, format!("{said}; {error}"), advice),
         });
         Self {
-            path,
+            path: path.display().to_string(),
             bytes,
             writable: written.is_ok(),
         }

@@ -15,7 +15,7 @@ pub struct Library {
     pub place: String,
     /// The version of MLX.
     pub version: String,
-    /// `cpu`, and what else it can compute with on this machine: `metal` or `cuda`.
+    /// `cpu`, and what else it is made for: `metal` or `cuda`. Whether there is such a device is told by [`devices`].
     pub backends: Vec<&'static str>,
     /// Every place that was tried before, and why it did not serve.
     pub passed_over: Vec<(String, String)>,

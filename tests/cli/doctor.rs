@@ -143,3 +143,26 @@ fn without_a_home_folder_nothing_is_kept_and_that_is_a_note() {
     assert_eq!(report["caches"]["prompts"], Value::Null);
     assert_eq!(check(&report, "prompt cache")["verdict"], "note");
 }
+
+#[test]
+fn what_cannot_be_read_is_shown_and_nothing_fails() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let home = Sealed::new();
+    fs::create_dir_all(home.path("hub/token")).unwrap();
+    let found = ended(
+        home.command(&["doctor", "--json"])
+            .env("HF_HOME", home.path("hub"))
+            .env("XDG_CACHE_HOME", OsStr::from_bytes(b"no\xfftext\x1b")),
+    );
+    assert_eq!(found.code, Some(0), "{found:?}");
+    let report = report(&found);
+    assert_eq!(report["caches"]["hub"], Value::Null);
+    let check = check(&report, "hub");
+    assert_eq!(check["verdict"], "note");
+    assert!(
+        check["found"].as_str().unwrap().contains("token"),
+        "{check}"
+    );
+}
