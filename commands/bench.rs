@@ -110,15 +110,7 @@ pub(crate) fn run(args: &Bench, settings: &Settings, printer: Printer) -> Result
     if interrupted {
         return Ok(Exit::Interrupted);
     }
-    let violations = baseline::violations(&args.fail_if, &rows)?;
-    for violation in &violations {
-        printer.talk(violation);
-    }
-    Ok(if violations.is_empty() {
-        Exit::Success
-    } else {
-        Exit::Gate
-    })
+    baseline::gate(&args.fail_if, &rows, printer)
 }
 
 /// What is to be measured, and its name.

@@ -10,6 +10,8 @@ use serde_json::Deserializer;
 
 use super::row::Row;
 use crate::args::Limit;
+use crate::ui::Exit;
+use crate::ui::printer::Printer;
 
 /// What identifies a row of an earlier run, and its rate.
 #[derive(Debug, Deserialize)]
@@ -59,11 +61,27 @@ pub(crate) fn rate(baseline: &[Baseline], row: &Row) -> Option<f64> {
     (found.median_ts > 0.0).then_some(found.median_ts)
 }
 
+/// How a run ends that was measured to its end: what is worse than `limits` allow is told of.
+///
+/// # Errors
+/// As [`violations`].
+pub(crate) fn gate(limits: &[Limit], rows: &[impl Compared], printer: Printer) -> Result<Exit> {
+    let violations = violations(limits, rows)?;
+    for violation in &violations {
+        printer.talk(violation);
+    }
+    Ok(if violations.is_empty() {
+        Exit::Success
+    } else {
+        Exit::Gate
+    })
+}
+
 /// What is worse than `limits` allow, a sentence each.
 ///
 /// # Errors
 /// Where a limit applies to nothing that was measured now and then: it would pass unseen.
-pub(crate) fn violations(limits: &[Limit], rows: &[impl Compared]) -> Result<Vec<String>> {
+fn violations(limits: &[Limit], rows: &[impl Compared]) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for limit in limits {
         let mut applied = false;

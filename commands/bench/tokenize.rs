@@ -92,15 +92,7 @@ pub(super) fn run(args: &BenchTokenize, settings: &Settings, printer: Printer) -
     if interrupted {
         return Ok(Exit::Interrupted);
     }
-    let violations = baseline::violations(&args.fail_if, &rows)?;
-    for violation in &violations {
-        printer.talk(violation);
-    }
-    Ok(if violations.is_empty() {
-        Exit::Success
-    } else {
-        Exit::Gate
-    })
+    baseline::gate(&args.fail_if, &rows, printer)
 }
 
 /// Measures one test after the other.
