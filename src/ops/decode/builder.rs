@@ -75,7 +75,6 @@ impl Builder {
         words[6] = self.optional(matrix.biases);
         words[7] = self.scratch.region(Region::Residual, matrix.inputs);
         words[8] = float(scale.unwrap_or(1.0));
-        words[9] = Word::Number(matrix.form.scales.unwrap_or(0).into());
         self.instructions.push(words);
         Ok(true)
     }
@@ -143,7 +142,6 @@ impl Builder {
         words[15] = float(turns.stretch);
         words[16] = Word::Number(turns.interleaved.into());
         words[17] = Word::Number(attention.window.unwrap_or(0) as i64);
-        words[18] = Word::Number(self.facts.constants.kept.into());
         self.instructions.push(words);
         let mut combined = begun(code::COMBINE);
         for word in [2, 4, 6, 7] {
@@ -302,7 +300,6 @@ impl Builder {
         words[8] = destination;
         words[10] = Word::Number(matrices.len() as i64);
         words[11] = Word::Number(rows.into());
-        words[12] = Word::Number(first.form.scales.unwrap_or(0).into());
         words[14] = Word::Warps(rows * gates / multiple, inputs / first.form.span());
         words[15] = Word::Number(first.form.variant.into());
         for (part, (matrix, bias)) in matrices.iter().zip(biases).enumerate() {

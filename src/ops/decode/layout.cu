@@ -31,7 +31,7 @@ struct Layout {
   static constexpr int WANTED = BITS == 32 ? 3 : 2;
   static constexpr int PARTS = COLUMNS / GROUPS > WANTED ? WANTED : COLUMNS / GROUPS;
   static constexpr int TILES = ROWS * COLUMNS / 8;
-  // Bytes of x that a lane reads in a unit: 16 for each eight inputs, or four of float32.
+  // Times that a lane reads 16 bytes of x in a unit: eight inputs each, or four of float32.
   static constexpr int PIECES = BITS == 32 ? 1 : HAS / BITS;
   // Between parts of x in bytes; the last 64 keep lanes on different banks.
   __device__ static int stride(int inputs) { return inputs * (BITS == 32 ? 4 : 2) + 64; }
