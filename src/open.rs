@@ -271,6 +271,8 @@ fn stepper(
         },
     };
     if device == Device::Gpu {
+        // What held weights on their way to the GPU's own memory.
+        mlx::memory::clear_pool()?;
         mlx::memory::limit_total(memory)?;
     }
     let program = match device {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::kernels::matrix::Part;
-use crate::mlx::{Array, Bytes, Dtype, Packing, array_over};
+use crate::mlx::{Array, Bytes, Dtype, Packing, array_over, in_device_memory};
 pub use digest::digest;
 use files::Files;
 pub use header::{INDEX, SINGLE, header};
@@ -157,7 +157,10 @@ impl Weights {
     /// is missing than there is: a configuration may ask for a billion layers.
     pub fn take(&self, name: &str, shape: &[usize], types: &[Dtype]) -> Result<Array> {
         match self.tensor(name, shape, types)? {
-            Some(tensor) => array_over(&tensor.bytes, tensor.range, shape, tensor.dtype),
+            Some(tensor) => {
+                let array = array_over(&tensor.bytes, tensor.range, shape, tensor.dtype)?;
+                in_device_memory(array)
+            }
             None => Ok(Array::from_f32(0.0)),
         }
     }

@@ -51,6 +51,30 @@ pub fn array_of_bytes(bytes: &[u8], shape: &[usize], dtype: Dtype) -> Result<Arr
     })
 }
 
+/// The same numbers in the GPU's own memory, evaluated, where MLX computes with CUDA. What comes from the host is in memory that
+/// both share: matrix products of many rows take twice as long there.
+///
+/// # Errors
+/// What MLX says.
+pub fn in_device_memory(array: Array) -> Result<Array> {
+    if !super::computes_with_cuda()? {
+        return Ok(array);
+    }
+    let bits = match super::item_size(array.dtype()) {
+        1 => Dtype::Uint8,
+        2 => Dtype::Uint16,
+        4 => Dtype::Uint32,
+        _ => Dtype::Uint64,
+    };
+    // MLX has no operation that must copy. One that changes nothing does, and not in place, since there is another
+    // holder of what it reads.
+    let zero = Array::from_int(0).as_dtype(bits)?;
+    let copied = super::right_shift(&of_type(&array, bits)?, &zero)?;
+    let copied = of_type(&copied, array.dtype())?;
+    super::eval([&copied])?;
+    Ok(copied)
+}
+
 /// Threads that copy: most of the time goes into memory that is touched for the first time, or into waiting for it.
 const THREADS: usize = 8;
 
@@ -133,7 +157,7 @@ impl Staging {
     }
 }
 
-/// The same bytes as numbers of another type; `array` has one dimension.
+/// The same bytes as numbers of another type; where theirs is of another size, `array` has one dimension.
 pub(super) fn of_type(array: &Array, dtype: Dtype) -> Result<Array> {
     // SAFETY: all handles are valid for the call.
     call::array(|out| unsafe {

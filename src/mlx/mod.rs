@@ -17,7 +17,7 @@ mod slice;
 
 pub use addresses::{addresses, multiprocessors};
 pub use bits::{bitwise_xor, right_shift};
-pub use copied::{Staging, array_of_bytes, copy, with_bytes};
+pub use copied::{Staging, array_of_bytes, copy, in_device_memory, with_bytes};
 pub use device::{
     Device, DeviceChoice, compute_by_graphs, computes_on_cpu, library_version, open, synchronize,
 };

@@ -6,10 +6,6 @@ use crate::error::Result;
 use crate::mlx::{Array, ops};
 use crate::ops::decode::{Program, Step};
 
-/// Sequences of a step. The kernel takes more; a server with eight clients and long prompts has failed with them on a card, and
-/// what was mended since has not been seen there.
-const SEQUENCES: usize = 1;
-
 /// A model's program, and what steps leave for the next one.
 pub(super) struct Fused {
     program: Program,
@@ -36,7 +32,7 @@ impl Fused {
 
     /// Whether all there is to do is to choose a token after one that is known, in few enough sequences.
     pub(super) fn takes(&self, work: &[Work]) -> bool {
-        work.len() <= self.program.rows().min(SEQUENCES)
+        work.len() <= self.program.rows()
             && work.iter().all(|work| {
                 let is_one = match &work.input {
                     Input::Tokens(tokens) => tokens.len() == 1,

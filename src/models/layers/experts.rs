@@ -7,6 +7,7 @@ use crate::kernels::experts::Expert;
 use crate::kernels::gate::Activation;
 use crate::kernels::router::Scores;
 use crate::models::{BiasStack, Loader};
+use crate::ops::decode::Builder;
 use crate::ops::experts::{Experts, Router, Shared, Stack};
 use crate::ops::linear::Matrix;
 use crate::ops::norm::RmsNorm;
@@ -15,6 +16,10 @@ use crate::ops::tensor::Tensor;
 impl FeedForward for Experts {
     fn add_to(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
         self.add_to(norm, x)
+    }
+
+    fn describe(&self, norm: &RmsNorm, program: &mut Builder) -> Result<bool> {
+        program.experts(norm, self)
     }
 }
 
