@@ -3,6 +3,7 @@
 use super::linear::{Linear, Matrix};
 use super::mlp::{GatedMlp, activate};
 use super::norm::RmsNorm;
+use super::packed::{self, Tiles};
 use super::tensor::{Rows, Tensor, misplaced};
 use super::vector::Vector;
 use crate::error::Result;
@@ -180,6 +181,8 @@ impl Experts {
             // `[T, 1, 1, hidden]` meets `[T, k]` experts.
             let x = x.expand_dims(1)?.expand_dims(1)?;
             each(&x, &experts, false)?.squeeze_axes(&[2])?
+        } else if biases.is_none() && packed::takes(&matrices, x.dtype())? {
+            self.sorted_by_kernel(matrices, x, &experts)?
         } else {
             let experts = experts.reshape(&[-1])?;
             let order = ops::argsort(&experts)?;
@@ -192,6 +195,32 @@ impl Experts {
         };
         let weights = weights.as_dtype(fed.dtype())?.expand_dims(2)?;
         Ok(fed.multiply(weights)?.sum_axis(1, false)?)
+    }
+
+    /// What each of a row's experts makes of it, `[T, k, hidden]`.
+    fn sorted_by_kernel(
+        &self,
+        [gate, up, down]: [&Matrix; 3],
+        x: &Array,
+        experts: &Array,
+    ) -> Result<Array> {
+        let &[tokens, taken] = experts.shape() else {
+            return Err(misplaced());
+        };
+        let Matrix::Packed { weight, .. } = gate else {
+            return Err(misplaced());
+        };
+        let experts = experts.reshape(&[-1])?;
+        let order = ops::argsort(&experts)?;
+        let tiles = Tiles::of_sorted(&experts.take_axis(&order, 0)?, weight.shape()[0])?;
+        let token = order.floor_divide(Array::from_int(taken))?;
+        let gate = packed::multiply(x, &token, gate, &tiles)?;
+        let up = packed::multiply(x, &token, up, &tiles)?;
+        let gated = activate(self.activation, &gate, &up)?;
+        let all = ops::arange::<_, i32>(0, tokens * taken, 1)?;
+        let fed = packed::multiply(&gated, &all, down, &tiles)?;
+        let back = ops::argsort(&order)?;
+        Ok(fed.take_axis(&back, 0)?.reshape(&[tokens, taken, -1])?)
     }
 }
 

@@ -14,6 +14,7 @@ pub mod host;
 pub mod linear;
 pub mod mlp;
 pub mod norm;
+mod packed;
 pub mod rope;
 pub mod sampling;
 pub mod tensor;

@@ -48,6 +48,16 @@ fn ask(server: &Server, model: &str) -> u16 {
 }
 
 #[test]
+fn a_model_has_the_name_of_its_folder_and_that_which_it_was_named_by() {
+    let two = Two::new();
+    let server = two.serve(&[]);
+    let path = two.paths[1].to_str().unwrap();
+    assert_eq!((ask(&server, "two"), ask(&server, path)), (200, 200));
+    // No other file can be named.
+    assert_eq!(ask(&server, &format!("{path}/")), 404);
+}
+
+#[test]
 fn a_model_that_dies_takes_no_other_with_it() {
     let two = Two::new();
     let server = two.serve(&[]);

@@ -105,9 +105,11 @@ impl Names {
         let asked = name.unwrap_or_default();
         // Clients of Ollama's put a tag behind each name.
         let plain = asked.strip_suffix(":latest").unwrap_or(asked);
-        let found = all
-            .iter()
-            .find(|known| known.name == asked || known.name == plain);
+        // Those of others' servers ask by what the server was started with.
+        let found = all.iter().find(|known| {
+            [asked, plain].contains(&known.name.as_str())
+                || known.argument.as_deref() == Some(asked)
+        });
         let first = || {
             all.first()
                 .filter(|_| asked.is_empty() || asked == "default")

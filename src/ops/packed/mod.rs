@@ -1,0 +1,137 @@
+//! Products of many rows with packed matrices of their own, by a kernel for NVIDIA's GPUs: MLX's does not keep up with
+//! them.
+
+use super::linear::Matrix;
+use super::tensor::misplaced;
+use crate::error::Result;
+use crate::mlx::{Array, Dtype, GpuKernel, Launch, Mode, computes_with_cuda, kernel_source};
+
+/// Rows and outputs of a tile, and threads of a block; as in the source.
+const ROWS: i32 = 64;
+const OUTPUTS: i32 = 128;
+const THREADS: i32 = 128;
+
+/// Inputs come by so many.
+const INPUTS: i32 = 128;
+
+/// Bytes of x that a block has in its memory: three times so many inputs of its rows.
+const SHARED: i32 = 3 * ROWS * INPUTS * 2;
+
+static MULTIPLY: GpuKernel = GpuKernel::for_cuda(
+    c"multiply_packed",
+    &[
+        c"x", c"rows", c"weight", c"scales", c"biases", c"tiles", c"sizes",
+    ],
+    &[c"y"],
+    kernel_source(concat!(include_str!("packed.cu"), "\0")),
+    kernel_source(concat!(include_str!("multiply.cu"), "\0")),
+)
+.with_shared_memory(SHARED);
+
+static TILES: GpuKernel = GpuKernel::for_cuda(
+    c"tiles_of_sorted",
+    &[c"matrices", c"sizes"],
+    &[c"tiles"],
+    c"",
+    kernel_source(concat!(include_str!("tiles.cu"), "\0")),
+);
+
+/// Which rows are multiplied together.
+pub(super) struct Tiles {
+    /// int32 `[n, 3]`: of each the matrix, the first row and the one after the last; no row where there is nothing to do.
+    table: Array,
+    count: i32,
+    rows: i32,
+}
+
+impl Tiles {
+    /// Of rows that each have one of `count` matrices, uint32 `[rows]`, in their order.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub(super) fn of_sorted(matrices: &Array, count: i32) -> Result<Self> {
+        let rows = matrices.size() as i32;
+        let most = rows / ROWS + count.min(rows);
+        let made = TILES.launch(&Launch {
+            inputs: &[matrices, &Array::from_slice(&[rows, most], &[2])],
+            outputs: &[(&[most, 3], Dtype::Int32)],
+            constants: &[(c"MATRICES", count), (c"ROWS", ROWS)],
+            grid: [512, 1, 1],
+            block: [512, 1, 1],
+        })?;
+        Ok(Self {
+            table: made.into_iter().next().ok_or_else(misplaced)?,
+            count: most,
+            rows,
+        })
+    }
+}
+
+/// Whether the kernel knows the matrices of all these stacks, and numbers of this type.
+///
+/// # Errors
+/// What MLX says.
+pub(super) fn takes(matrices: &[&Matrix], dtype: Dtype) -> Result<bool> {
+    Ok(computes_with_cuda()? && matrices.iter().all(|matrix| knows(matrix, dtype)))
+}
+
+fn knows(matrix: &Matrix, dtype: Dtype) -> bool {
+    let Matrix::Packed {
+        weight,
+        scales,
+        biases: Some(biases),
+        packing,
+    } = matrix
+    else {
+        return false;
+    };
+    let [.., outputs, words] = weight.shape() else {
+        return false;
+    };
+    packing.mode == Mode::Affine
+        && matches!(packing.bits, 4 | 8)
+        && matches!(dtype, Dtype::Bfloat16 | Dtype::Float16)
+        && [scales, biases].iter().all(|array| array.dtype() == dtype)
+        && (words * 32 / packing.bits) % INPUTS == 0
+        && outputs % 2 == 0
+}
+
+/// `x[rows] Wᵀ`, each row by its matrix: `x` `[T, inputs]`, `rows` int32 or uint32 `[M]`, to `[M, outputs]`.
+///
+/// # Errors
+/// What MLX says; a matrix that the kernel does not take.
+pub(super) fn multiply(x: &Array, rows: &Array, matrix: &Matrix, tiles: &Tiles) -> Result<Array> {
+    let Matrix::Packed {
+        weight,
+        scales,
+        biases: Some(biases),
+        packing,
+    } = matrix
+    else {
+        return Err(misplaced());
+    };
+    let &[.., outputs, words] = weight.shape() else {
+        return Err(misplaced());
+    };
+    let sizes = Array::from_slice(&[outputs, words * 32 / packing.bits], &[2]);
+    let wide = (outputs + OUTPUTS - 1) / OUTPUTS;
+    let made = MULTIPLY.launch(&Launch {
+        inputs: &[
+            x,
+            &rows.as_dtype(Dtype::Int32)?,
+            weight,
+            scales,
+            biases,
+            &tiles.table,
+            &sizes,
+        ],
+        outputs: &[(&[tiles.rows, outputs], x.dtype())],
+        constants: &[(c"BITS", packing.bits), (c"GROUP", packing.group_size)],
+        grid: [wide * THREADS, tiles.count, 1],
+        block: [THREADS, 1, 1],
+    })?;
+    made.into_iter().next().ok_or_else(misplaced)
+}
+
+#[cfg(test)]
+mod tests;

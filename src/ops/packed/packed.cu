@@ -1,0 +1,77 @@
+// y = x Wᵀ for many rows of x, each with a W of its own out of a stack of matrices that are packed in groups, on tensor
+// cores. Rows come in the order of their matrices.
+//
+// A block takes 64 rows and 128 outputs, each of its warps 32 of them, and goes through the inputs by 128. W goes from
+// memory to registers as it is stored: lane 4g + t has the inputs from 32 t on of row g (and of g + 8, g + 16, g + 24),
+// which become the B operand of m16n8k16, eight for two products. Which input is which k does not matter as long as x,
+// the A operand, is read alike: 16 bytes of a row are what a lane needs for both.
+
+namespace mlxr {
+
+constexpr int ROWS = 64, OUTPUTS = 128, INPUTS = 128, STAGES = 3;
+
+template <typename T> struct Pointed;
+template <typename T> struct Pointed<const T*> { using Type = T; };
+
+// What differs between both types of two bytes: numbers of four bits are put into the fraction of a power of two.
+template <typename T> struct Number;
+
+template <> struct Number<__nv_bfloat16> {
+  using Two = __nv_bfloat162;
+  static constexpr unsigned POWER = 0x43004300u;
+  __device__ static Two both(__nv_bfloat16 x) { return __bfloat162bfloat162(x); }
+  __device__ static Two two(float x, float y) { return __floats2bfloat162_rn(x, y); }
+  __device__ static void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+};
+
+template <> struct Number<__half> {
+  using Two = __half2;
+  static constexpr unsigned POWER = 0x64006400u;
+  __device__ static Two both(__half x) { return __half2half2(x); }
+  __device__ static Two two(float x, float y) { return __floats2half2_rn(x, y); }
+  __device__ static void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+};
+
+template <typename To, typename From>
+__device__ __forceinline__ To as(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(&to, &from, sizeof(To));
+  return to;
+}
+
+// Two neighbours of the eight of a word of 4 bits each, unpacked.
+template <typename T>
+__device__ __forceinline__ unsigned of_four_bits(unsigned word, int pair, typename Number<T>::Two scale,
+                                                 typename Number<T>::Two bias) {
+  unsigned byte = __byte_perm(word, 0, 0x4040 | pair << 8 | pair);
+  unsigned bits = (byte & 0x0000000fu) | (byte >> 4 & 0x000f0000u) | Number<T>::POWER;
+  using Two = typename Number<T>::Two;
+  return as<unsigned>(__hfma2(__hsub2(as<Two>(bits), as<Two>(Number<T>::POWER)), scale, bias));
+}
+
+// Two neighbours of the four of a word of 8 bits each: by way of float32 with 2^23 added.
+template <typename T>
+__device__ __forceinline__ unsigned of_eight_bits(unsigned word, int pair, typename Number<T>::Two scale,
+                                                  typename Number<T>::Two bias) {
+  float x = __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7650 | 2 * pair)) - 8388608.0f;
+  float y = __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7650 | (2 * pair + 1))) - 8388608.0f;
+  return as<unsigned>(__hfma2(Number<T>::two(x, y), scale, bias));
+}
+
+// Where the sixteen bytes from input 8 * piece on of a row lie: lanes that read at once are on banks of their own.
+__device__ __forceinline__ int place_of(int row, int piece) {
+  return row * (INPUTS / 8) + (piece ^ piece >> 3 ^ (row & 1) << 1);
+}
+
+} // namespace mlxr

@@ -1,0 +1,103 @@
+//! The kernel beside float32, on a GPU.
+
+use super::*;
+use crate::mlx::{DeviceChoice, Packing, dequantize, eval, open, quantize, to_vec};
+
+/// Numbers between -1 and 1 that look like chance.
+fn numbers(shape: &[i32], seed: f32) -> Array {
+    let count: i32 = shape.iter().product();
+    let number = |i: i32| ((i as f32 + 17.0 * seed) * 12.9898).sin() * 43_758.547;
+    let all: Vec<f32> = (0..count)
+        .map(|i| 2.0 * (number(i) - number(i).floor()) - 1.0)
+        .collect();
+    Array::from_slice(&all, shape)
+}
+
+/// `‖a - b‖ / ‖b‖`.
+fn distance(a: &Array, b: &Array) -> f32 {
+    let (a, b) = (to_vec(a).unwrap(), to_vec(b).unwrap());
+    assert_eq!(a.len(), b.len());
+    let squares = |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|x| x * x).sum::<f32>();
+    let off = squares(&mut a.iter().zip(&b).map(|(a, b)| a - b));
+    (off / squares(&mut b.iter().copied())).sqrt()
+}
+
+/// The formats that the kernels know.
+const FORMATS: [(i32, i32, Dtype); 5] = [
+    (4, 32, Dtype::Bfloat16),
+    (4, 64, Dtype::Bfloat16),
+    (4, 128, Dtype::Float16),
+    (8, 32, Dtype::Float16),
+    (8, 64, Dtype::Bfloat16),
+];
+
+/// Packed numbers of this shape, and what is packed in float32.
+fn packed(shape: &[i32], (bits, group_size, dtype): (i32, i32, Dtype)) -> (Matrix, Array) {
+    let packing = Packing {
+        mode: Mode::Affine,
+        group_size,
+        bits,
+    };
+    let all = numbers(shape, 1.0).as_dtype(dtype).unwrap();
+    let (weight, scales, biases) = quantize(&all, packing).unwrap();
+    let dense = dequantize(&weight, &scales, biases.as_ref(), packing, Dtype::Float32);
+    let matrix = Matrix::Packed {
+        weight,
+        scales,
+        biases,
+        packing,
+    };
+    (matrix, dense.unwrap())
+}
+
+/// Whether there is a GPU to test on.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests may be told which device there is"
+)]
+fn is_there() -> bool {
+    let is_there = std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu");
+    if is_there {
+        open(DeviceChoice::Gpu, None).unwrap();
+    } else {
+        eprintln!("skipped: the kernel needs a GPU of NVIDIA (set MLXR_TEST_DEVICE=gpu)");
+    }
+    is_there
+}
+
+#[test]
+fn the_kernel_multiplies_as_float32_does() {
+    if !is_there() {
+        return;
+    }
+    let (count, outputs, inputs) = (5, 200, 384);
+    for format in FORMATS {
+        let dtype = format.2;
+        let (matrix, dense) = packed(&[count, outputs, inputs], format);
+        assert!(takes(&[&matrix], dtype).unwrap());
+        for rows in [2, 64, 333] {
+            let x = numbers(&[rows + 3, inputs], 2.0).as_dtype(dtype).unwrap();
+            // None has the second matrix; which row is whose is known by its number alone.
+            let matrices: Vec<u32> = (0..rows as u32)
+                .map(|row| [0, 2, 3, 4][(row * 4 / rows as u32) as usize])
+                .collect();
+            let sources: Vec<i32> = (0..rows).map(|row| (row * 7 + 3) % (rows + 3)).collect();
+            let matrices = Array::from_slice(&matrices, &[rows]);
+            let sources = Array::from_slice(&sources, &[rows]);
+            let tiles = Tiles::of_sorted(&matrices, count).unwrap();
+            let found = multiply(&x, &sources, &matrix, &tiles).unwrap();
+            let wide = x
+                .take_axis(&sources, 0)
+                .unwrap()
+                .as_dtype(Dtype::Float32)
+                .unwrap();
+            let own = dense.take_axis(&matrices, 0).unwrap();
+            let right = own.matmul(wide.expand_dims(2).unwrap()).unwrap();
+            let right = right.squeeze_axes(&[2]).unwrap();
+            eval([&found, &right]).unwrap();
+            let off = distance(&found, &right);
+            eprintln!("{format:?}, {rows} rows: {off:.1e}");
+            assert!(off < 5e-3, "{format:?} {rows}: {off}");
+        }
+    }
+}
