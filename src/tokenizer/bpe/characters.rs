@@ -5,44 +5,64 @@
 //! where they can be is told by the two characters at a border. And no merge with the whole character may come before
 //! those that make it (`Merges::late`).
 
+use std::collections::HashSet;
+
 use super::classes::character_at;
 use super::hash;
 
-/// Borders of characters at which there may be a token that has a part of one of them, and more.
+/// What characters are as tokens, and borders of characters at which there may be a token that has a part of one of them,
+/// and more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Characters {
+    /// Where each page of characters begins in `known`, in pages; the first one is for those of which nothing is known.
+    pages: Vec<u16>,
+    /// The number of the token that is the character, [`NO_TOKEN`] where none is with which merging may begin, and on
+    /// which sides there may be such a border.
+    known: Vec<u32>,
     /// A bit for each hash of what such a token has at the border.
     borders: Vec<u64>,
-    /// A bit for each number of a token that may merge with others before it is made.
-    late: Vec<u64>,
 }
 
-/// Words of the table.
+/// Characters of a page.
+const PAGE: usize = 256;
+/// Words of the table of borders.
 const WORDS: usize = 1 << 10;
+/// Some token has it, and a part of the next character.
+const JOINS_NEXT: u32 = 1 << 31;
+/// Some token has it, and a part of the character before it.
+const JOINS_LAST: u32 = 1 << 30;
+/// No token.
+const NO_TOKEN: u32 = JOINS_LAST - 1;
 
 impl Characters {
-    /// From all tokens that are made by merges, by number, and from the numbers of those that are late.
+    /// From the bytes of all tokens that are made by merges, by number. `whole` says which of several tokens with the same
+    /// bytes counts; `late` are the numbers of those that may merge with others before they are made, had their bytes
+    /// been merged already.
     pub(super) fn new<'a>(
-        tokens: impl ExactSizeIterator<Item = &'a [u8]>,
+        tokens: impl Iterator<Item = &'a [u8]>,
+        whole: impl Fn(&[u8]) -> Option<u32>,
         late: impl Iterator<Item = u32>,
     ) -> Self {
         let mut characters = Self {
+            pages: vec![0; (char::MAX as usize + 1) / PAGE],
+            known: vec![NO_TOKEN; PAGE],
             borders: vec![0; WORDS],
-            late: vec![0; tokens.len() / 64 + 1],
         };
-        for token in late {
-            characters.late[token as usize / 64] |= 1 << (token % 64);
-        }
         for token in tokens {
             characters.add(token);
+            if token.len() > 1 && token.len() == length(token[0]) {
+                let number = whole(token).unwrap_or(NO_TOKEN);
+                let known = characters.known_mut(character_at(token, 0).0);
+                *known = *known & !NO_TOKEN | number;
+            }
+        }
+        let late: HashSet<u32> = late.collect();
+        for known in &mut characters.known {
+            if late.contains(&(*known & NO_TOKEN)) {
+                *known |= NO_TOKEN;
+            }
         }
         characters
-    }
-
-    /// Whether a token may merge with others before it is made.
-    #[inline]
-    pub(super) fn is_late(&self, token: u32) -> bool {
-        self.late[token as usize / 64] >> (token % 64) & 1 == 1
     }
 
     fn add(&mut self, token: &[u8]) {
@@ -67,11 +87,48 @@ impl Characters {
     /// Marks a border between two bytes, with the characters on its sides as far as they are known.
     fn mark(&mut self, left: Option<char>, left_byte: u8, right_byte: u8, right: Option<char>) {
         let (word, bit) = match (left, right) {
-            (Some(left), _) => place(u32::from(left), u32::from(right_byte), 0),
-            (None, Some(right)) => place(u32::from(left_byte), u32::from(right), 1),
+            (Some(left), _) => {
+                *self.known_mut(left) |= JOINS_NEXT;
+                place(u32::from(left), u32::from(right_byte), 0)
+            }
+            (None, Some(right)) => {
+                *self.known_mut(right) |= JOINS_LAST;
+                place(u32::from(left_byte), u32::from(right), 1)
+            }
             (None, None) => place(u32::from(left_byte), u32::from(right_byte), 2),
         };
         self.borders[word] |= bit;
+    }
+
+    /// What is known of a character.
+    #[inline]
+    fn known(&self, character: char) -> u32 {
+        let code = character as usize;
+        self.known[usize::from(self.pages[code / PAGE]) * PAGE + code % PAGE]
+    }
+
+    fn known_mut(&mut self, character: char) -> &mut u32 {
+        let code = character as usize;
+        let page = &mut self.pages[code / PAGE];
+        if *page == 0 {
+            *page = (self.known.len() / PAGE) as u16;
+            self.known.resize(self.known.len() + PAGE, NO_TOKEN);
+        }
+        &mut self.known[usize::from(*page) * PAGE + code % PAGE]
+    }
+
+    /// The character that begins at `at`, and its length in bytes.
+    #[inline]
+    pub(super) fn side(&self, text: &[u8], at: usize) -> (Side, usize) {
+        let (character, length) = character_at(text, at);
+        let length = length.min(text.len() - at);
+        let side = Side {
+            character: character.into(),
+            known: self.known(character),
+            first: text[at],
+            last: text[at + length - 1],
+        };
+        (side, length)
     }
 
     /// Whether no token has a part of either of two characters, together with something of the other.
@@ -79,13 +136,10 @@ impl Characters {
     pub(super) fn are_apart(&self, left: Side, right: Side) -> bool {
         let left_byte = u32::from(left.last);
         let right_byte = u32::from(right.first);
-        let places = [
-            place(left.character, right_byte, 0),
-            place(left_byte, right.character, 1),
-            place(left_byte, right_byte, 2),
-        ];
-        let marks = places.map(|(word, bit)| self.borders[word] & bit);
-        marks == [0; 3]
+        let is_marked = |(word, bit): (usize, u64)| self.borders[word] & bit != 0;
+        !(is_marked(place(left_byte, right_byte, 2))
+            || left.known & JOINS_NEXT != 0 && is_marked(place(left.character, right_byte, 0))
+            || right.known & JOINS_LAST != 0 && is_marked(place(left_byte, right.character, 1)))
     }
 }
 
@@ -93,22 +147,17 @@ impl Characters {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Side {
     character: u32,
+    known: u32,
     first: u8,
     last: u8,
 }
 
 impl Side {
-    /// The character that begins at `at`, and its length in bytes.
+    /// The number of the token that is this character of several bytes, if merging may begin with it.
     #[inline]
-    pub(super) fn at(text: &[u8], at: usize) -> (Self, usize) {
-        let (character, length) = character_at(text, at);
-        let length = length.min(text.len() - at);
-        let side = Self {
-            character: character.into(),
-            first: text[at],
-            last: text[at + length - 1],
-        };
-        (side, length)
+    pub(super) fn token(self) -> Option<u32> {
+        let known = self.known & NO_TOKEN;
+        (known != NO_TOKEN).then_some(known)
     }
 }
 

@@ -97,6 +97,7 @@ fn ranges(pattern: &str) -> Vec<(char, char)> {
 }
 
 /// What a character is.
+#[inline]
 pub(super) fn class_of(character: char) -> Class {
     let table = &*TABLE;
     let code = character as usize;
@@ -106,6 +107,7 @@ pub(super) fn class_of(character: char) -> Class {
 /// The character that begins at `at` in bytes that are UTF-8, with its length in bytes.
 ///
 /// `at` is where a character begins; bytes that are no UTF-8 give some character.
+#[inline]
 pub(super) fn character_at(text: &[u8], at: usize) -> (char, usize) {
     let byte = |offset: usize| u32::from(text.get(at + offset).copied().unwrap_or(0) & 0x3f);
     let first = text.get(at).copied().unwrap_or(0);

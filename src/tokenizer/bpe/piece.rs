@@ -2,11 +2,11 @@
 
 use std::sync::OnceLock;
 
-use super::characters::{Characters, Side};
+use super::characters::Characters;
 use super::classes::character_at;
 use super::cuts::Cuts;
 use super::merges::{Merges, NONE};
-use super::pairs::APART;
+use super::pairs::{APART, Asked};
 use super::trie::Trie;
 use super::vocabulary::Vocabulary;
 use super::words::{SYMBOLS, Word, merge_all};
@@ -77,9 +77,14 @@ impl Pieces {
             .tokens
             .iter()
             .map(|token| vocabulary.bytes_of(*token));
+        let whole = |bytes: &[u8]| {
+            trie.longest(bytes)
+                .filter(|(_, length)| *length == bytes.len())
+                .map(|(token, _)| token)
+        };
         Self {
             byte_pairs: (0..1 << 16).map(pair).collect(),
-            characters: Characters::new(made, merges.late()),
+            characters: Characters::new(made, whole, merges.late()),
             cuts: OnceLock::new(),
             vocabulary,
             merges,
@@ -121,11 +126,12 @@ impl Pieces {
         let symbols = &symbols[..count];
         word.begin(symbols);
         let pairs = &self.merges.pairs;
-        for pair in symbols.windows(2) {
-            pairs.ask(pair[0], pair[1]);
+        let mut asked = [Asked::default(); SYMBOLS];
+        for (asked, pair) in asked.iter_mut().zip(symbols.windows(2)) {
+            *asked = pairs.ask(pair[0], pair[1]);
         }
-        for (at, pair) in symbols.windows(2).enumerate() {
-            word.first(at, pairs.find(pair[0], pair[1]));
+        for (at, asked) in asked[..count - 1].iter().enumerate() {
+            word.first(at, pairs.answer(*asked));
         }
         true
     }
@@ -135,22 +141,18 @@ impl Pieces {
     fn split(&self, piece: &[u8], symbols: &mut [u32; SYMBOLS]) -> Option<usize> {
         let (mut at, mut count) = (0, 0);
         let mut is_apart = true;
-        let (mut this, mut length) = Side::at(piece, 0);
+        let (mut this, mut length) = self.characters.side(piece, 0);
         while at < piece.len() {
             let end = at + length;
-            let next = (end < piece.len()).then(|| Side::at(piece, end));
+            let next = (end < piece.len()).then(|| self.characters.side(piece, end));
             let was_apart = is_apart;
             is_apart = next.is_none_or(|(next, _)| self.characters.are_apart(this, next));
-            let bytes = &piece[at..end];
-            let whole = (length == 1 || was_apart && is_apart)
-                .then(|| self.trie.longest(bytes))
-                .flatten()
-                .filter(|(token, found)| *found == length && !self.characters.is_late(*token));
-            if let Some((token, _)) = whole {
+            let whole = this.token().filter(|_| was_apart && is_apart);
+            if let Some(token) = whole {
                 *symbols.get_mut(count)? = token;
                 count += 1;
             } else {
-                for byte in bytes {
+                for byte in &piece[at..end] {
                     let symbol = self.symbols[usize::from(*byte)];
                     *symbols.get_mut(count).filter(|_| symbol != NONE)? = symbol;
                     count += 1;
