@@ -1,7 +1,5 @@
-//! Some pieces at a time: what is known of them is looked up without a branch, then what is not known in the vocabulary,
-//! then what is not there is merged. So the processor waits for the memory of many at once.
-
-use std::ops::Range;
+//! Many pieces at a time, in steps, so that the processor waits for the memory of many at once: where each piece is among
+//! those that are remembered, then the tokens of those that are new, then the ids of all.
 
 use super::cache::{Cache, LONG_BYTES, SHORT_TOKENS};
 use super::hash;
@@ -11,41 +9,63 @@ use super::scan::PIECES;
 use super::words::{SYMBOLS, Word, merge_all};
 use crate::kernels::text::{prefetch, widest};
 
+/// Pieces of a batch at most.
+const MOST: usize = 4 * PIECES;
 /// Words that are merged together.
 const WORDS: usize = 64;
 
-/// What is known of the pieces that are looked up together.
+/// Pieces that follow each other and whose ids are not told yet.
 #[derive(Debug)]
 pub(super) struct Batch {
     keys: [Key; PIECES],
-    /// Places in the cache.
-    places: [u16; PIECES],
-    /// Ids of pieces that follow each other.
-    ids: [u32; PIECES * SHORT_TOKENS + 1],
-    /// Pieces whose ids are not among these, and how many ids are before them.
-    missed: [(u16, u16); PIECES],
-    /// Those that never came before.
-    new: [u16; PIECES],
+    /// Of the pieces that are looked up together, those that are not where they are looked for first.
+    missed: [u16; PIECES],
+    /// Places in the cache; 0 for pieces that are not short.
+    places: [u16; MOST],
+    /// How many there are.
+    count: usize,
+    /// Pieces that are not short.
+    long: Vec<Long>,
+    /// New pieces.
+    new: Vec<New>,
     words: [Word; WORDS],
-    /// Which pieces these are.
-    pieces: [usize; WORDS],
+    ids: [u32; PIECES * SHORT_TOKENS + 1],
+}
+
+/// A piece that is not short.
+#[derive(Debug, Clone, Copy)]
+enum Long {
+    /// Its place in the cache.
+    Remembered(u16),
+    /// Where it begins and ends.
+    Alone(usize, usize),
+}
+
+/// A piece that never came before.
+#[derive(Debug, Clone, Copy)]
+struct New {
+    begin: usize,
+    length: u16,
+    place: u16,
 }
 
 impl Batch {
     pub(super) fn new() -> Self {
         Self {
             keys: [0; PIECES],
-            places: [0; PIECES],
-            ids: [0; PIECES * SHORT_TOKENS + 1],
-            missed: [(0, 0); PIECES],
-            new: [0; PIECES],
+            missed: [0; PIECES],
+            places: [0; MOST],
+            count: 0,
+            long: Vec::new(),
+            new: Vec::new(),
             words: std::array::from_fn(|_| Word::new()),
-            pieces: [0; WORDS],
+            ids: [0; PIECES * SHORT_TOKENS + 1],
         }
     }
 
-    /// Appends the ids of the pieces of `bytes` from `begin` on that end at `ends`.
-    pub(super) fn encode(
+    /// Adds the pieces of `bytes` from `begin` on that end at `ends`, [`PIECES`] at most. Where there is no room, appends
+    /// the ids of those before them first.
+    pub(super) fn add(
         &mut self,
         pieces: &Pieces,
         bytes: &[u8],
@@ -55,163 +75,196 @@ impl Batch {
         out: &mut Vec<u32>,
     ) {
         let total = ends.last().map_or(0, |end| end - begin);
-        cache.make_room(ends.len(), total);
-        let (missed, count) = widest(|| self.look_up(bytes, begin, ends, cache));
-        if missed > 0 {
-            self.find(pieces, bytes, begin, ends, missed, cache);
+        let is_full = self.count + ends.len() > MOST;
+        if is_full || !cache.has_room(ends.len(), total) {
+            self.finish(pieces, bytes, cache, out);
+            cache.make_room(ends.len(), total);
         }
-        let mut done = 0;
-        for (index, count) in &self.missed[..missed] {
-            let (index, count) = (usize::from(*index), usize::from(*count));
-            out.extend_from_slice(&self.ids[done..count]);
-            done = count;
-            let piece = &bytes[span(begin, ends, index)];
-            if piece.len() <= SHORT_BYTES {
-                out.extend_from_slice(cache.tokens(self.places[index]));
-            } else if piece.len() <= LONG_BYTES {
-                out.extend_from_slice(cache.long.tokens(self.places[index]));
+        let missed = widest(|| self.look_up(bytes, begin, ends, cache));
+        for at in 0..missed {
+            let index = usize::from(self.missed[at]);
+            let begin = index.checked_sub(1).map_or(begin, |before| ends[before]);
+            let piece = &bytes[begin..ends[index]];
+            let place = &mut self.places[self.count + index];
+            let is_new = if piece.len() <= SHORT_BYTES {
+                let key = self.keys[index];
+                let (found, is_new) = cache.place(key);
+                *place = found;
+                if is_new {
+                    prefetch(&pieces.vocabulary.words, pieces.vocabulary.word_place(key));
+                }
+                is_new
             } else {
-                encode_alone(pieces, piece, &mut cache.workspace, out);
+                *place = 0;
+                if piece.len() > LONG_BYTES {
+                    self.long.push(Long::Alone(begin, ends[index]));
+                    continue;
+                }
+                let (found, is_new) = cache.long.place(piece, hash::of_bytes(piece));
+                self.long.push(Long::Remembered(found));
+                if is_new {
+                    self.new.push(New {
+                        begin,
+                        length: piece.len() as u16,
+                        place: found,
+                    });
+                }
+                continue;
+            };
+            if is_new {
+                self.new.push(New {
+                    begin,
+                    length: piece.len() as u16,
+                    place: *place,
+                });
             }
         }
-        out.extend_from_slice(&self.ids[done..count]);
+        self.count += ends.len();
     }
 
-    /// Looks all up in the cache where they are looked for first; gives how many are not there, and how many ids are
-    /// known.
+    /// Looks all up in the cache where they are looked for first; gives how many are not there.
     #[inline(always)]
-    fn look_up(
-        &mut self,
-        bytes: &[u8],
-        begin: usize,
-        ends: &[usize],
-        cache: &Cache,
-    ) -> (usize, usize) {
+    fn look_up(&mut self, bytes: &[u8], begin: usize, ends: &[usize], cache: &Cache) -> usize {
         let keys = &mut self.keys[..ends.len()];
-        let places = &mut self.places[..ends.len()];
+        let places = &mut self.places[self.count..][..ends.len()];
         let mut at = begin;
         for ((end, key), place) in ends.iter().zip(&mut *keys).zip(&mut *places) {
             *key = key_at(bytes, at, end - at);
             *place = cache.first_place(*key);
             at = *end;
         }
-        let (mut missed, mut count) = (0, 0);
+        let mut missed = 0;
         for (index, (key, place)) in (0..).zip(keys.iter().zip(&*places)) {
-            let (tokens, known) = cache.at(*place).known(*key);
             // Writing all and counting those that are right needs no branch.
-            if let Some(ids) = self.ids[count..].first_chunk_mut() {
-                *ids = tokens;
-            }
-            self.missed[missed] = (index, count as u16);
-            missed += usize::from(known == 0);
-            count += known;
+            self.missed[missed] = index;
+            missed += usize::from(cache.at(*place).key() != *key);
         }
-        (missed, count)
+        missed
     }
 
-    /// Finds what was missed.
-    #[inline(never)]
-    fn find(
+    /// Appends the ids of all pieces.
+    pub(super) fn finish(
         &mut self,
         pieces: &Pieces,
         bytes: &[u8],
-        begin: usize,
-        ends: &[usize],
-        missed: usize,
         cache: &mut Cache,
+        out: &mut Vec<u32>,
     ) {
-        let mut new = 0;
-        for at in 0..missed {
-            let index = usize::from(self.missed[at].0);
-            let key = self.keys[index];
-            let piece = &bytes[span(begin, ends, index)];
-            let place = if piece.len() <= SHORT_BYTES {
-                prefetch(&pieces.vocabulary.words, pieces.vocabulary.word_place(key));
-                cache.place(key)
-            } else if piece.len() <= LONG_BYTES {
-                let hash = hash::of_bytes(piece);
-                self.keys[index] = hash.into();
-                cache.long.place(piece, hash)
-            } else {
-                // Encoded at once, and not remembered.
-                Some(0)
-            };
-            self.places[index] = place.unwrap_or(0);
-            self.new[new] = index as u16;
-            new += usize::from(place.is_none());
+        if !self.new.is_empty() {
+            self.tell(pieces, bytes, cache);
         }
+        let (mut at, end, mut long) = (0, self.count, 0);
+        while at < end {
+            let until = end.min(at + PIECES);
+            at = self.name(at, until, cache, out);
+            if at < until {
+                // Its ids are not beside it.
+                match self.places[at] {
+                    0 => {
+                        match self.long[long] {
+                            Long::Remembered(place) => {
+                                out.extend_from_slice(cache.long.tokens(place));
+                            }
+                            Long::Alone(begin, end) => {
+                                let piece = &bytes[begin..end];
+                                encode_alone(pieces, piece, &mut cache.workspace, out);
+                            }
+                        }
+                        long += 1;
+                    }
+                    place => out.extend_from_slice(cache.many(place)),
+                }
+                at += 1;
+            }
+        }
+        self.count = 0;
+        self.long.clear();
+    }
+
+    /// Appends the ids of the pieces from `at` on that are beside them, up to `until` or to one whose are not.
+    #[inline]
+    fn name(&mut self, at: usize, until: usize, cache: &Cache, out: &mut Vec<u32>) -> usize {
+        let (mut count, mut end) = (0, at);
+        for place in &self.places[at..until] {
+            let (tokens, length) = cache.at(*place).tokens();
+            if length == 0 {
+                break;
+            }
+            if let Some(ids) = self.ids[count..].first_chunk_mut() {
+                *ids = tokens;
+            }
+            count += length;
+            end += 1;
+        }
+        out.extend_from_slice(&self.ids[..count]);
+        end
+    }
+
+    /// Tells the tokens of new pieces.
+    #[inline(never)]
+    fn tell(&mut self, pieces: &Pieces, bytes: &[u8], cache: &mut Cache) {
+        let mut several = 0;
+        for at in 0..self.new.len() {
+            let new = self.new[at];
+            self.new[several] = new;
+            if usize::from(new.length) <= SHORT_BYTES {
+                let token = pieces.vocabulary.find_short(cache.at(new.place).key());
+                cache.set_token(new.place, token);
+                several += usize::from(token.is_none());
+            } else if let Some(token) = pieces.vocabulary.find_long(new.piece(bytes)) {
+                cache.long.set(new.place, &[token]);
+            } else {
+                several += 1;
+            }
+        }
+        self.new.truncate(several);
         let mut count = 0;
-        for at in 0..new {
-            let index = usize::from(self.new[at]);
-            let piece = &bytes[span(begin, ends, index)];
-            if let Some(token) = self.token(pieces, piece, index) {
-                self.keep(piece, index, &[token], cache);
-            } else if pieces.begin(piece, &mut self.words[count]) {
-                self.pieces[count] = index;
+        for at in 0..several {
+            let new = self.new[at];
+            let piece = new.piece(bytes);
+            if pieces.begin(piece, &mut self.words[count % WORDS]) {
+                self.new[count] = new;
                 count += 1;
-                if count == WORDS {
-                    self.merge(pieces, bytes, begin, ends, WORDS, cache);
-                    count = 0;
+                if count % WORDS == 0 {
+                    self.merge(pieces, count - WORDS..count, cache);
                 }
             } else {
                 let mut ids = Vec::new();
                 pieces.encode(piece, &mut cache.workspace, &mut ids);
-                self.keep(piece, index, &ids, cache);
+                new.set(&ids, cache);
             }
         }
-        self.merge(pieces, bytes, begin, ends, count, cache);
+        self.merge(pieces, count / WORDS * WORDS..count, cache);
+        self.new.clear();
     }
 
-    /// The token that is a piece.
-    fn token(&self, pieces: &Pieces, piece: &[u8], index: usize) -> Option<u32> {
-        if piece.len() <= SHORT_BYTES {
-            pieces.vocabulary.find_short(self.keys[index])
-        } else {
-            pieces.vocabulary.find_long(piece)
-        }
-    }
-
-    /// Remembers a piece's ids.
-    fn keep(&mut self, piece: &[u8], index: usize, ids: &[u32], cache: &mut Cache) {
-        let key = self.keys[index];
-        self.places[index] = if piece.len() <= SHORT_BYTES {
-            cache.keep_short(key, ids)
-        } else {
-            cache.long.keep(piece, key as u64, ids)
-        };
-    }
-
-    fn merge(
-        &mut self,
-        pieces: &Pieces,
-        bytes: &[u8],
-        begin: usize,
-        ends: &[usize],
-        count: usize,
-        cache: &mut Cache,
-    ) {
-        widest(|| merge_all(&pieces.merges.pairs, &mut self.words[..count]));
-        for at in 0..count {
+    /// Merges the words of these new pieces.
+    fn merge(&mut self, pieces: &Pieces, range: std::ops::Range<usize>, cache: &mut Cache) {
+        let words = &mut self.words[..range.len()];
+        widest(|| merge_all(&pieces.merges.pairs, words));
+        for (word, new) in words.iter().zip(&self.new[range]) {
             let (mut ids, mut length) = ([0; SYMBOLS], 0);
-            for (id, token) in ids.iter_mut().zip(self.words[at].tokens()) {
+            for (id, token) in ids.iter_mut().zip(word.tokens()) {
                 *id = pieces.merges.tokens[token as usize];
                 length += 1;
             }
-            let index = self.pieces[at];
-            self.keep(
-                &bytes[span(begin, ends, index)],
-                index,
-                &ids[..length],
-                cache,
-            );
+            new.set(&ids[..length], cache);
         }
     }
 }
 
-/// Where a piece is.
-fn span(begin: usize, ends: &[usize], index: usize) -> Range<usize> {
-    let begin = index.checked_sub(1).map_or(begin, |before| ends[before]);
-    begin..ends[index]
+impl New {
+    fn piece<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.begin..self.begin + usize::from(self.length)]
+    }
+
+    fn set(&self, ids: &[u32], cache: &mut Cache) {
+        if usize::from(self.length) <= SHORT_BYTES {
+            cache.set(self.place, ids);
+        } else {
+            cache.long.set(self.place, ids);
+        }
+    }
 }
 
 /// Appends the ids of a piece that is too long to be remembered.

@@ -32,12 +32,15 @@ pub(super) struct Short {
 }
 
 impl Short {
-    /// The tokens that are beside the piece, and how many they are if it is this one.
     #[inline(always)]
-    pub(super) fn known(&self, key: Key) -> ([u32; SHORT_TOKENS + 1], usize) {
-        let is_this = u32::from(self.key == key);
-        let count = self.tokens[SHORT_TOKENS] & is_this.wrapping_neg();
-        (self.tokens, count as usize)
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+
+    /// The tokens that are beside the piece, and how many they are.
+    #[inline(always)]
+    pub(super) fn tokens(&self) -> ([u32; SHORT_TOKENS + 1], usize) {
+        (self.tokens, self.tokens[SHORT_TOKENS] as usize)
     }
 }
 
@@ -98,9 +101,13 @@ impl Cache {
         }
     }
 
-    /// Forgets all short pieces where there is no room for so many more, and longer ones likewise; all of them have no
-    /// more than these bytes.
+    /// Whether there is room for so many more pieces, all of which have no more than these bytes.
     #[inline]
+    pub(super) fn has_room(&self, count: usize, bytes: usize) -> bool {
+        self.taken + count <= MOST_SHORT && self.long.has_room(count, bytes)
+    }
+
+    /// Forgets short pieces, or longer ones, where there is no such room.
     pub(super) fn make_room(&mut self, count: usize, bytes: usize) {
         self.long.make_room(count, bytes);
         if self.taken + count > MOST_SHORT {
@@ -121,61 +128,58 @@ impl Cache {
         self.short_places[Self::slot(key)]
     }
 
-    /// Whether a short piece is at this place.
-    #[inline]
-    fn is_at(&self, place: u16, key: Key) -> bool {
-        self.short[usize::from(place)].key == key
-    }
-
     /// What is at a place.
     #[inline(always)]
     pub(super) fn at(&self, place: u16) -> &Short {
         &self.short[usize::from(place)]
     }
 
-    /// The tokens of the short piece at a place; none where there is none.
-    pub(super) fn tokens(&self, place: u16) -> &[u32] {
-        let tokens = &self.at(place).tokens;
-        match tokens[SHORT_TOKENS] {
-            0 => &self.tokens[tokens[0] as usize..tokens[1] as usize],
-            count => &tokens[..count as usize],
-        }
+    /// The tokens of the short piece at a place, where they are not beside it.
+    pub(super) fn many(&self, place: u16) -> &[u32] {
+        let [begin, end, ..] = self.at(place).tokens;
+        &self.tokens[begin as usize..end as usize]
     }
 
-    /// The place of a short piece that came before.
-    pub(super) fn place(&self, key: Key) -> Option<u16> {
+    /// The place of a short piece, and whether it is new: then there is room for it, and its tokens are still to be told.
+    #[inline(always)]
+    pub(super) fn place(&mut self, key: Key) -> (u16, bool) {
         let mut slot = Self::slot(key);
         loop {
             let place = self.short_places[slot];
-            if place == 0 || self.is_at(place, key) {
-                return Some(place).filter(|place| *place != 0);
+            if place == 0 {
+                break;
+            }
+            if self.at(place).key == key {
+                return (place, false);
             }
             slot = (slot + 1) % SHORT;
         }
+        let place = self.taken as u16;
+        self.short[self.taken].key = key;
+        self.short_places[slot] = place;
+        self.taken += 1;
+        (place, true)
     }
 
-    /// Remembers a short piece, for which room was made, and gives its place.
-    pub(super) fn keep_short(&mut self, key: Key, tokens: &[u32]) -> u16 {
-        let mut slot = Self::slot(key);
-        while self.short_places[slot] != 0 {
-            if self.is_at(self.short_places[slot], key) {
-                return self.short_places[slot];
-            }
-            slot = (slot + 1) % SHORT;
-        }
-        let mut all = [0; SHORT_TOKENS + 1];
+    /// Tells the only token of a new short piece; none where there is none, and then it is still to be told.
+    #[inline(always)]
+    pub(super) fn set_token(&mut self, place: u16, token: Option<u32>) {
+        let count = u32::from(token.is_some());
+        self.short[usize::from(place)].tokens = [token.unwrap_or(0), 0, 0, count];
+    }
+
+    /// Tells a new short piece's tokens.
+    #[inline]
+    pub(super) fn set(&mut self, place: u16, tokens: &[u32]) {
+        let all = &mut self.short[usize::from(place)].tokens;
         if tokens.len() <= SHORT_TOKENS {
             all[..tokens.len()].copy_from_slice(tokens);
             all[SHORT_TOKENS] = tokens.len() as u32;
         } else {
-            all[0] = self.tokens.len() as u32;
+            let begin = self.tokens.len() as u32;
             self.tokens.extend_from_slice(tokens);
-            all[1] = self.tokens.len() as u32;
+            *all = [begin, self.tokens.len() as u32, 0, 0];
         }
-        self.short[self.taken] = Short { key, tokens: all };
-        self.short_places[slot] = self.taken as u16;
-        self.taken += 1;
-        self.short_places[slot]
     }
 }
 
@@ -200,14 +204,15 @@ impl Passages {
 
     /// The tokens of one that came at least twice.
     pub(super) fn find(&self, passage: &[u8], hash: u64) -> Option<&[u32]> {
-        let place = self.table.place(passage, hash)?;
+        let place = self.table.find(passage, hash)?;
         Some(self.table.tokens(place))
     }
 
     /// Remembers one.
     pub(super) fn keep(&mut self, passage: &[u8], hash: u64, tokens: &[u32]) {
         self.table.make_room(1, passage.len());
-        self.table.keep(passage, hash, tokens);
+        let (place, _) = self.table.place(passage, hash);
+        self.table.set(place, tokens);
     }
 }
 
@@ -221,9 +226,13 @@ impl Table {
         }
     }
 
+    fn has_room(&self, count: usize, bytes: usize) -> bool {
+        self.long.len() + count <= LONG / 2 && self.bytes.len() + bytes <= LONG_TOTAL
+    }
+
     /// Forgets all where there is no room for so many more, of so many bytes.
     fn make_room(&mut self, count: usize, bytes: usize) {
-        if self.long.len() + count > LONG / 2 || self.bytes.len() + bytes > LONG_TOTAL {
+        if !self.has_room(count, bytes) {
             self.places.fill(0);
             self.long.clear();
             self.bytes.clear();
@@ -231,17 +240,45 @@ impl Table {
         }
     }
 
-    /// The place of one that came before.
-    pub(super) fn place(&self, piece: &[u8], hash: u64) -> Option<u16> {
+    /// Where one that came before is, or else where its place is told when it comes.
+    fn seek(&self, piece: &[u8], hash: u64) -> Result<u16, usize> {
         let mut at = hash as usize % LONG;
         loop {
             let place = self.places[at];
-            let long = self.long.get(usize::from(place).checked_sub(1)?)?;
+            let Some(long) = usize::from(place)
+                .checked_sub(1)
+                .and_then(|place| self.long.get(place))
+            else {
+                return Err(at);
+            };
             let (begin, end) = long.bytes;
             if long.hash == hash && self.bytes[begin as usize..end as usize] == *piece {
-                return Some(place);
+                return Ok(place);
             }
             at = (at + 1) % LONG;
+        }
+    }
+
+    /// The place of one that came before.
+    fn find(&self, piece: &[u8], hash: u64) -> Option<u16> {
+        self.seek(piece, hash).ok()
+    }
+
+    /// The place of a piece, and whether it is new: then there is room for it, and its tokens are still to be told.
+    pub(super) fn place(&mut self, piece: &[u8], hash: u64) -> (u16, bool) {
+        match self.seek(piece, hash) {
+            Ok(place) => (place, false),
+            Err(at) => {
+                let begin = self.bytes.len() as u32;
+                self.bytes.extend_from_slice(piece);
+                self.long.push(Long {
+                    hash,
+                    bytes: (begin, self.bytes.len() as u32),
+                    tokens: (0, 0),
+                });
+                self.places[at] = self.long.len() as u16;
+                (self.places[at], true)
+            }
         }
     }
 
@@ -251,21 +288,10 @@ impl Table {
         &self.tokens[begin as usize..end as usize]
     }
 
-    /// Remembers one, for which room was made, and gives its place.
-    pub(super) fn keep(&mut self, piece: &[u8], hash: u64, tokens: &[u32]) -> u16 {
-        let mut at = hash as usize % LONG;
-        while self.places[at] != 0 {
-            at = (at + 1) % LONG;
-        }
-        let (bytes, first) = (self.bytes.len() as u32, self.tokens.len() as u32);
-        self.bytes.extend_from_slice(piece);
+    /// Tells the tokens of a new one.
+    pub(super) fn set(&mut self, place: u16, tokens: &[u32]) {
+        let begin = self.tokens.len() as u32;
         self.tokens.extend_from_slice(tokens);
-        self.long.push(Long {
-            hash,
-            bytes: (bytes, self.bytes.len() as u32),
-            tokens: (first, self.tokens.len() as u32),
-        });
-        self.places[at] = self.long.len() as u16;
-        self.places[at]
+        self.long[usize::from(place) - 1].tokens = (begin, self.tokens.len() as u32);
     }
 }

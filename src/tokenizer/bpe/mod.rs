@@ -257,14 +257,15 @@ impl Encoder {
             let ends = tile.ends(scan, text, at, range.end);
             let inside = ends.partition_point(|end| *end <= range.end);
             let ends = &ends[..inside];
-            batch.encode(&self.pieces, text.bytes, at, ends, cache, out);
+            batch.add(&self.pieces, text.bytes, at, ends, cache, out);
             at = ends.last().copied().unwrap_or(range.end);
         }
+        batch.finish(&self.pieces, text.bytes, cache, out);
     }
 }
 
 /// Bytes of new passages that are encoded together, at least.
-const STRETCH: usize = 1 << 13;
+const STRETCH: usize = 1 << 14;
 
 /// Bytes of a passage at least; twice as many at most.
 const PASSAGE: usize = 512;

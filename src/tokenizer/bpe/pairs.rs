@@ -21,8 +21,9 @@ const EMPTY: u64 = u64::MAX;
 /// Words of the filter at most: 256 KB, which stay near.
 const MOST_WORDS: usize = 1 << 15;
 
-/// Pairs that are side by side in memory: the two tokens and, in the low bits, what they merge into. Filled from the
-/// first place on; where all are taken, the next bucket has more.
+/// Pairs that are side by side in memory: the two tokens and, in the low bits, how far before [`APART`] that is what they
+/// merge into, so that nothing stands for what is apart. Filled from the first place on; where all are taken, the next
+/// bucket has more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(32))]
 pub(super) struct Bucket([u64; ROOM]);
@@ -67,7 +68,7 @@ impl Pairs {
         self.filter[word] |= bits;
         loop {
             if let Some(place) = self.buckets[at].0.iter_mut().find(|place| **place == EMPTY) {
-                *place = key << MERGED_BITS | u64::from(merged);
+                *place = key << MERGED_BITS | u64::from(APART - merged);
                 return;
             }
             at = self.next(at);
@@ -110,14 +111,11 @@ impl Pairs {
     pub(super) fn answer(&self, Asked { key, mut at }: Asked) -> u32 {
         loop {
             let Bucket(pairs) = &self.buckets[at];
-            let mut merged = APART;
-            for pair in pairs {
-                if pair >> MERGED_BITS == key {
-                    merged = *pair as u32 & APART;
-                }
-            }
-            if merged != APART || pairs[ROOM - 1] == EMPTY {
-                return merged;
+            let is_this = |pair: &u64| (pair >> MERGED_BITS == key).into();
+            let found = pairs.map(|pair| pair & u64::wrapping_neg(is_this(&pair)));
+            let found = found.iter().fold(0, |all, pair| all | pair) as u32 & APART;
+            if found != 0 || pairs[ROOM - 1] == EMPTY {
+                return APART - found;
             }
             at = self.next(at);
         }

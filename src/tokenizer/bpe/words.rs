@@ -17,8 +17,8 @@ const END: usize = SYMBOLS;
 const BEGIN: usize = SYMBOLS + 1;
 /// Bits of a place in a word.
 const PLACE_BITS: u32 = PLACES.trailing_zeros();
-/// Comes behind all merges.
-const NEVER: u32 = u32::MAX;
+/// From here on no merge is, whatever the place.
+const NEVER: u32 = APART << PLACE_BITS;
 
 /// A word on its way.
 #[derive(Debug, Clone)]
@@ -60,8 +60,13 @@ impl Word {
     /// Merges the pair that comes first and asks what then merges; `false` where none is left.
     #[inline(always)]
     fn step(&mut self, pairs: &Pairs) -> bool {
-        let first = self.merges.iter().fold(NEVER, |a, b| a.min(*b));
-        if first == NEVER {
+        let (near, far) = self.merges.split_at(PLACES / 2);
+        let least = |merges: &[u32]| merges.iter().fold(u32::MAX, |a, b| a.min(*b));
+        let mut first = least(near);
+        if self.alive >> (PLACES / 2) != 0 {
+            first = first.min(least(far));
+        }
+        if first >= NEVER {
             return false;
         }
         let at = first as usize % PLACES;
@@ -107,11 +112,7 @@ impl Word {
 /// What `merges` has at a place.
 #[inline(always)]
 fn with_place(merged: u32, at: usize) -> u32 {
-    if merged == APART {
-        NEVER
-    } else {
-        merged << PLACE_BITS | (at % PLACES) as u32
-    }
+    merged << PLACE_BITS | (at % PLACES) as u32
 }
 
 /// Merges all that there is to merge.
