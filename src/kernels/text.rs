@@ -39,17 +39,25 @@ pub fn prefetch<T>(slice: &[T], at: usize) {
     let _ = (slice, at);
 }
 
-/// Does some work with the best instructions for numbers and bits that there are: what is inlined into it is compiled for
-/// these.
+/// Some work that is worth the best instructions.
+pub trait Work {
+    /// What comes of it.
+    type Result;
+
+    /// Does it; always inlined, as is all of it that shall be compiled for these instructions.
+    fn run(self) -> Self::Result;
+}
+
+/// Does some work with the best instructions for numbers and bits that there are.
 #[inline(always)]
-pub fn widest<T>(work: impl FnOnce() -> T) -> T {
+pub fn widest<W: Work>(work: W) -> W::Result {
     #[cfg(target_arch = "x86_64")]
     {
         /// # Safety
         /// The processor must have what is enabled.
         #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-        unsafe fn wide<T>(work: impl FnOnce() -> T) -> T {
-            work()
+        unsafe fn wide<W: Work>(work: W) -> W::Result {
+            work.run()
         }
         if is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("bmi1")
@@ -61,7 +69,7 @@ pub fn widest<T>(work: impl FnOnce() -> T) -> T {
             return unsafe { wide(work) };
         }
     }
-    work()
+    work.run()
 }
 
 /// Classifies bytes, a block for each 64 of them; what is missing from the last block is nothing, as are all further

@@ -7,7 +7,7 @@ use super::key::{Key, SHORT_BYTES, key_at};
 use super::piece::{Pieces, Workspace};
 use super::scan::PIECES;
 use super::words::{SYMBOLS, Word, merge_all};
-use crate::kernels::text::{prefetch, widest};
+use crate::kernels::text::{Work, prefetch, widest};
 
 /// Pieces of a batch at most.
 const MOST: usize = 4 * PIECES;
@@ -80,7 +80,13 @@ impl Batch {
             self.finish(pieces, bytes, cache, out);
             cache.make_room(ends.len(), total);
         }
-        let missed = widest(|| self.look_up(bytes, begin, ends, cache));
+        let missed = widest(LookUp {
+            batch: &mut *self,
+            bytes,
+            begin,
+            ends,
+            cache: &*cache,
+        });
         for at in 0..missed {
             let index = usize::from(self.missed[at]);
             let begin = index.checked_sub(1).map_or(begin, |before| ends[before]);
@@ -122,26 +128,6 @@ impl Batch {
         self.count += ends.len();
     }
 
-    /// Looks all up in the cache where they are looked for first; gives how many are not there.
-    #[inline(always)]
-    fn look_up(&mut self, bytes: &[u8], begin: usize, ends: &[usize], cache: &Cache) -> usize {
-        let keys = &mut self.keys[..ends.len()];
-        let places = &mut self.places[self.count..][..ends.len()];
-        let mut at = begin;
-        for ((end, key), place) in ends.iter().zip(&mut *keys).zip(&mut *places) {
-            *key = key_at(bytes, at, end - at);
-            *place = cache.first_place(*key);
-            at = *end;
-        }
-        let mut missed = 0;
-        for (index, (key, place)) in (0..).zip(keys.iter().zip(&*places)) {
-            // Writing all and counting those that are right needs no branch.
-            self.missed[missed] = index;
-            missed += usize::from(cache.at(*place).key() != *key);
-        }
-        missed
-    }
-
     /// Appends the ids of all pieces.
     pub(super) fn finish(
         &mut self,
@@ -151,7 +137,14 @@ impl Batch {
         out: &mut Vec<u32>,
     ) {
         if !self.new.is_empty() {
-            self.tell(pieces, bytes, cache);
+            widest(Tell {
+                new: &mut self.new,
+                words: &mut self.words,
+                pieces,
+                bytes,
+                cache: &mut *cache,
+            });
+            self.new.clear();
         }
         let (mut at, end, mut long) = (0, self.count, 0);
         while at < end {
@@ -199,62 +192,122 @@ impl Batch {
         out.extend_from_slice(&self.ids[..count]);
         end
     }
+}
 
-    /// Tells the tokens of new pieces.
-    #[inline(never)]
-    fn tell(&mut self, pieces: &Pieces, bytes: &[u8], cache: &mut Cache) {
-        let mut several = 0;
-        for at in 0..self.new.len() {
-            let new = self.new[at];
-            self.new[several] = new;
-            if usize::from(new.length) <= SHORT_BYTES {
-                let token = pieces.vocabulary.find_short(cache.at(new.place).key());
-                cache.set_token(new.place, token);
-                several += usize::from(token.is_none());
-            } else if let Some(token) = pieces.vocabulary.find_long(new.piece(bytes)) {
-                cache.long.set(new.place, &[token]);
-            } else {
-                several += 1;
-            }
+/// Looking pieces up in the cache where they are looked for first; gives how many are not there.
+struct LookUp<'a> {
+    batch: &'a mut Batch,
+    bytes: &'a [u8],
+    begin: usize,
+    ends: &'a [usize],
+    cache: &'a Cache,
+}
+
+impl Work for LookUp<'_> {
+    type Result = usize;
+
+    #[inline(always)]
+    fn run(self) -> usize {
+        let Self {
+            batch, ends, cache, ..
+        } = self;
+        let keys = &mut batch.keys[..ends.len()];
+        let places = &mut batch.places[batch.count..][..ends.len()];
+        let mut at = self.begin;
+        for ((end, key), place) in ends.iter().zip(&mut *keys).zip(&mut *places) {
+            *key = key_at(self.bytes, at, end - at);
+            *place = cache.first_place(*key);
+            at = *end;
         }
-        self.new.truncate(several);
-        let mut count = 0;
-        for at in 0..several {
-            let new = self.new[at];
-            let piece = new.piece(bytes);
-            if pieces.begin(piece, &mut self.words[count % WORDS]) {
-                self.new[count] = new;
-                count += 1;
-                if count % WORDS == 0 {
-                    self.merge(pieces, count - WORDS..count, cache);
-                }
-            } else {
-                let mut ids = Vec::new();
-                pieces.encode(piece, &mut cache.workspace, &mut ids);
-                new.set(&ids, cache);
-            }
+        let mut missed = 0;
+        for (index, (key, place)) in (0..).zip(keys.iter().zip(&*places)) {
+            // Writing all and counting those that are right needs no branch.
+            batch.missed[missed] = index;
+            missed += usize::from(cache.at(*place).key() != *key);
         }
-        self.merge(pieces, count / WORDS * WORDS..count, cache);
-        self.new.clear();
+        missed
     }
+}
 
-    /// Merges the words of these new pieces.
-    fn merge(&mut self, pieces: &Pieces, range: std::ops::Range<usize>, cache: &mut Cache) {
-        let words = &mut self.words[..range.len()];
-        widest(|| merge_all(&pieces.merges.pairs, words));
-        for (word, new) in words.iter().zip(&self.new[range]) {
-            let (mut ids, mut length) = ([0; SYMBOLS], 0);
-            for (id, token) in ids.iter_mut().zip(word.tokens()) {
-                *id = pieces.merges.tokens[token as usize];
-                length += 1;
+/// Telling the tokens of new pieces.
+struct Tell<'a> {
+    new: &'a mut [New],
+    words: &'a mut [Word; WORDS],
+    pieces: &'a Pieces,
+    bytes: &'a [u8],
+    cache: &'a mut Cache,
+}
+
+impl Work for Tell<'_> {
+    type Result = ();
+
+    #[inline(always)]
+    fn run(mut self) {
+        let several = self.tokens();
+        let new = std::mem::take(&mut self.new);
+        for new in new[..several].chunks_mut(WORDS) {
+            let count = self.begin(new);
+            let words = &mut self.words[..count];
+            merge_all(&self.pieces.merges.pairs, words);
+            for (word, new) in words.iter().zip(new) {
+                let (mut ids, mut length) = ([0; SYMBOLS], 0);
+                for (id, token) in ids.iter_mut().zip(word.tokens()) {
+                    *id = self.pieces.merges.tokens[token as usize];
+                    length += 1;
+                }
+                new.set(&ids[..length], self.cache);
             }
-            new.set(&ids[..length], cache);
         }
     }
 }
 
+impl Tell<'_> {
+    /// Tells those that are one token. The others come first then; gives how many they are.
+    #[inline(always)]
+    fn tokens(&mut self) -> usize {
+        let Self {
+            new, pieces, cache, ..
+        } = self;
+        let mut several = 0;
+        for at in 0..new.len() {
+            let piece = new[at];
+            new[several] = piece;
+            if usize::from(piece.length) <= SHORT_BYTES {
+                let token = pieces.vocabulary.find_short(cache.at(piece.place).key());
+                cache.set_token(piece.place, token);
+                several += usize::from(token.is_none());
+            } else if let Some(token) = pieces.vocabulary.find_long(piece.of(self.bytes)) {
+                cache.long.set(piece.place, &[token]);
+            } else {
+                several += 1;
+            }
+        }
+        several
+    }
+
+    /// Begins to merge some; others are encoded at once. The first ones are those that are begun then; gives how many.
+    #[inline(always)]
+    fn begin(&mut self, new: &mut [New]) -> usize {
+        let mut count = 0;
+        for at in 0..new.len() {
+            let piece = new[at];
+            let bytes = piece.of(self.bytes);
+            if self.pieces.begin(bytes, &mut self.words[count]) {
+                new[count] = piece;
+                count += 1;
+            } else {
+                let mut ids = Vec::new();
+                self.pieces
+                    .encode(bytes, &mut self.cache.workspace, &mut ids);
+                piece.set(&ids, self.cache);
+            }
+        }
+        count
+    }
+}
+
 impl New {
-    fn piece<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+    fn of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         &bytes[self.begin..self.begin + usize::from(self.length)]
     }
 

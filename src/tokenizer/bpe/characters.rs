@@ -19,13 +19,15 @@ pub(super) struct Characters {
     /// The number of the token that is the character, [`NO_TOKEN`] where none is with which merging may begin, and on
     /// which sides there may be such a border.
     known: Vec<u32>,
-    /// A bit for each hash of what such a token has at the border.
+    /// A bit for each two bytes that are at such a border, in a token that has none of both characters.
+    bytes: Vec<u64>,
+    /// A bit for each hash of a character and a byte that are at such a border, in a token that has the character.
     borders: Vec<u64>,
 }
 
 /// Characters of a page.
 const PAGE: usize = 256;
-/// Words of the table of borders.
+/// Words of the tables of borders.
 const WORDS: usize = 1 << 10;
 /// Some token has it, and a part of the next character.
 const JOINS_NEXT: u32 = 1 << 31;
@@ -46,6 +48,7 @@ impl Characters {
         let mut characters = Self {
             pages: vec![0; (char::MAX as usize + 1) / PAGE],
             known: vec![NO_TOKEN; PAGE],
+            bytes: vec![0; WORDS],
             borders: vec![0; WORDS],
         };
         for token in tokens {
@@ -95,13 +98,17 @@ impl Characters {
                 *self.known_mut(right) |= JOINS_LAST;
                 place(u32::from(left_byte), u32::from(right), 1)
             }
-            (None, None) => place(u32::from(left_byte), u32::from(right_byte), 2),
+            (None, None) => {
+                let (word, bit) = pair(left_byte, right_byte);
+                self.bytes[word] |= bit;
+                return;
+            }
         };
         self.borders[word] |= bit;
     }
 
     /// What is known of a character.
-    #[inline]
+    #[inline(always)]
     fn known(&self, character: char) -> u32 {
         let code = character as usize;
         self.known[usize::from(self.pages[code / PAGE]) * PAGE + code % PAGE]
@@ -118,7 +125,7 @@ impl Characters {
     }
 
     /// The character that begins at `at`, and its length in bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn side(&self, text: &[u8], at: usize) -> (Side, usize) {
         let (character, length) = character_at(text, at);
         let length = length.min(text.len() - at);
@@ -132,12 +139,13 @@ impl Characters {
     }
 
     /// Whether no token has a part of either of two characters, together with something of the other.
-    #[inline]
+    #[inline(always)]
     pub(super) fn are_apart(&self, left: Side, right: Side) -> bool {
         let left_byte = u32::from(left.last);
         let right_byte = u32::from(right.first);
+        let (word, bit) = pair(left.last, right.first);
         let is_marked = |(word, bit): (usize, u64)| self.borders[word] & bit != 0;
-        !(is_marked(place(left_byte, right_byte, 2))
+        !(self.bytes[word] & bit != 0
             || left.known & JOINS_NEXT != 0 && is_marked(place(left.character, right_byte, 0))
             || right.known & JOINS_LAST != 0 && is_marked(place(left_byte, right.character, 1)))
     }
@@ -169,6 +177,12 @@ fn length(byte: u8) -> usize {
         0xe0..0xf0 => 3,
         0xf0.. => 4,
     }
+}
+
+#[inline]
+fn pair(left: u8, right: u8) -> (usize, u64) {
+    let place = usize::from(left) << 8 | usize::from(right);
+    (place / 64 % WORDS, 1 << (place % 64))
 }
 
 #[inline]

@@ -34,6 +34,11 @@ struct Table {
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
 
+/// Builds the table, so that the first text does not wait for it.
+pub(super) fn prepare() {
+    LazyLock::force(&TABLE);
+}
+
 impl Table {
     fn new() -> Self {
         // The first page is of no class, then comes one of each class.
@@ -109,21 +114,28 @@ pub(super) fn class_of(character: char) -> Class {
 /// `at` is where a character begins; bytes that are no UTF-8 give some character.
 #[inline]
 pub(super) fn character_at(text: &[u8], at: usize) -> (char, usize) {
-    let byte = |offset: usize| u32::from(text.get(at + offset).copied().unwrap_or(0) & 0x3f);
-    let first = text.get(at).copied().unwrap_or(0);
-    let (code, length) = match first {
-        ..0x80 => (u32::from(first), 1),
-        0x80..0xe0 => (u32::from(first & 0x1f) << 6 | byte(1), 2),
-        0xe0..0xf0 => (u32::from(first & 0x0f) << 12 | byte(1) << 6 | byte(2), 3),
-        0xf0.. => {
-            let high = u32::from(first & 0x07) << 18;
-            (high | byte(1) << 12 | byte(2) << 6 | byte(3), 4)
-        }
+    let four = match text[at.min(text.len())..].first_chunk() {
+        Some(four) => *four,
+        None => padded(text, at),
+    };
+    let [first, rest @ ..] = four.map(u32::from);
+    let [second, third, fourth] = rest.map(|byte| byte & 0x3f);
+    let (code, length) = match four[0] {
+        ..0x80 => (first, 1),
+        0x80..0xe0 => ((first & 0x1f) << 6 | second, 2),
+        0xe0..0xf0 => ((first & 0x0f) << 12 | second << 6 | third, 3),
+        0xf0.. => ((first & 0x07) << 18 | second << 12 | third << 6 | fourth, 4),
     };
     (
         char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER),
         length,
     )
+}
+
+/// The last bytes of a text, fewer than four, and zeros.
+#[cold]
+fn padded(text: &[u8], at: usize) -> [u8; 4] {
+    std::array::from_fn(|offset| text.get(at + offset).copied().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -100,8 +100,8 @@ impl Pairs {
     pub(super) fn ask(&self, left: u32, right: u32) -> Asked {
         let key = Self::key(left, right);
         let (word, bits, at) = self.places(key);
-        let may_merge = self.filter[word] & bits == bits;
-        let at = if may_merge { at } else { 0 };
+        let may_merge = usize::from(self.filter[word] & bits == bits);
+        let at = at & may_merge.wrapping_neg();
         prefetch(&self.buckets, at);
         Asked { key, at }
     }

@@ -3,13 +3,13 @@
 use std::sync::OnceLock;
 
 use super::characters::Characters;
-use super::classes::character_at;
+use super::classes::{self, character_at};
 use super::cuts::Cuts;
 use super::merges::{Merges, NONE};
 use super::pairs::{APART, Asked};
 use super::trie::Trie;
 use super::vocabulary::Vocabulary;
-use super::words::{SYMBOLS, Word, merge_all};
+use super::words::{MergeAll, SYMBOLS, Word};
 use crate::kernels::text::widest;
 
 /// What is known of a vocabulary, as far as one piece needs it.
@@ -67,6 +67,7 @@ impl Pieces {
         trie: Trie,
         bytes: &[u32; 256],
     ) -> Self {
+        classes::prepare();
         let symbol = |byte| trie.longest(&[byte as u8]).map_or(NONE, |(token, _)| token);
         let symbols = std::array::from_fn(symbol);
         let pair = |both: usize| match (symbols[both >> 8], symbols[both & 0xff]) {
@@ -103,6 +104,7 @@ impl Pieces {
     }
 
     /// Begins to merge a piece; `false` where that is not possible: some of it is no symbol, or there is no room.
+    #[inline(always)]
     pub(super) fn begin(&self, piece: &[u8], word: &mut Word) -> bool {
         if piece.len() <= SYMBOLS && piece.is_ascii() {
             let mut symbols = [0; SYMBOLS];
@@ -138,6 +140,7 @@ impl Pieces {
 
     /// The symbols that merging a piece begins with, and how many; `None` where some of it is no symbol, or there is no
     /// room.
+    #[inline(always)]
     fn split(&self, piece: &[u8], symbols: &mut [u32; SYMBOLS]) -> Option<usize> {
         let (mut at, mut count) = (0, 0);
         let mut is_apart = true;
@@ -198,7 +201,7 @@ impl Pieces {
 
     /// Merges words that follow each other and appends their tokens.
     fn merge(&self, words: &mut [Word], out: &mut Vec<u32>) {
-        widest(|| merge_all(&self.merges.pairs, words));
+        widest(MergeAll(&self.merges.pairs, &mut *words));
         for word in words {
             out.extend(
                 word.tokens()

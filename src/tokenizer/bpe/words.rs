@@ -4,6 +4,7 @@
 //! processor waits for one word's answers while it asks for the others'.
 
 use super::pairs::{APART, Asked, NOBODY, Pairs};
+use crate::kernels::text::Work;
 
 /// Symbols of a word at most.
 pub(super) const SYMBOLS: usize = PLACES - 2;
@@ -44,6 +45,7 @@ impl Word {
     }
 
     /// Begins with these symbols, of which there must be some and no more than there is room for.
+    #[inline(always)]
     pub(super) fn begin(&mut self, symbols: &[u32]) {
         let count = symbols.len();
         self.tokens[..count].copy_from_slice(symbols);
@@ -137,5 +139,17 @@ pub(super) fn merge_all(pairs: &Pairs, words: &mut [Word]) {
         for lane in &lanes[..count] {
             words[*lane].answer(pairs);
         }
+    }
+}
+
+/// Merging all that there is to merge.
+pub(super) struct MergeAll<'a>(pub(super) &'a Pairs, pub(super) &'a mut [Word]);
+
+impl Work for MergeAll<'_> {
+    type Result = ();
+
+    #[inline(always)]
+    fn run(self) {
+        merge_all(self.0, self.1);
     }
 }

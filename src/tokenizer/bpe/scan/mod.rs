@@ -47,6 +47,7 @@ impl Text<'_> {
     }
 
     /// What the character at `at` is, with its length; of no class and no length behind the end.
+    #[inline]
     fn class(self, at: usize) -> (Class, usize) {
         if at >= self.end {
             return (0, 0);

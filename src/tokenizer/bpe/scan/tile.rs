@@ -7,7 +7,7 @@
 
 use super::rules::{Ahead, Before, cut_lines};
 use super::{Ascii, Scan, Text};
-use crate::kernels::text::{BLOCK, Block, classify, widest};
+use crate::kernels::text::{BLOCK, Block, Work, classify, widest};
 
 /// Blocks of a tile.
 const BLOCKS: usize = 64;
@@ -121,21 +121,6 @@ impl Tile {
         &self.ends[..count]
     }
 
-    /// Tells what is known of the first blocks from what their bytes are.
-    #[inline(always)]
-    fn know(&mut self, ascii: Ascii, count: usize) {
-        let blocks = &self.blocks[..=count];
-        let known = &mut self.known[..count];
-        let mut before = Before::default();
-        for (known, pair) in known.iter_mut().zip(blocks.windows(2)) {
-            *known = ascii.known(&mut before, &pair[0], &pair[1]);
-        }
-        let mut ahead = Ahead::default();
-        for (known, block) in known.iter_mut().zip(&blocks[..count]).rev() {
-            cut_lines(known, block, &mut ahead);
-        }
-    }
-
     #[inline(never)]
     fn move_to(&mut self, ascii: Ascii, text: Text<'_>, at: usize) {
         let bytes = &text.bytes[at..text.end.min(at + BYTES + BLOCK)];
@@ -146,7 +131,11 @@ impl Tile {
         if let Some(known) = self.known.get_mut(count) {
             *known = Known::default();
         }
-        widest(|| self.know(ascii, count));
+        widest(Know {
+            ascii,
+            blocks: &self.blocks[..=count],
+            known: &mut self.known[..count],
+        });
         if at + bytes.len() == text.end {
             // A text ends a piece.
             if let Some(known) = self.known.get_mut(bytes.len() / BLOCK) {
@@ -172,5 +161,28 @@ impl Tile {
         }
         self.begin = at;
         self.length = BYTES;
+    }
+}
+
+/// Telling what is known of blocks from what their bytes are; of these there is one more.
+struct Know<'a> {
+    ascii: Ascii,
+    blocks: &'a [Block],
+    known: &'a mut [Known],
+}
+
+impl Work for Know<'_> {
+    type Result = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let mut before = Before::default();
+        for (known, pair) in self.known.iter_mut().zip(self.blocks.windows(2)) {
+            *known = self.ascii.known(&mut before, &pair[0], &pair[1]);
+        }
+        let mut ahead = Ahead::default();
+        for (known, block) in self.known.iter_mut().zip(self.blocks).rev() {
+            cut_lines(known, block, &mut ahead);
+        }
     }
 }
