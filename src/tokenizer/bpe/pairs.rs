@@ -1,5 +1,7 @@
 //! What two tokens merge into: asked some ten times for each word that was never seen, mostly of pairs that never merge.
 
+use std::hint::select_unpredictable;
+
 use super::hash::FACTORS;
 use crate::kernels::text::prefetch;
 
@@ -100,8 +102,8 @@ impl Pairs {
     pub(super) fn ask(&self, left: u32, right: u32) -> Asked {
         let key = Self::key(left, right);
         let (word, bits, at) = self.places(key);
-        let may_merge = usize::from(self.filter[word] & bits == bits);
-        let at = at & may_merge.wrapping_neg();
+        let may_merge = self.filter[word] & bits == bits;
+        let at = select_unpredictable(may_merge, at, 0);
         prefetch(&self.buckets, at);
         Asked { key, at }
     }
