@@ -11,6 +11,8 @@ use crate::kernels::text::{Work, prefetch, widest};
 
 /// Pieces of a batch at most.
 const MOST: usize = 4 * PIECES;
+/// Ids of [`PIECES`] pieces whose ids are beside them fit.
+const IDS: usize = (PIECES * SHORT_TOKENS).next_power_of_two();
 /// Words that are merged together.
 const WORDS: usize = 64;
 
@@ -29,7 +31,7 @@ pub(super) struct Batch {
     /// New pieces.
     new: Vec<New>,
     words: [Word; WORDS],
-    ids: [u32; PIECES * SHORT_TOKENS + 1],
+    ids: [u32; IDS + SHORT_TOKENS],
 }
 
 /// A piece that is not short.
@@ -59,7 +61,7 @@ impl Batch {
             long: Vec::new(),
             new: Vec::new(),
             words: std::array::from_fn(|_| Word::new()),
-            ids: [0; PIECES * SHORT_TOKENS + 1],
+            ids: [0; IDS + SHORT_TOKENS],
         }
     }
 
@@ -183,9 +185,9 @@ impl Batch {
             if length == 0 {
                 break;
             }
-            if let Some(ids) = self.ids[count..].first_chunk_mut() {
-                *ids = tokens;
-            }
+            // What is told by the remainder is that there is room.
+            let ids = &mut self.ids[count % IDS..count % IDS + SHORT_TOKENS + 1];
+            ids.copy_from_slice(&tokens);
             count += length;
             end += 1;
         }
@@ -211,18 +213,19 @@ impl Work for LookUp<'_> {
         let Self {
             batch, ends, cache, ..
         } = self;
+        let first_places = cache.first_places();
         let keys = &mut batch.keys[..ends.len()];
         let places = &mut batch.places[batch.count..][..ends.len()];
         let mut at = self.begin;
         for ((end, key), place) in ends.iter().zip(&mut *keys).zip(&mut *places) {
             *key = key_at(self.bytes, at, end - at);
-            *place = cache.first_place(*key);
+            *place = first_places[Cache::slot(*key)];
             at = *end;
         }
         let mut missed = 0;
         for (index, (key, place)) in (0..).zip(keys.iter().zip(&*places)) {
             // Writing all and counting those that are right needs no branch.
-            batch.missed[missed] = index;
+            batch.missed[missed % PIECES] = index;
             missed += usize::from(cache.at(*place).key() != *key);
         }
         missed
@@ -248,7 +251,7 @@ impl Work for Tell<'_> {
         for new in new[..several].chunks_mut(WORDS) {
             let count = self.begin(new);
             let words = &mut self.words[..count];
-            merge_all(&self.pieces.merges.pairs, words);
+            merge_all(&self.pieces.merges, words);
             for (word, new) in words.iter().zip(new) {
                 let (mut ids, mut length) = ([0; SYMBOLS], 0);
                 for (id, token) in ids.iter_mut().zip(word.tokens()) {

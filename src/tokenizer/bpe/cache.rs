@@ -117,15 +117,16 @@ impl Cache {
         }
     }
 
+    /// A number of a short piece.
     #[inline(always)]
-    fn slot(key: Key) -> usize {
+    pub(super) fn slot(key: Key) -> usize {
         (key::hash(key) >> 48) as usize % SHORT
     }
 
-    /// The place at which a short piece is looked for first.
+    /// The places at which short pieces are looked for first, by their slots.
     #[inline(always)]
-    pub(super) fn first_place(&self, key: Key) -> u16 {
-        self.short_places[Self::slot(key)]
+    pub(super) fn first_places(&self) -> &[u16; SHORT] {
+        &self.short_places
     }
 
     /// What is at a place.

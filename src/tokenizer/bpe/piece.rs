@@ -201,7 +201,7 @@ impl Pieces {
 
     /// Merges words that follow each other and appends their tokens.
     fn merge(&self, words: &mut [Word], out: &mut Vec<u32>) {
-        widest(MergeAll(&self.merges.pairs, &mut *words));
+        widest(MergeAll(&self.merges, &mut *words));
         for word in words {
             out.extend(
                 word.tokens()

@@ -3,8 +3,9 @@
 //! What one merge makes must be known before the next one is chosen, and each asks the table of pairs twice. The
 //! processor waits for one word's answers while it asks for the others'.
 
+use super::merges::Merges;
 use super::pairs::{APART, Asked, NOBODY, Pairs};
-use crate::kernels::text::Work;
+use crate::kernels::text::{Work, prefetch};
 
 /// Symbols of a word at most.
 pub(super) const SYMBOLS: usize = PLACES - 2;
@@ -101,6 +102,7 @@ impl Word {
     }
 
     /// What it has become.
+    #[inline(always)]
     pub(super) fn tokens(&self) -> impl Iterator<Item = u32> {
         let mut alive = self.alive;
         std::iter::from_fn(move || {
@@ -119,7 +121,8 @@ fn with_place(merged: u32, at: usize) -> u32 {
 
 /// Merges all that there is to merge.
 #[inline(always)]
-pub(super) fn merge_all(pairs: &Pairs, words: &mut [Word]) {
+pub(super) fn merge_all(merges: &Merges, words: &mut [Word]) {
+    let pairs = &merges.pairs;
     let mut lanes: [usize; LANES] = std::array::from_fn(|lane| lane);
     let mut count = words.len().min(LANES);
     let mut next = count;
@@ -128,7 +131,13 @@ pub(super) fn merge_all(pairs: &Pairs, words: &mut [Word]) {
         while lane < count {
             if words[lanes[lane]].step(pairs) {
                 lane += 1;
-            } else if next < words.len() {
+                continue;
+            }
+            // Somebody will ask for their ids.
+            for token in words[lanes[lane]].tokens() {
+                prefetch(&merges.tokens, token as usize);
+            }
+            if next < words.len() {
                 lanes[lane] = next;
                 next += 1;
             } else {
@@ -143,7 +152,7 @@ pub(super) fn merge_all(pairs: &Pairs, words: &mut [Word]) {
 }
 
 /// Merging all that there is to merge.
-pub(super) struct MergeAll<'a>(pub(super) &'a Pairs, pub(super) &'a mut [Word]);
+pub(super) struct MergeAll<'a>(pub(super) &'a Merges, pub(super) &'a mut [Word]);
 
 impl Work for MergeAll<'_> {
     type Result = ();
