@@ -1,7 +1,7 @@
 //! What is done to a text between two added tokens before it is cut into pieces, and which byte comes from which.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use unicode_normalization_alignments::{
     IsNormalized, UnicodeNormalization, char::canonical_combining_class, is_nfc_quick,
@@ -107,13 +107,10 @@ fn stands_alone(character: char) -> bool {
 }
 
 /// Characters of a page.
-const PAGE: u32 = 256;
-/// What is known of a page: nothing yet, that all its characters stand alone, or that some do not.
-const UNKNOWN: u8 = 0;
-const ALONE: u8 = 1;
-const MIXED: u8 = 2;
+const PAGE: usize = 64;
 
-static PAGES: [AtomicU8; 0x11_0000 / PAGE as usize] = [const { AtomicU8::new(UNKNOWN) }; _];
+/// A bit for each character of a page that stands alone; zero where that is not known yet.
+static PAGES: [AtomicU64; 0x11_0000 / PAGE] = [const { AtomicU64::new(0) }; _];
 
 /// Unicode's form C: all that does not stand alone is composed together with the character before it.
 fn compose(text: &str) -> Cow<'_, str> {
@@ -149,7 +146,12 @@ fn next_dependent(text: &str, mut at: usize) -> Option<usize> {
             .take_while(|chunk| chunk.iter().fold(0, |most, byte| most.max(*byte)) < 0xcc);
         at = bytes.len().min(at + 64 * plain.count());
         at += bytes[at..].iter().position(|byte| *byte >= 0xcc)?;
-        while bytes.get(at).is_some_and(|byte| *byte >= 0xcc) {
+        while let Some(first) = bytes.get(at).filter(|byte| **byte >= 0xcc) {
+            // Most of Han, which stands alone.
+            if matches!(first, 0xe4..=0xe9) {
+                at += 3;
+                continue;
+            }
             let (character, length) = character_at(bytes, at);
             if !is_alone(character) {
                 return Some(at);
@@ -160,16 +162,24 @@ fn next_dependent(text: &str, mut at: usize) -> Option<usize> {
 }
 
 /// Whether a character stands alone, remembered by pages.
+#[inline]
 fn is_alone(character: char) -> bool {
-    let page = u32::from(character) / PAGE;
-    match PAGES[page as usize].load(Ordering::Relaxed) {
-        ALONE => true,
-        MIXED => stands_alone(character),
-        _ => {
-            let mut all = (page * PAGE..(page + 1) * PAGE).filter_map(char::from_u32);
-            let known = if all.all(stands_alone) { ALONE } else { MIXED };
-            PAGES[page as usize].store(known, Ordering::Relaxed);
-            known == ALONE || stands_alone(character)
-        }
-    }
+    let code = character as usize;
+    let known = match PAGES[code / PAGE].load(Ordering::Relaxed) {
+        0 => learn(code / PAGE),
+        known => known,
+    };
+    known >> (code % PAGE) & 1 == 1
+}
+
+/// Which characters of a page stand alone.
+#[cold]
+fn learn(page: usize) -> u64 {
+    let is_alone =
+        |offset: &usize| char::from_u32((page * PAGE + offset) as u32).is_none_or(stands_alone);
+    let known = (0..PAGE)
+        .filter(is_alone)
+        .fold(0, |known, offset| known | 1 << offset);
+    PAGES[page].store(known, Ordering::Relaxed);
+    known
 }
