@@ -248,12 +248,13 @@ impl Work for Tell<'_> {
     fn run(mut self) {
         let several = self.tokens();
         let new = std::mem::take(&mut self.new);
+        let mut ids = [0; SYMBOLS];
         for new in new[..several].chunks_mut(WORDS) {
             let count = self.begin(new);
             let words = &mut self.words[..count];
             merge_all(&self.pieces.merges, words);
             for (word, new) in words.iter().zip(new) {
-                let (mut ids, mut length) = ([0; SYMBOLS], 0);
+                let mut length = 0;
                 for (id, token) in ids.iter_mut().zip(word.tokens()) {
                     *id = self.pieces.merges.tokens[token as usize];
                     length += 1;

@@ -131,3 +131,20 @@ pub(super) struct Asked {
     /// The bucket; the first one, which is empty, where the filter knows the answer.
     at: usize,
 }
+
+impl Asked {
+    /// A pair whose bucket is known.
+    #[inline(always)]
+    pub(super) fn new(left: u32, right: u32, bucket: u32) -> Self {
+        Self {
+            key: Pairs::key(left, right),
+            at: bucket as usize,
+        }
+    }
+
+    /// The bucket.
+    #[inline(always)]
+    pub(super) fn bucket(self) -> u32 {
+        self.at as u32
+    }
+}

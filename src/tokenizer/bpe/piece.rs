@@ -6,7 +6,7 @@ use super::characters::Characters;
 use super::classes::{self, character_at};
 use super::cuts::Cuts;
 use super::merges::{Merges, NONE};
-use super::pairs::{APART, Asked};
+use super::pairs::APART;
 use super::trie::Trie;
 use super::vocabulary::Vocabulary;
 use super::words::{MergeAll, SYMBOLS, Word};
@@ -106,35 +106,25 @@ impl Pieces {
     /// Begins to merge a piece; `false` where that is not possible: some of it is no symbol, or there is no room.
     #[inline(always)]
     pub(super) fn begin(&self, piece: &[u8], word: &mut Word) -> bool {
+        let symbols = word.symbols();
         if piece.len() <= SYMBOLS && piece.is_ascii() {
-            let mut symbols = [0; SYMBOLS];
+            let mut is_known = true;
             for (symbol, byte) in symbols.iter_mut().zip(piece) {
                 *symbol = self.symbols[usize::from(*byte)];
+                is_known &= *symbol != NONE;
             }
-            let symbols = &symbols[..piece.len()];
-            word.begin(symbols);
+            word.begin(piece.len());
             for (at, pair) in piece.windows(2).enumerate() {
-                word.first(
-                    at,
-                    self.byte_pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])],
-                );
+                let both = usize::from(pair[0]) << 8 | usize::from(pair[1]);
+                word.first(at, self.byte_pairs[both]);
             }
-            return !symbols.contains(&NONE);
+            return is_known;
         }
-        let mut symbols = [0; SYMBOLS];
-        let Some(count) = self.split(piece, &mut symbols) else {
+        let Some(count) = self.split(piece, symbols) else {
             return false;
         };
-        let symbols = &symbols[..count];
-        word.begin(symbols);
-        let pairs = &self.merges.pairs;
-        let mut asked = [Asked::default(); SYMBOLS];
-        for (asked, pair) in asked.iter_mut().zip(symbols.windows(2)) {
-            *asked = pairs.ask(pair[0], pair[1]);
-        }
-        for (at, asked) in asked[..count - 1].iter().enumerate() {
-            word.first(at, pairs.answer(*asked));
-        }
+        word.begin(count);
+        word.ask_first(&self.merges.pairs, count);
         true
     }
 

@@ -10,7 +10,9 @@ use crate::kernels::text::{Work, prefetch};
 /// Symbols of a word at most.
 pub(super) const SYMBOLS: usize = PLACES - 2;
 /// Places for them, and for two that no symbol is at.
-const PLACES: usize = 32;
+const PLACES: usize = 64;
+/// Places that the symbols of most words have room in.
+const NEAR: usize = 16;
 /// Words that are merged side by side.
 const LANES: usize = 16;
 /// Stands for the symbol behind the last one.
@@ -27,9 +29,10 @@ const NEVER: u32 = APART << PLACE_BITS;
 pub(super) struct Word {
     /// Numbers of tokens, of those places that `alive` has a bit for, and behind them [`NOBODY`], twice.
     tokens: [u32; PLACES],
-    /// What the token at a place and the next one merge into, with the place in the low bits: the least is next.
+    /// What the token at a place and the next one merge into, with the place in the low bits: the least is next. From
+    /// [`NEAR`] on only where the word reaches there.
     merges: [u32; PLACES],
-    alive: u32,
+    alive: u64,
     /// What was asked about the token that was merged last: its place and that of the one before it, and whether they
     /// merge with what is behind them.
     asked: [(usize, Asked); 2],
@@ -45,17 +48,42 @@ impl Word {
         }
     }
 
-    /// Begins with these symbols, of which there must be some and no more than there is room for.
+    /// Where the symbols are put that it begins with.
     #[inline(always)]
-    pub(super) fn begin(&mut self, symbols: &[u32]) {
-        let count = symbols.len();
-        self.tokens[..count].copy_from_slice(symbols);
+    pub(super) fn symbols(&mut self) -> &mut [u32; SYMBOLS] {
+        let (symbols, _) = self
+            .tokens
+            .split_first_chunk_mut()
+            .unwrap_or_else(|| unreachable!("there are more places"));
+        symbols
+    }
+
+    /// Begins with so many of them, one at least.
+    #[inline(always)]
+    pub(super) fn begin(&mut self, count: usize) {
         self.alive = (1 << count) - 1;
-        self.merges = [NEVER; PLACES];
+        let (near, far) = self.merges.split_at_mut(NEAR);
+        near.fill(NEVER);
+        if count > NEAR {
+            far.fill(NEVER);
+        }
+    }
+
+    /// Asks what the symbols merge into that it begins with, so many.
+    #[inline(always)]
+    pub(super) fn ask_first(&mut self, pairs: &Pairs, count: usize) {
+        let tokens = &self.tokens[..count];
+        for (merge, pair) in self.merges.iter_mut().zip(tokens.windows(2)) {
+            *merge = pairs.ask(pair[0], pair[1]).bucket();
+        }
+        for (at, (merge, pair)) in self.merges.iter_mut().zip(tokens.windows(2)).enumerate() {
+            let asked = Asked::new(pair[0], pair[1], *merge);
+            *merge = with_place(pairs.answer(asked), at);
+        }
     }
 
     /// Says what the symbol at a place and the next one merge into.
-    #[inline]
+    #[inline(always)]
     pub(super) fn first(&mut self, at: usize, merged: u32) {
         self.merges[at] = with_place(merged, at);
     }
@@ -63,10 +91,10 @@ impl Word {
     /// Merges the pair that comes first and asks what then merges; `false` where none is left.
     #[inline(always)]
     fn step(&mut self, pairs: &Pairs) -> bool {
-        let (near, far) = self.merges.split_at(PLACES / 2);
+        let (near, far) = self.merges.split_at(NEAR);
         let least = |merges: &[u32]| merges.iter().fold(u32::MAX, |a, b| a.min(*b));
         let mut first = least(near);
-        if self.alive >> (PLACES / 2) != 0 {
+        if self.alive >> NEAR != 0 {
             first = first.min(least(far));
         }
         if first >= NEVER {
