@@ -109,6 +109,13 @@ pub(super) fn class_of(character: char) -> Class {
     table.classes[usize::from(table.pages[code / PAGE]) * PAGE + code % PAGE]
 }
 
+/// Whether a character that begins with this byte is one of U+5000 to U+9FFF: most of Han, three bytes each, all of them
+/// [`UNCASED`] letters that stand alone in Unicode's forms.
+#[inline]
+pub(super) fn is_han(byte: u8) -> bool {
+    matches!(byte, 0xe5..=0xe9)
+}
+
 /// The character that begins at `at` in bytes that are UTF-8, with its length in bytes.
 ///
 /// `at` is where a character begins; bytes that are no UTF-8 give some character.
@@ -152,6 +159,19 @@ mod tests {
             assert_eq!(
                 character_at(text.as_bytes(), at),
                 (character, character.len_utf8())
+            );
+        }
+    }
+
+    #[test]
+    fn han_is_told_by_a_byte() {
+        for character in '\0'..=char::MAX {
+            let first = character.to_string().as_bytes()[0];
+            let is_within = matches!(character, '\u{5000}'..='\u{9fff}');
+            assert_eq!(is_han(first), is_within, "{character:?}");
+            assert!(
+                !is_within || class_of(character) == UNCASED,
+                "{character:?}"
             );
         }
     }

@@ -7,7 +7,7 @@ use unicode_normalization_alignments::{
     IsNormalized, UnicodeNormalization, char::canonical_combining_class, is_nfc_quick,
 };
 
-use super::classes::character_at;
+use super::classes::{character_at, is_han};
 use super::structure::{Before, Normal};
 
 /// How SentencePiece writes a space.
@@ -147,8 +147,7 @@ fn next_dependent(text: &str, mut at: usize) -> Option<usize> {
         at = bytes.len().min(at + 64 * plain.count());
         at += bytes[at..].iter().position(|byte| *byte >= 0xcc)?;
         while let Some(first) = bytes.get(at).filter(|byte| **byte >= 0xcc) {
-            // Most of Han, which stands alone.
-            if matches!(first, 0xe4..=0xe9) {
+            if is_han(*first) {
                 at += 3;
                 continue;
             }
@@ -182,4 +181,15 @@ fn learn(page: usize) -> u64 {
         .fold(0, |known, offset| known | 1 << offset);
     PAGES[page].store(known, Ordering::Relaxed);
     known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn han_stands_alone() {
+        let mut han = '\u{5000}'..='\u{9fff}';
+        assert!(han.all(|character| stands_alone(character) && is_alone(character)));
+    }
 }

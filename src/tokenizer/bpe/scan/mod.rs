@@ -13,7 +13,7 @@ mod seams;
 mod tests;
 mod tile;
 
-use super::classes::{Class, NUMBER, SPACE, character_at, class_of};
+use super::classes::{Class, NUMBER, SPACE, UNCASED, character_at, class_of, is_han};
 pub(super) use cased::Cased;
 pub(super) use deepseek::DeepSeek;
 pub(super) use gpt2::Gpt2;
@@ -59,6 +59,10 @@ impl Text<'_> {
     /// Where the characters from `at` on end that are of one of these classes.
     fn run_end(self, classes: Class, mut at: usize) -> usize {
         loop {
+            if is_han(self.byte(at)) && classes & UNCASED != 0 {
+                at += 3;
+                continue;
+            }
             let (class, length) = self.class(at);
             if class & classes == 0 {
                 return at;
