@@ -194,6 +194,17 @@ impl Rules {
 pub(super) fn cut_lines(known: &mut Known, block: &Block, ahead: &mut Ahead) {
     // Each step doubles how far something is seen from, through white space.
     let gaps = gaps(block);
+    if known.behind_lines == 0 {
+        // All that matters is what the block begins with.
+        let end = (!gaps).trailing_zeros();
+        if end < u64::BITS {
+            *ahead = Ahead {
+                line: block.lines >> end & 1 == 1,
+                rest: rest(block) >> end & 1 == 1,
+            };
+        }
+        return;
+    }
     let mut line = block.lines | u64::from(ahead.line) << 63 & gaps;
     let mut rest = rest(block) | u64::from(ahead.rest) << 63 & gaps;
     let mut through = gaps;
