@@ -25,6 +25,55 @@ pub struct Block {
 /// Bytes of a block.
 pub const BLOCK: usize = 64;
 
+/// The same of several blocks, kind by kind, so that some blocks may be worked at together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "these are the kinds of `Block`")]
+pub struct Blocks<const COUNT: usize> {
+    pub letters: [u64; COUNT],
+    pub upper: [u64; COUNT],
+    pub digits: [u64; COUNT],
+    pub blank: [u64; COUNT],
+    pub lines: [u64; COUNT],
+    pub tabs: [u64; COUNT],
+    pub marks: [u64; COUNT],
+    pub apostrophes: [u64; COUNT],
+}
+
+impl<const COUNT: usize> Blocks<COUNT> {
+    /// Blocks of nothing.
+    pub fn new() -> Self {
+        Self {
+            letters: [0; COUNT],
+            upper: [0; COUNT],
+            digits: [0; COUNT],
+            blank: [0; COUNT],
+            lines: [0; COUNT],
+            tabs: [0; COUNT],
+            marks: [0; COUNT],
+            apostrophes: [0; COUNT],
+        }
+    }
+
+    /// Says what a block is.
+    #[inline(always)]
+    pub fn set(&mut self, at: usize, block: &Block) {
+        self.letters[at] = block.letters;
+        self.upper[at] = block.upper;
+        self.digits[at] = block.digits;
+        self.blank[at] = block.blank;
+        self.lines[at] = block.lines;
+        self.tabs[at] = block.tabs;
+        self.marks[at] = block.marks;
+        self.apostrophes[at] = block.apostrophes;
+    }
+}
+
+impl<const COUNT: usize> Default for Blocks<COUNT> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Asks for the memory of a slice's element at `at`, so that it is there when it is needed.
 #[inline(always)]
 pub fn prefetch<T>(slice: &[T], at: usize) {
@@ -72,37 +121,54 @@ pub fn widest<W: Work>(work: W) -> W::Result {
     work.run()
 }
 
-/// Classifies bytes, a block for each 64 of them; what is missing from the last block is nothing, as are all further
-/// blocks.
-pub fn classify(bytes: &[u8], blocks: &mut [Block]) {
+/// Classifies bytes, a block for each 64 of them from `first` on, and one of nothing behind them; what is missing from the
+/// last block is nothing. Gives how many they are.
+///
+/// # Panics
+/// Where there are not as many.
+pub fn classify<const COUNT: usize>(
+    bytes: &[u8],
+    blocks: &mut Blocks<COUNT>,
+    first: usize,
+) -> usize {
     #[cfg(target_arch = "x86_64")]
     {
         if std::arch::is_x86_feature_detected!("avx512bw") {
             // SAFETY: the processor has what the function needs.
-            return each(bytes, blocks, |bytes| unsafe { avx512::block(bytes) });
+            return each(bytes, blocks, first, |bytes| unsafe {
+                avx512::block(bytes)
+            });
         }
         if std::arch::is_x86_feature_detected!("avx2") {
             // SAFETY: likewise.
-            return each(bytes, blocks, |bytes| unsafe { avx2::block(bytes) });
+            return each(bytes, blocks, first, |bytes| unsafe { avx2::block(bytes) });
         }
     }
-    each(bytes, blocks, scalar);
+    each(bytes, blocks, first, scalar)
 }
 
 /// Calls `block` for all blocks; what is missing from the last one is zero, which is nothing.
 #[inline(always)]
-fn each(bytes: &[u8], blocks: &mut [Block], block: impl Fn(&[u8; BLOCK]) -> Block) {
+fn each<const COUNT: usize>(
+    bytes: &[u8],
+    blocks: &mut Blocks<COUNT>,
+    first: usize,
+    block: impl Fn(&[u8; BLOCK]) -> Block,
+) -> usize {
     let (whole, rest) = bytes.as_chunks::<BLOCK>();
-    let mut padded = [0; BLOCK];
-    padded[..rest.len()].copy_from_slice(rest);
-    let mut last = Some(&padded).filter(|_| !rest.is_empty());
-    let mut whole = whole.iter();
-    for place in blocks {
-        *place = whole
-            .next()
-            .or_else(|| last.take())
-            .map_or_else(Block::default, &block);
+    let mut at = first;
+    for bytes in whole {
+        blocks.set(at, &block(bytes));
+        at += 1;
     }
+    if !rest.is_empty() {
+        let mut padded = [0; BLOCK];
+        padded[..rest.len()].copy_from_slice(rest);
+        blocks.set(at, &block(&padded));
+        at += 1;
+    }
+    blocks.set(at, &Block::default());
+    at - first
 }
 
 /// The reference.
@@ -218,18 +284,22 @@ mod tests {
 
     use super::*;
 
+    /// Room for all blocks of a test.
+    const COUNT: usize = 8;
+
     proptest! {
         #[test]
-        fn blocks_are_those_of_the_reference(bytes: Vec<u8>, more in 0usize..3) {
-            let count = bytes.len().div_ceil(BLOCK) + more;
-            let (mut fast, mut slow) = (vec![Block { upper: 1, ..Block::default() }; count], vec![Block::default(); count]);
-            classify(&bytes, &mut fast);
-            each(&bytes, &mut slow, scalar);
+        fn blocks_are_those_of_the_reference(bytes in prop::collection::vec(any::<u8>(), 0..400), first in 0usize..2) {
+            let (mut fast, mut slow) = (Blocks::<COUNT>::new(), Blocks::<COUNT>::new());
+            fast.upper[first + bytes.len().div_ceil(BLOCK)] = 1;
+            let count = classify(&bytes, &mut fast, first);
+            prop_assert_eq!(count, each(&bytes, &mut slow, first, scalar));
+            prop_assert_eq!(count, bytes.len().div_ceil(BLOCK));
             prop_assert_eq!(&fast, &slow);
             #[cfg(target_arch = "x86_64")]
             if std::arch::is_x86_feature_detected!("avx2") {
                 // SAFETY: the processor has what the function needs.
-                each(&bytes, &mut fast, |bytes| unsafe { avx2::block(bytes) });
+                each(&bytes, &mut fast, first, |bytes| unsafe { avx2::block(bytes) });
                 prop_assert_eq!(fast, slow);
             }
         }
@@ -238,26 +308,42 @@ mod tests {
     #[test]
     fn every_byte_is_what_it_is() {
         let bytes: Vec<u8> = (0..=255).collect();
-        let mut blocks = [Block::default(); 4];
-        classify(&bytes, &mut blocks);
+        let mut blocks = Blocks::<5>::new();
+        classify(&bytes, &mut blocks, 0);
         for byte in bytes {
-            let (block, bit) = (blocks[usize::from(byte) / BLOCK], 1 << (byte % 64));
+            let (at, bit) = (usize::from(byte) / BLOCK, 1 << (byte % 64));
             assert_eq!(
-                block.letters & bit != 0,
+                blocks.letters[at] & bit != 0,
                 byte.is_ascii_alphabetic(),
                 "{byte}"
             );
-            assert_eq!(block.upper & bit != 0, byte.is_ascii_uppercase(), "{byte}");
-            assert_eq!(block.digits & bit != 0, byte.is_ascii_digit(), "{byte}");
-            assert_eq!(block.blank & bit != 0, byte == b' ', "{byte}");
-            assert_eq!(block.lines & bit != 0, matches!(byte, 10 | 13), "{byte}");
-            assert_eq!(block.tabs & bit != 0, matches!(byte, 9 | 11 | 12), "{byte}");
             assert_eq!(
-                block.marks & bit != 0,
+                blocks.upper[at] & bit != 0,
+                byte.is_ascii_uppercase(),
+                "{byte}"
+            );
+            assert_eq!(
+                blocks.digits[at] & bit != 0,
+                byte.is_ascii_digit(),
+                "{byte}"
+            );
+            assert_eq!(blocks.blank[at] & bit != 0, byte == b' ', "{byte}");
+            assert_eq!(
+                blocks.lines[at] & bit != 0,
+                matches!(byte, 10 | 13),
+                "{byte}"
+            );
+            assert_eq!(
+                blocks.tabs[at] & bit != 0,
+                matches!(byte, 9 | 11 | 12),
+                "{byte}"
+            );
+            assert_eq!(
+                blocks.marks[at] & bit != 0,
                 byte.is_ascii_punctuation(),
                 "{byte}"
             );
-            assert_eq!(block.apostrophes & bit != 0, byte == b'\'', "{byte}");
+            assert_eq!(blocks.apostrophes[at] & bit != 0, byte == b'\'', "{byte}");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What an expression makes of ASCII, told for 64 bytes at once from the kinds of neighbouring bytes.
 
-use super::tile::Known;
-use crate::kernels::text::Block;
+use super::tile::{KINDS, KNOWN, Kinds, Known};
 
 /// How ASCII is cut.
 #[derive(Debug, Clone, Copy)]
@@ -14,27 +13,29 @@ pub(in super::super) enum Ascii {
 }
 
 impl Ascii {
-    /// What is known of a block between two others, as far as that does not depend on what comes later than the next
-    /// block.
+    /// Tells what is known of the first blocks, of which the kinds begin behind the first place.
     #[inline(always)]
-    pub(super) fn known(self, before: &mut Before, this: &Block, next: &Block) -> Known {
+    pub(super) fn know(self, kinds: &mut Kinds, known: &mut Known, count: usize) {
+        let count = count.min(KNOWN);
         match self {
-            Self::Rules(rules) => rules.known(before, this, next),
-            Self::Words => words(before, this),
+            Self::Rules(rules) => rules.know(kinds, known, count),
+            Self::Words => words(kinds, known, count),
         }
     }
 }
 
-fn words(before: &mut Before, this: &Block) -> Known {
-    let letters_before = this.letters << 1 | before.block.letters >> 63;
-    let blank_before = this.blank << 1 | before.block.blank >> 63;
-    let begins = !(this.letters & (letters_before | blank_before));
-    before.block = *this;
-    Known {
-        begins,
-        easy: this.letters | this.blank,
-        doubtful: begins & !(this.blank & letters_before),
-        behind_lines: 0,
+#[inline(always)]
+fn words(kinds: &Kinds, known: &mut Known, count: usize) {
+    let Kinds { blocks, .. } = kinds;
+    for at in 0..count {
+        let (letters, blank) = (blocks.letters[at + 1], blocks.blank[at + 1]);
+        let letters_before = letters << 1 | blocks.letters[at] >> 63;
+        let blank_before = blank << 1 | blocks.blank[at] >> 63;
+        let begins = !(letters & (letters_before | blank_before));
+        known.begins[at] = begins;
+        known.easy[at] = letters | blank;
+        known.doubtful[at] = begins & !(blank & letters_before);
+        known.behind_lines[at] = 0;
     }
 }
 
@@ -68,155 +69,132 @@ pub(super) enum Digits {
     ThreeApart,
 }
 
-/// What a block must know of the one before it.
-#[derive(Debug, Default)]
-pub(super) struct Before {
-    block: Block,
-    /// Marks that are alone.
-    alone: u64,
-    /// Ends of lines that go with the marks before them.
-    taken: u64,
-}
-
-/// What a block must know of the one behind it: what white space at its beginning goes on to.
-#[derive(Debug, Default)]
-pub(super) struct Ahead {
-    /// The end of a line.
-    line: bool,
-    /// What is no ASCII, and may be white space.
-    rest: bool,
-}
-
-fn spaces(block: &Block) -> u64 {
-    block.blank | block.lines | block.tabs
-}
-
-fn gaps(block: &Block) -> u64 {
-    block.blank | block.tabs
-}
-
-/// All that is none of the kinds that rules know.
-fn rest(block: &Block) -> u64 {
-    !(block.letters | block.digits | block.marks | spaces(block))
+/// All ones, or all zeros.
+fn mask(is_so: bool) -> u64 {
+    u64::from(is_so).wrapping_neg()
 }
 
 impl Rules {
+    /// Some blocks at a time, wherever that is possible: no block waits for what is made of another.
     #[inline(always)]
-    fn known(self, before: &mut Before, this: &Block, next: &Block) -> Known {
-        let behind = |of: fn(&Block) -> u64| of(this) << 1 | of(&before.block) >> 63;
-        let ahead = |of: fn(&Block) -> u64| of(this) >> 1 | of(next) << 63;
-        let letters = |block: &Block| block.letters;
-        let digits = |block: &Block| block.digits;
-        let marks = |block: &Block| block.marks;
-        let blank = |block: &Block| block.blank;
+    fn know(self, kinds: &mut Kinds, known: &mut Known, count: usize) {
+        let marks_lead = mask(self.marks_lead);
+        let capitals_begin = mask(self.capitals_begin);
+        let contractions_begin = mask(self.contractions_begin);
+        let contractions_end = mask(self.contractions_end);
+        let lines_end = mask(self.lines_end);
+        let digits_are_words = mask(self.digits == Digits::Words);
+        let digits_are_single = mask(self.digits == Digits::Single);
+        let digits_are_three = mask(matches!(self.digits, Digits::Three | Digits::ThreeApart));
+        let digits_are_apart = mask(self.digits == Digits::ThreeApart);
 
-        // What goes with the letters behind it: white space, of which the last character begins a piece, and marks that
-        // are alone.
-        let alone = this.marks & !behind(marks) & !ahead(marks) & !behind(blank);
-        let leads = if self.marks_lead {
-            behind(gaps) | alone << 1 | before.alone >> 63
-        } else {
-            behind(blank)
-        };
-        let mut words = this.letters & !behind(letters) & !leads;
-        if self.capitals_begin {
-            words |= this.upper & behind(|block| block.letters & !block.upper);
-        }
-        let (numbers, easy_numbers) = match self.digits {
-            Digits::Words => (this.digits & !behind(digits) & !behind(blank), this.digits),
-            Digits::Single => (this.digits, this.digits),
-            Digits::Three | Digits::ThreeApart => {
-                let begins = this.digits & !behind(digits);
-                let far = |distance: u32| this.digits >> distance | next.digits << (64 - distance);
-                (begins, begins & !(far(1) & far(2) & far(3)))
-            }
-        };
-        let mark_runs = this.marks & !behind(marks) & !behind(blank);
-
-        // Adding one to the first of some ones that follow each other moves it behind them.
-        let taken = if self.lines_end {
-            let first = this.lines & (behind(marks) | before.taken >> 63);
-            this.lines & !this.lines.wrapping_add(first)
-        } else {
-            0
-        };
-        let taken_before = taken << 1 | before.taken >> 63;
-        let space_runs = spaces(this) & !behind(spaces) & !taken;
-        let mut last = spaces(this) & !ahead(spaces);
         if self.lines_end {
-            last &= !this.lines;
+            kinds.take_lines(count);
         }
-        if self.digits == Digits::ThreeApart {
-            last &= !ahead(digits);
-        }
-        let behind_lines = gaps(this) & behind(|block| block.lines);
-        let others = rest(this);
+        let Kinds { blocks, taken } = &*kinds;
+        for at in 0..count {
+            let behind = |of: &[u64; KINDS]| of[at + 1] << 1 | of[at] >> 63;
+            let ahead = |of: &[u64; KINDS]| of[at + 1] >> 1 | of[at + 2] << 63;
+            let far = |of: &[u64; KINDS], distance: u32| {
+                of[at + 1] >> distance | of[at + 2] << (64 - distance)
+            };
+            let (letters, digits, marks) = (
+                blocks.letters[at + 1],
+                blocks.digits[at + 1],
+                blocks.marks[at + 1],
+            );
+            let (upper, lines) = (blocks.upper[at + 1], blocks.lines[at + 1]);
+            let gaps = blocks.blank[at + 1] | blocks.tabs[at + 1];
+            let spaces = gaps | lines;
+            let gaps_before = behind(&blocks.blank) | behind(&blocks.tabs);
+            let spaces_before = gaps_before | behind(&blocks.lines);
+            let spaces_next = ahead(&blocks.blank) | ahead(&blocks.tabs) | ahead(&blocks.lines);
+            let others = !(letters | digits | marks | spaces);
+            let others_next = !(ahead(&blocks.letters)
+                | ahead(&blocks.digits)
+                | ahead(&blocks.marks)
+                | spaces_next);
+            let (marks_before, letters_before) = (behind(&blocks.marks), behind(&blocks.letters));
+            let (blank_before, digits_before) = (behind(&blocks.blank), behind(&blocks.digits));
 
-        let may_contract = if self.contractions_begin {
-            this.apostrophes & ahead(letters)
-        } else {
-            0
-        };
-        let mut doubtful = others | last & ahead(rest) | this.marks & taken_before;
-        if self.contractions_end {
-            doubtful |= this.apostrophes & behind(letters);
-        }
-        let known = Known {
-            begins: words
-                | numbers
-                | mark_runs
-                | space_runs
-                | last
-                | others
-                | gaps(this) & taken_before,
-            easy: this.letters
+            // What goes with the letters behind it: white space, of which the last character begins a piece, and marks
+            // that are alone.
+            let alone = marks & !marks_before & !ahead(&blocks.marks) & !blank_before;
+            let before = at + 1;
+            let last_alone = blocks.marks[before - 1] >> 63
+                & !(blocks.marks[before - 1] >> 62)
+                & !marks
+                & !(blocks.blank[before - 1] >> 62)
+                & 1;
+            let leads = blank_before | marks_lead & (gaps_before | alone << 1 | last_alone);
+            let words = letters & !letters_before & !leads
+                | capitals_begin & upper & letters_before & !behind(&blocks.upper);
+            let first_digits = digits & !digits_before;
+            let numbers = digits_are_words & first_digits & !blank_before
+                | digits_are_single & digits
+                | digits_are_three & first_digits;
+            let in_fours = far(&blocks.digits, 1) & far(&blocks.digits, 2) & far(&blocks.digits, 3);
+            let easy_numbers = !digits_are_three & digits | first_digits & !in_fours;
+            let mark_runs = marks & !marks_before & !blank_before;
+
+            let taken_before = behind(taken);
+            let space_runs = spaces & !spaces_before & !taken[at + 1];
+            let last = spaces
+                & !spaces_next
+                & !(lines_end & lines)
+                & !(digits_are_apart & ahead(&blocks.digits));
+            let behind_lines = gaps & behind(&blocks.lines);
+            let apostrophes = blocks.apostrophes[at + 1];
+            let may_contract = contractions_begin & apostrophes & ahead(&blocks.letters);
+
+            known.begins[at] =
+                words | numbers | mark_runs | space_runs | last | others | gaps & taken_before;
+            known.easy[at] = letters
                 | easy_numbers
-                | this.marks & !behind(marks) & !may_contract
-                | spaces(this) & !(last & ahead(rest)),
-            doubtful,
-            behind_lines: if self.lines_end {
-                behind_lines & !taken_before
-            } else {
-                0
-            },
-        };
-        *before = Before {
-            block: *this,
-            alone,
-            taken,
-        };
-        known
+                | marks & !marks_before & !may_contract
+                | spaces & !(last & others_next);
+            known.doubtful[at] = others
+                | last & others_next
+                | marks & taken_before
+                | contractions_end & apostrophes & letters_before;
+            known.behind_lines[at] = lines_end & behind_lines & !taken_before;
+        }
+        if self.lines_end {
+            cut_lines(kinds, known, count);
+        }
     }
 }
 
-/// Adds to what is known of a block that white space is cut behind its last end of a line.
+/// Adds to what is known of blocks that white space is cut behind its last end of a line.
 #[inline(always)]
-pub(super) fn cut_lines(known: &mut Known, block: &Block, ahead: &mut Ahead) {
-    // Each step doubles how far something is seen from, through white space.
-    let gaps = gaps(block);
-    if known.behind_lines == 0 {
-        // All that matters is what the block begins with.
-        let end = (!gaps).trailing_zeros();
-        if end < u64::BITS {
-            *ahead = Ahead {
-                line: block.lines >> end & 1 == 1,
-                rest: rest(block) >> end & 1 == 1,
-            };
+fn cut_lines(kinds: &Kinds, known: &mut Known, count: usize) {
+    let Kinds { blocks, .. } = kinds;
+    // What white space at the end of a block goes on to: the end of a line, or what is no ASCII and may be white space.
+    let (mut line_ahead, mut rest_ahead) = (0, 0);
+    for at in (0..count).rev() {
+        let gaps = blocks.blank[at + 1] | blocks.tabs[at + 1];
+        let lines = blocks.lines[at + 1];
+        let named = blocks.letters[at + 1] | blocks.digits[at + 1] | blocks.marks[at + 1];
+        let rest = !(named | gaps | lines);
+        if known.behind_lines[at] == 0 {
+            // All that matters is what the block begins with.
+            let end = (!gaps).trailing_zeros();
+            if end < u64::BITS {
+                (line_ahead, rest_ahead) = (lines >> end & 1, rest >> end & 1);
+            }
+            continue;
         }
-        return;
+        // Each step doubles how far something is seen from, through white space.
+        let mut line = lines | line_ahead << 63 & gaps;
+        let mut rest = rest | rest_ahead << 63 & gaps;
+        let mut through = gaps;
+        for distance in [1, 2, 4, 8, 16, 32] {
+            line |= through & line >> distance;
+            rest |= through & rest >> distance;
+            through &= through >> distance;
+        }
+        known.begins[at] |= known.behind_lines[at] & !line;
+        known.doubtful[at] |= known.behind_lines[at] & rest;
+        (line_ahead, rest_ahead) = (line & 1, rest & 1);
     }
-    let mut line = block.lines | u64::from(ahead.line) << 63 & gaps;
-    let mut rest = rest(block) | u64::from(ahead.rest) << 63 & gaps;
-    let mut through = gaps;
-    for distance in [1, 2, 4, 8, 16, 32] {
-        line |= through & line >> distance;
-        rest |= through & rest >> distance;
-        through &= through >> distance;
-    }
-    known.begins |= known.behind_lines & !line;
-    known.doubtful |= known.behind_lines & rest;
-    *ahead = Ahead {
-        line: line & 1 == 1,
-        rest: rest & 1 == 1,
-    };
 }

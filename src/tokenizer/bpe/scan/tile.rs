@@ -5,28 +5,54 @@
 //! What is not easy is left to the scanners: what may be a contraction, and all that touches characters that are no
 //! ASCII.
 
-use super::rules::{Ahead, Before, cut_lines};
 use super::{Ascii, Scan, Text};
-use crate::kernels::text::{BLOCK, Block, Work, classify, widest};
+use crate::kernels::text::{BLOCK, Blocks, Work, classify, widest};
 
 /// Blocks of a tile.
 const BLOCKS: usize = 64;
+/// Blocks that are worked at together.
+const TOGETHER: usize = 4;
+/// Blocks of which something is known: one more than are asked about, since pieces reach beyond their block.
+pub(super) const KNOWN: usize = (BLOCKS + 1).next_multiple_of(TOGETHER);
+/// Blocks whose bytes are looked at: one of nothing before them, and one behind them.
+pub(super) const KINDS: usize = KNOWN + 2;
 /// Bytes of a tile.
 const BYTES: usize = BLOCKS * BLOCK;
 /// Pieces that are found at a time.
 pub(in super::super) const PIECES: usize = 1024;
 
-/// What is known of 64 bytes, a bit each.
-#[derive(Debug, Clone, Copy, Default)]
+/// What is known of blocks of 64 bytes, a bit each.
+#[derive(Debug)]
 pub(super) struct Known {
     /// Where pieces begin.
-    pub(super) begins: u64,
+    pub(super) begins: [u64; KNOWN],
     /// Pieces that begin here are easy.
-    pub(super) easy: u64,
+    pub(super) easy: [u64; KNOWN],
     /// Of `begins`: a piece that goes on to here may go on.
-    pub(super) doubtful: u64,
+    pub(super) doubtful: [u64; KNOWN],
     /// White space behind the end of a line, at which a piece begins if no other end of a line follows in it.
-    pub(super) behind_lines: u64,
+    pub(super) behind_lines: [u64; KNOWN],
+}
+
+/// What the bytes of blocks are.
+#[derive(Debug)]
+pub(super) struct Kinds {
+    pub(super) blocks: Blocks<KINDS>,
+    /// Ends of lines that go with the marks before them.
+    pub(super) taken: [u64; KINDS],
+}
+
+impl Kinds {
+    /// Finds the ends of lines that go with the marks before them.
+    #[inline(always)]
+    pub(super) fn take_lines(&mut self, count: usize) {
+        let Blocks { lines, marks, .. } = &self.blocks;
+        for at in 1..=count.min(KNOWN) {
+            let begins = marks[at] << 1 | (marks[at - 1] | self.taken[at - 1]) >> 63;
+            // Adding one to the first of some ones that follow each other moves it behind them.
+            self.taken[at] = lines[at] & !lines[at].wrapping_add(lines[at] & begins);
+        }
+    }
 }
 
 /// A part of a text. It moves along with the pieces.
@@ -36,10 +62,8 @@ pub(in super::super) struct Tile {
     begin: usize,
     /// How many bytes it may be asked about.
     length: usize,
-    /// One more than are asked about: pieces reach beyond their block.
-    known: Box<[Known; BLOCKS + 1]>,
-    /// What the bytes are, and a block of nothing behind them.
-    blocks: Box<[Block; BLOCKS + 2]>,
+    known: Box<Known>,
+    kinds: Box<Kinds>,
     ends: Box<[usize; PIECES]>,
 }
 
@@ -49,8 +73,16 @@ impl Tile {
         Self {
             begin: 0,
             length: 0,
-            known: Box::new([Known::default(); BLOCKS + 1]),
-            blocks: Box::new([Block::default(); BLOCKS + 2]),
+            known: Box::new(Known {
+                begins: [0; KNOWN],
+                easy: [0; KNOWN],
+                doubtful: [0; KNOWN],
+                behind_lines: [0; KNOWN],
+            }),
+            kinds: Box::new(Kinds {
+                blocks: Blocks::new(),
+                taken: [0; KINDS],
+            }),
             ends: Box::new([0; PIECES]),
         }
     }
@@ -84,13 +116,14 @@ impl Tile {
                 offset = 0;
             }
             let (block, shift) = (offset / BLOCK % BLOCKS, offset % BLOCK);
-            let (known, next) = (self.known[block], self.known[block + 1]);
+            let known = &*self.known;
+            let (easies, doubtful) = (known.easy[block], known.doubtful[block]);
             let base = self.begin + block * BLOCK;
 
-            let begins = known.begins & (!1 << shift);
-            let hard = begins & (known.doubtful | !known.easy);
+            let begins = known.begins[block] & (!1 << shift);
+            let hard = begins & (doubtful | !easies);
             let mut easy = begins & hard.wrapping_sub(1) & !hard;
-            if known.easy >> shift & 1 == 0 {
+            if easies >> shift & 1 == 0 {
                 at = scan.piece_end(text, at);
                 self.ends[count] = at;
                 count += 1;
@@ -104,10 +137,11 @@ impl Tile {
             }
             let (begin, is_doubtful) = if hard != 0 {
                 let first = hard.trailing_zeros();
-                (base + first as usize, known.doubtful >> first & 1 == 1)
+                (base + first as usize, doubtful >> first & 1 == 1)
             } else {
-                let first = next.begins.trailing_zeros();
-                let is_doubtful = next.begins == 0 || next.doubtful >> first & 1 == 1;
+                let (begins, doubtful) = (known.begins[block + 1], known.doubtful[block + 1]);
+                let first = begins.trailing_zeros();
+                let is_doubtful = begins == 0 || doubtful >> first & 1 == 1;
                 (base + BLOCK + first as usize, is_doubtful)
             };
             at = if is_doubtful {
@@ -124,24 +158,25 @@ impl Tile {
     #[inline(never)]
     fn move_to(&mut self, ascii: Ascii, text: Text<'_>, at: usize) {
         let bytes = &text.bytes[at..text.end.min(at + BYTES + BLOCK)];
-        let count = bytes.len().div_ceil(BLOCK);
-        classify(bytes, &mut self.blocks[..count]);
-        self.blocks[count] = Block::default();
-        // Pieces reach into the block behind the text as well.
-        if let Some(known) = self.known.get_mut(count) {
-            *known = Known::default();
-        }
+        let count = classify(bytes, &mut self.kinds.blocks, 1);
         widest(Know {
             ascii,
-            blocks: &self.blocks[..=count],
-            known: &mut self.known[..count],
+            kinds: &mut self.kinds,
+            known: &mut self.known,
+            count: count.next_multiple_of(TOGETHER),
         });
+        let known = &mut *self.known;
         if at + bytes.len() == text.end {
-            // A text ends a piece.
-            if let Some(known) = self.known.get_mut(bytes.len() / BLOCK) {
+            // Pieces reach into the block behind the text as well, and a text ends a piece.
+            if count <= BLOCKS {
+                known.begins[count] = 0;
+                known.doubtful[count] = 0;
+            }
+            let block = bytes.len() / BLOCK;
+            if block <= BLOCKS {
                 let end = 1 << (bytes.len() % BLOCK);
-                known.begins |= end;
-                known.doubtful &= !end;
+                known.begins[block] |= end;
+                known.doubtful[block] &= !end;
             }
         } else {
             // What is behind the last block is not known, nor what white space comes to that reaches there from far.
@@ -155,20 +190,20 @@ impl Tile {
             } else {
                 BLOCKS
             };
-            for known in &mut self.known[doubtful..] {
-                (known.easy, known.doubtful) = (0, !0);
-            }
+            known.easy[doubtful..].fill(0);
+            known.doubtful[doubtful..].fill(!0);
         }
         self.begin = at;
         self.length = BYTES;
     }
 }
 
-/// Telling what is known of blocks from what their bytes are; of these there is one more.
+/// Telling what is known of the first blocks from what their bytes are.
 struct Know<'a> {
     ascii: Ascii,
-    blocks: &'a [Block],
-    known: &'a mut [Known],
+    kinds: &'a mut Kinds,
+    known: &'a mut Known,
+    count: usize,
 }
 
 impl Work for Know<'_> {
@@ -176,13 +211,6 @@ impl Work for Know<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let mut before = Before::default();
-        for (known, pair) in self.known.iter_mut().zip(self.blocks.windows(2)) {
-            *known = self.ascii.known(&mut before, &pair[0], &pair[1]);
-        }
-        let mut ahead = Ahead::default();
-        for (known, block) in self.known.iter_mut().zip(self.blocks).rev() {
-            cut_lines(known, block, &mut ahead);
-        }
+        self.ascii.know(self.kinds, self.known, self.count);
     }
 }
