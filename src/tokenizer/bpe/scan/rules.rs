@@ -1,6 +1,6 @@
 //! What an expression makes of ASCII, told for 64 bytes at once from the kinds of neighbouring bytes.
 
-use super::tile::{KINDS, KNOWN, Kinds, Known};
+use super::tile::{KINDS, KNOWN, Kinds, Known, TOGETHER};
 
 /// How ASCII is cut.
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +92,7 @@ impl Rules {
             kinds.take_lines(count);
         }
         let Kinds { blocks, taken } = &*kinds;
-        for at in 0..count {
+        for at in 0..count.next_multiple_of(TOGETHER).min(KNOWN) {
             let behind = |of: &[u64; KINDS]| of[at + 1] << 1 | of[at] >> 63;
             let ahead = |of: &[u64; KINDS]| of[at + 1] >> 1 | of[at + 2] << 63;
             let far = |of: &[u64; KINDS], distance: u32| {

@@ -11,7 +11,7 @@ use crate::kernels::text::{BLOCK, Blocks, Work, classify, widest};
 /// Blocks of a tile.
 const BLOCKS: usize = 64;
 /// Blocks that are worked at together.
-const TOGETHER: usize = 4;
+pub(super) const TOGETHER: usize = 4;
 /// Blocks of which something is known: one more than are asked about, since pieces reach beyond their block.
 pub(super) const KNOWN: usize = (BLOCKS + 1).next_multiple_of(TOGETHER);
 /// Blocks whose bytes are looked at: one of nothing before them, and one behind them.
@@ -163,7 +163,7 @@ impl Tile {
             ascii,
             kinds: &mut self.kinds,
             known: &mut self.known,
-            count: count.next_multiple_of(TOGETHER),
+            count,
         });
         let known = &mut *self.known;
         if at + bytes.len() == text.end {
