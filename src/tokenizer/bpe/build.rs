@@ -136,8 +136,15 @@ fn pieces(
     let is_symbol = |(name, in_model): (&&str, &bool)| *in_model && is_symbol(name);
     let symbols: Vec<bool> = ids.names.iter().zip(&ids.in_model).map(is_symbol).collect();
     let lengths: Vec<u32> = ids.names.iter().map(|name| name.len() as u32).collect();
-    let (merges, numbers) =
-        Merges::new(&merges(model, ids)?, &symbols, &lengths).ok_or("a merge comes twice")?;
+    // Sorting takes as long as finding out which tokens are made.
+    let (merged, sorted) = std::thread::scope(|scope| {
+        let sorted = scope.spawn(|| sorted(&spelled));
+        let merged = merges(model, ids)
+            .and_then(|list| Merges::new(&list, &symbols, &lengths).ok_or("a merge comes twice"));
+        (merged, sorted.join())
+    });
+    let (merges, numbers) = merged?;
+    let sorted = sorted.map_err(|_| "its tokens cannot be sorted")?;
 
     // Texts hold no token whose spelling is not that of text.
     let is_text = |name: &str| match spelling {
@@ -155,11 +162,12 @@ fn pieces(
     };
     let (vocabulary, trie) = std::thread::scope(|scope| {
         let trie = scope.spawn(|| {
-            let all = (0..).zip(&spelled).filter(|(id, _)| is_made(*id));
+            let all = sorted.iter().filter(|(_, id)| is_made(*id));
             let mut made: Vec<(&[u8], u32)> = all
-                .map(|(id, bytes)| (&**bytes, numbers[id as usize]))
+                .map(|(bytes, id)| (*bytes, numbers[*id as usize]))
                 .collect();
-            made.sort_unstable();
+            // Only those with the same bytes are still to be sorted, by their numbers.
+            made.sort();
             Trie::new(&made)
         });
         (Vocabulary::new(&spelled, is_known), trie.join())
@@ -167,6 +175,26 @@ fn pieces(
     let trie = trie.map_err(|_| "its tokens cannot be sorted")?;
     let bytes = byte_tokens(ids, spelling)?;
     Ok(Pieces::new(vocabulary, merges, trie, &bytes))
+}
+
+/// All tokens' bytes in order, with their ids.
+fn sorted<'a>(spelled: &'a [Cow<'_, [u8]>]) -> Vec<(&'a [u8], u32)> {
+    // The first bytes as a number are compared faster, and mostly tell.
+    let first = |bytes: &[u8]| {
+        let mut first = [0; 8];
+        let count = bytes.len().min(8);
+        first[..count].copy_from_slice(&bytes[..count]);
+        u64::from_be_bytes(first)
+    };
+    let mut sorted: Vec<(u64, &[u8], u32)> = (0..)
+        .zip(spelled)
+        .map(|(id, bytes)| (first(bytes), &**bytes, id))
+        .collect();
+    sorted.sort_unstable();
+    sorted
+        .into_iter()
+        .map(|(_, bytes, id)| (bytes, id))
+        .collect()
 }
 
 /// What is done to a text before added tokens are sought in it.
@@ -281,18 +309,25 @@ impl<'a> Ids<'a> {
 
 /// The list of merges by ids.
 fn merges(model: &Model<'_>, ids: &Ids<'_>) -> Result<Vec<Merge>, Refusal> {
-    let mut joined = String::new();
+    let of_name = |name: &str| ids.by_name.get(name).copied();
+    let is_joined = |id: &u32, left: &str, right: &str| {
+        let name = ids.names.get(*id as usize).copied().unwrap_or_default();
+        name.strip_prefix(left) == Some(right) && ids.in_model[*id as usize]
+    };
     let mut list = Vec::with_capacity(model.merges.0.len());
+    let mut last = 0;
     for pair in &model.merges.0 {
         let (left, right) = pair.parts().ok_or("a merge is not of two tokens")?;
-        joined.clear();
-        joined.push_str(left);
-        joined.push_str(right);
-        let [Some(left), Some(right), Some(merged)] =
-            [left, right, &joined].map(|name| ids.by_name.get(name).copied())
+        // Lists are in the order of ids, mostly.
+        let merged = [last, last + 1]
+            .into_iter()
+            .find(|id| is_joined(id, left, right))
+            .or_else(|| of_name(&[left, right].concat()));
+        let (Some(left), Some(right), Some(merged)) = (of_name(left), of_name(right), merged)
         else {
             return Err("a merge is of tokens that are not in the vocabulary");
         };
+        last = merged;
         list.push(Merge {
             left,
             right,

@@ -26,7 +26,7 @@ use super::vocabulary::Vocabulary;
 use crate::tokenizer::pieces::Pieces as Spelling;
 
 /// What a file begins with. Another number for whatever changes in the tables or in what they mean.
-const MAGIC: [u8; 16] = *b"mlxr-tokenizer-2";
+const MAGIC: [u8; 16] = *b"mlxr-tokenizer-3";
 /// Files that a folder holds at most.
 const MOST_FILES: usize = 16;
 /// A `tokenizer.json` that is smaller is read as fast as tables are.
@@ -74,26 +74,30 @@ pub(in super::super) fn place(folder: &Path, json: &Path) -> Option<PathBuf> {
 pub(in super::super) fn read(place: &Path) -> Option<Built> {
     let mut reader = Reader::open(place)?;
     let head: Vec<u8> = reader.table()?;
-    let vocabulary = Vocabulary {
-        bytes: reader.table()?,
-        starts: reader.table()?,
-        words: reader.table()?,
-        slots: reader.table()?,
+    let bytes: Vec<u32> = reader.table()?;
+    let seams: Vec<u64> = reader.table()?;
+    let trie = Trie {
+        cells: reader.table()?,
     };
+    let splits = reader.table()?;
+    let (token_bytes, starts, slots) = (reader.table()?, reader.table()?, reader.table()?);
+    // What the first text asks for most is read last, so that it is still near.
     let merges = Merges {
-        splits: reader.table()?,
+        splits,
+        tokens: reader.table()?,
         pairs: Pairs {
             buckets: reader.table()?,
             filter: reader.table()?,
         },
-        tokens: reader.table()?,
     };
-    let trie = Trie {
-        cells: reader.table()?,
+    let vocabulary = Vocabulary {
+        bytes: token_bytes,
+        starts,
+        slots,
+        words: reader.table()?,
     };
-    let bytes: Vec<u32> = reader.table()?;
     let pieces = Pieces::new(vocabulary, merges, trie, bytes.as_slice().try_into().ok()?);
-    let seams = Seams::from_table(reader.table()?);
+    let seams = Seams::from_table(seams);
     reader.end()?;
     let head: Head = serde_json::from_slice(&head).ok()?;
     let (raw, normalized) = added(&head.added, head.normal).ok()?;
@@ -144,17 +148,17 @@ fn try_write(built: &Built, place: &Path) -> Option<()> {
     let mut writer = Writer::create(&partial)?;
     let written = writer
         .table(&head.ok()?)
+        .and_then(|()| writer.table(bytes))
+        .and_then(|()| writer.table(built.encoder.seams.table()))
+        .and_then(|()| writer.table(&trie.cells))
+        .and_then(|()| writer.table(&merges.splits))
         .and_then(|()| writer.table(&vocabulary.bytes))
         .and_then(|()| writer.table(&vocabulary.starts))
-        .and_then(|()| writer.table(&vocabulary.words))
         .and_then(|()| writer.table(&vocabulary.slots))
-        .and_then(|()| writer.table(&merges.splits))
+        .and_then(|()| writer.table(&merges.tokens))
         .and_then(|()| writer.table(&merges.pairs.buckets))
         .and_then(|()| writer.table(&merges.pairs.filter))
-        .and_then(|()| writer.table(&merges.tokens))
-        .and_then(|()| writer.table(&trie.cells))
-        .and_then(|()| writer.table(bytes))
-        .and_then(|()| writer.table(built.encoder.seams.table()));
+        .and_then(|()| writer.table(&vocabulary.words));
     if written.is_none() || fs::rename(&partial, place).is_err() {
         fs::remove_file(&partial).ok()?;
         return None;

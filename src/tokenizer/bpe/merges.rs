@@ -14,6 +14,27 @@
 
 use super::pairs::{APART, Pairs};
 
+/// Places in a list, those of merges that make shorter tokens first.
+fn by_length(list: &[Merge], lengths: &[u32]) -> Vec<u32> {
+    let length = |merge: &Merge| lengths[merge.merged as usize] as usize;
+    let longest = list.iter().map(length).max().unwrap_or(0);
+    // Where those of each length begin, and then where the next one of them is put.
+    let mut places = vec![0; longest + 2];
+    for merge in list {
+        places[length(merge) + 1] += 1;
+    }
+    for length in 0..longest {
+        places[length + 1] += places[length];
+    }
+    let mut order = vec![0; list.len()];
+    for (at, merge) in (0..).zip(list) {
+        let place = &mut places[length(merge)];
+        order[*place] = at;
+        *place += 1;
+    }
+    order
+}
+
 /// No token.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -74,12 +95,7 @@ impl Merges {
             tokens: Vec::new(),
         };
         // What happens inside a token makes shorter ones.
-        let mut order: Vec<(u32, u32)> = (0..)
-            .zip(list)
-            .map(|(at, merge)| (lengths[merge.merged as usize], at))
-            .collect();
-        order.sort_unstable();
-        for (_, at) in order {
+        for at in by_length(list, lengths) {
             let merge = list[at as usize];
             let is_there = |token: u32| symbols[token as usize] || merges.is_merged(token);
             if is_there(merge.merged) {
