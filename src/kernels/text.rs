@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     /// Room for all blocks of a test.
-    const COUNT: usize = 8;
+    const COUNT: usize = 9;
 
     proptest! {
         #[test]

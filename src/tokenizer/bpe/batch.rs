@@ -31,7 +31,7 @@ pub(super) struct Batch {
     /// New pieces.
     new: Vec<New>,
     words: [Word; WORDS],
-    ids: [u32; IDS + SHORT_TOKENS],
+    ids: Box<[u32; IDS + SHORT_TOKENS]>,
 }
 
 /// A piece that is not short.
@@ -61,7 +61,7 @@ impl Batch {
             long: Vec::new(),
             new: Vec::new(),
             words: std::array::from_fn(|_| Word::new()),
-            ids: [0; IDS + SHORT_TOKENS],
+            ids: bytemuck::zeroed_box(),
         }
     }
 
@@ -186,7 +186,7 @@ impl Batch {
                 break;
             }
             // What is told by the remainder is that there is room.
-            let ids = &mut self.ids[count % IDS..count % IDS + SHORT_TOKENS + 1];
+            let ids = &mut self.ids[count % IDS..=count % IDS + SHORT_TOKENS];
             ids.copy_from_slice(&tokens);
             count += length;
             end += 1;
