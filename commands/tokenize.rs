@@ -2,6 +2,7 @@
 
 mod chat;
 mod compare;
+mod count;
 mod input;
 mod show;
 mod split;
@@ -42,6 +43,10 @@ pub(crate) fn run(args: &Tokenize, settings: &Settings, printer: Printer) -> Res
     }
     if args.jsonl {
         return input::each_line(args, |line| job.line(line)).map(|()| Exit::Success);
+    }
+    let is_other = args.json || args.bos || args.decode || args.chat || args.split.is_some();
+    if args.count && !is_other {
+        return count::show(&job).map(|()| Exit::Success);
     }
     let inputs = input::read(args)?;
     if args.decode {
@@ -106,11 +111,8 @@ impl Job<'_> {
         Ok(tokens)
     }
 
-    /// How many tokens a text has.
+    /// How many tokens a text has, with nothing before it.
     fn count(&self, text: &str) -> Result<usize> {
-        if self.args.bos {
-            return Ok(self.tokens(text)?.len());
-        }
         self.tokenizer.count(text, self.special())
     }
 

@@ -22,7 +22,7 @@ pub(super) fn show(job: &Job<'_>, inputs: &[Input]) -> Result<()> {
         }
         let mut lines = String::new();
         if job.args.count {
-            let count = job.count(&input.text)?;
+            let count = job.tokens(&input.text)?.len();
             sum += count;
             if inputs.len() == 1 {
                 line(&mut lines, format_args!("{count}"));

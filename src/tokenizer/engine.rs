@@ -190,6 +190,14 @@ impl Loaded {
         }
     }
 
+    /// Where a text may be cut at last, if its parts have the tokens of the whole.
+    pub(super) fn last_cut(&self, text: &str) -> Option<usize> {
+        match &self.engine {
+            Engine::Own(encoder) => encoder.last_cut(text),
+            Engine::Reference(_) => None,
+        }
+    }
+
     /// The ids of a text, and where in it they come from. Where not `special`, what spells a special token is text.
     pub(super) fn encode_spanned(&self, text: &str, special: bool) -> Result<Vec<Spanned>, String> {
         match &self.engine {

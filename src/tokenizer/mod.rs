@@ -152,6 +152,12 @@ impl Tokenizer {
         count.map_err(|problem| self.refuse(problem))
     }
 
+    /// Where the beginning of a text may be cut at last, so that what is before and what is behind, of which `text` has
+    /// but a part, have the tokens of the whole. `None` where no such place is known.
+    pub fn last_cut(&self, text: &str) -> Option<usize> {
+        self.loaded.last_cut(text)
+    }
+
     /// What raw text begins with: nothing, or the beginning-of-sequence token.
     pub fn prefix(&self) -> &[u32] {
         &self.prefix

@@ -90,6 +90,23 @@ fn several_files_are_counted_each_and_together() {
 }
 
 #[test]
+fn a_long_file_is_counted_in_parts() {
+    let home = Sealed::new();
+    let file = home.path("long");
+    let line = |number| format!("Once <|im_end|>\né{number} 中\n\n upon\na time\n");
+    fs::write(&file, (0..70_000).map(line).collect::<String>()).unwrap();
+    let file = file.to_str().unwrap();
+    let ids = ended(&mut home.command(&["tokenize", "--ids", "-f", file])).check(0, "");
+    let count = ended(&mut home.command(&["tokenize", "--count", "-f", file])).check(0, "");
+    assert_eq!(count, format!("{}\n", ids.split_whitespace().count()));
+
+    fs::write(file, [&b"a\n".repeat(700_000)[..], b"\xff"].concat()).unwrap();
+    let refused = ended(&mut home.command(&["tokenize", "--count", "-f", file]));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("1400000"), "{}", refused.stderr);
+}
+
+#[test]
 fn lines_are_answered_by_lines() {
     let lines = "\"Once\"\n{\"id\": 7, \"text\": \"Once upon\"}\n";
     let answers: Vec<Value> = tokenize(lines, &["--jsonl"]).lines().map(parsed).collect();

@@ -22,6 +22,8 @@ pub(super) struct Added {
     /// By their bytes; what it gives are places in `seeks`.
     trie: Trie,
     seeks: Vec<Seek>,
+    /// Bytes of the longest one.
+    longest: usize,
     /// The bytes that they begin with.
     begins: Vec<u8>,
     /// Whether a byte is one of `begins`.
@@ -64,6 +66,11 @@ impl Added {
         (!sorted.is_empty()).then(|| Self {
             seeks: seeks.collect(),
             trie: Trie::new(&bytes),
+            longest: bytes
+                .iter()
+                .map(|(bytes, _)| bytes.len())
+                .max()
+                .unwrap_or(0),
             begins,
             is_begin,
         })
@@ -82,6 +89,24 @@ impl Added {
                 .position(|byte| self.is_begin[usize::from(*byte)]),
         };
         Some(at + found?)
+    }
+
+    /// Bytes of the longest one.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// Whether a text may be cut at `at`, where a word begins, without effect on which of them are found.
+    pub(super) fn leaves(&self, text: &[u8], at: usize) -> bool {
+        let touches = |begin: usize| {
+            self.trie
+                .longest(&text[begin..])
+                .is_some_and(|(seek, length)| {
+                    let end = begin + length;
+                    end > at || end == at && self.seeks[seek as usize].single_word
+                })
+        };
+        !(at.saturating_sub(self.longest)..=at).any(touches)
     }
 
     /// Parts a text at the added tokens in it, the first and there the longest, and calls `give` with all parts in order.

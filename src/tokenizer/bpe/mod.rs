@@ -24,6 +24,7 @@ mod key;
 mod merges;
 mod normal;
 mod pairs;
+mod parts;
 mod piece;
 mod scan;
 mod scratch;

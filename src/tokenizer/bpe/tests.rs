@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::build;
+use super::{Encoder, build};
 use crate::tokenizer::pieces::byte_level_char;
 
 /// Bytes that random tokens are made of.
@@ -80,7 +80,10 @@ impl Recipe {
 /// Added tokens: their text, and what they may be.
 fn added() -> impl Strategy<Value = Vec<(String, [bool; 5])>> {
     let content = prop::collection::vec(0..ALPHABET.len() + 2, 1..4).prop_map(|parts| {
-        let part = |at: usize| ALPHABET.get(at).copied().unwrap_or("<|>");
+        let part = |at: usize| {
+            let other = if at == ALPHABET.len() { "\n" } else { "<|>" };
+            ALPHABET.get(at).copied().unwrap_or(other)
+        };
         parts.into_iter().map(part).collect::<String>()
     });
     prop::collection::vec((content, any::<[bool; 5]>()), 0..5)
@@ -142,6 +145,18 @@ fn with_added(mut definition: Value, added: &[(String, [bool; 5])]) -> Value {
     definition
 }
 
+/// A text in as many parts as it may be cut in.
+fn parts<'a>(text: &'a str, encoder: &Encoder) -> Vec<&'a str> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while let Some(at) = encoder.last_cut(rest) {
+        parts.push(&rest[at..]);
+        rest = &rest[..at];
+    }
+    parts.push(rest);
+    parts.reverse();
+    parts
+}
+
 /// Our ids and offsets are the reference's; `false` where the vocabulary is left to it.
 fn agree(definition: &Value, text: &str) -> bool {
     let json = definition.to_string();
@@ -176,6 +191,15 @@ fn agree(definition: &Value, text: &str) -> bool {
     let spans = built.encoder.encode_spanned(text, true);
     let offsets: Vec<(usize, usize)> = spans.iter().map(|span| (span.begin, span.end)).collect();
     assert_eq!(offsets, expected.get_offsets(), "{text:?} {json}");
+    for special in [true, false] {
+        let ids = parts(text, &built.encoder)
+            .into_iter()
+            .flat_map(|part| built.encoder.encode(part, special));
+        assert!(
+            ids.eq(built.encoder.encode(text, special)),
+            "{text:?} {json}"
+        );
+    }
     true
 }
 
