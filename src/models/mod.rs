@@ -16,6 +16,7 @@ mod qwen3;
 mod qwen3_next;
 pub mod roles;
 mod shapes;
+mod smollm3;
 
 use std::fmt;
 
@@ -64,6 +65,7 @@ pub const ARCHITECTURES: &[Spec] = &[
     qwen3::EXPERTS,
     qwen3_next::SPEC,
     qwen3_next::QWEN3_5,
+    smollm3::SPEC,
 ];
 
 /// A loaded model: weights and the way through them. Sequences live in caches outside of it.

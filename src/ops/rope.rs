@@ -76,6 +76,17 @@ impl Rope {
         }
     }
 
+    /// The same for layers that are told no positions: all are turned by the angle 0, which every kernel knows
+    /// how to do, and which changes no bit.
+    #[must_use]
+    pub fn without_positions(self) -> Self {
+        Self {
+            scale: 0.0,
+            stretch: None,
+            ..self
+        }
+    }
+
     fn with_periods(self, periods: impl Iterator<Item = f32>) -> Self {
         let periods: Vec<f32> = periods.collect();
         Self {

@@ -17,10 +17,12 @@ pub(in crate::models) struct PlainConfig {
     pub(in crate::models) mlp_bias: bool,
     pub(in crate::models) intermediate: usize,
     pub(in crate::models) rope: RopeConfig,
+    /// Whether a layer is told positions; all are where the list is empty.
+    pub(in crate::models) positions: Vec<bool>,
 }
 
 impl PlainConfig {
-    /// Reads the fields that all of them have: no biases, no windows.
+    /// Reads the fields that all of them have: no biases, no windows, positions for every layer.
     pub(in crate::models) fn read(config: &Config, hidden: usize) -> Result<Self> {
         config.expect_one_of("hidden_act", &["silu"])?;
         Ok(Self {
@@ -30,6 +32,7 @@ impl PlainConfig {
             mlp_bias: false,
             intermediate: config.size("intermediate_size")?,
             rope: config.rope(10_000.0)?,
+            positions: Vec::new(),
         })
     }
 
@@ -42,6 +45,10 @@ impl PlainConfig {
         Decoder::load(decoder, loader, |layer, prefix, decoder| {
             let (hidden, inner) = (decoder.hidden, self.intermediate);
             let rope = Rope::new(self.attention.width, &self.rope);
+            let rope = match self.positions.get(layer) {
+                Some(false) => rope.without_positions(),
+                _ => rope,
+            };
             let attention = Attention {
                 window: self.windows.of(layer),
                 ..self.attention.attention(loader, rope)
