@@ -7,6 +7,7 @@ mod constraint;
 mod doctor;
 mod framing;
 mod model;
+mod names;
 mod quantize;
 mod sampling;
 mod serve;

@@ -2,16 +2,19 @@
 //!
 //! `UPDATE=1 cargo test generated` writes `man` and `completions` anew.
 
+mod man;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use clap::CommandFactory;
-use clap_complete::Shell;
+use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Zsh};
 
-use crate::args::Cli;
 use crate::settings::Settings;
 use crate::ui::Exit;
+
+/// Zsh loads a file of its path at the first Tab, which is to be answered too.
+const FIRST_TAB: &[u8] = b"\n[[ $funcstack[1] == _mlxr ]] && _clap_dynamic_completer_mlxr \"$@\"\n";
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -53,18 +56,38 @@ fn files(folder: &Path) -> BTreeMap<String, String> {
     entries.map(file).collect()
 }
 
+/// The terms of a section of the help, and what is said of each.
+fn rows(help: &str) -> Vec<(String, String)> {
+    let rows = help.lines().filter(|line| line.starts_with(' '));
+    let rows = rows.map(|row| row.trim().split_once("  ").unwrap());
+    rows.map(|(terms, text)| (terms.to_owned(), text.trim().to_owned()))
+        .collect()
+}
+
 #[test]
 fn man_pages_are_those_of_the_arguments() {
-    check("man", |folder| {
-        clap_mangen::generate_to(Cli::command(), folder).unwrap();
-    });
+    check("man", man::generate);
 }
 
 #[test]
 fn completions_are_those_of_the_arguments() {
     check("completions", |folder| {
-        for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
-            clap_complete::generate_to(shell, &mut Cli::command(), "mlxr", folder).unwrap();
+        let shells: [(&str, &dyn EnvCompleter); 5] = [
+            ("_mlxr", &Zsh),
+            ("_mlxr.ps1", &Powershell),
+            ("mlxr.bash", &Bash),
+            ("mlxr.elv", &Elvish),
+            ("mlxr.fish", &Fish),
+        ];
+        for (file, shell) in shells {
+            let mut script = Vec::new();
+            shell
+                .write_registration(Settings::COMPLETE, "mlxr", "mlxr", "mlxr", &mut script)
+                .unwrap();
+            if shell.is("zsh") {
+                script.extend_from_slice(FIRST_TAB);
+            }
+            fs::write(folder.join(file), script).unwrap();
         }
     });
 }
@@ -73,20 +96,11 @@ fn completions_are_those_of_the_arguments() {
 fn the_readme_s_tables_are_those_of_the_help() {
     let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
     let help = format!("{}\n{}", Settings::HELP, Exit::help());
-    let rows: Vec<&str> = help
-        .lines()
-        .filter(|line| line.starts_with(' '))
-        .map(str::trim)
-        .collect();
+    let rows = rows(&help);
     assert!(rows.len() >= 17, "{rows:?}");
-    for row in rows {
-        let (terms, text) = row.split_once("  ").unwrap();
+    for (terms, text) in rows {
         let terms = terms.split(", ").map(|term| format!("`{term}`"));
-        let row = format!(
-            "| {} | {} |",
-            terms.collect::<Vec<_>>().join(", "),
-            text.trim()
-        );
+        let row = format!("| {} | {text} |", terms.collect::<Vec<_>>().join(", "));
         assert!(readme.contains(&row), "README.md lacks the line {row}");
     }
 }

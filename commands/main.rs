@@ -23,7 +23,8 @@ mod wire;
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
 
 use crate::args::{Cli, Command};
 use crate::settings::Settings;
@@ -35,6 +36,10 @@ use crate::ui::Printer;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // A shell that asks what could come next, by the scripts in `completions`.
+    CompleteEnv::with_factory(Cli::command)
+        .var(Settings::COMPLETE)
+        .complete();
     let settings = Settings::read();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -50,6 +50,9 @@ impl Settings {
     /// The variable with the name of the model.
     pub(crate) const MODEL: &str = "MLXR_MODEL";
 
+    /// The variable by which a shell asks what could come next.
+    pub(crate) const COMPLETE: &str = "MLXR_COMPLETE";
+
     /// The names of what is read and belongs to nobody else.
     pub(crate) const VARIABLES: [&str; 12] = [
         Self::MODEL,

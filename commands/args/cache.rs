@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{ArgGroup, Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 
-use super::{BudgetArgs, FramingArgs, KeptArgs, ModelArgs, after_help};
+use super::{BudgetArgs, FramingArgs, KeptArgs, ModelArgs, after_help, names};
 
 /// Look into what is kept of models and prompts, add to it and remove it
 #[derive(Debug, Args)]
@@ -98,7 +99,7 @@ pub(crate) struct CacheExplain {
 #[command(after_help = after_help())]
 pub(crate) struct CacheRm {
     /// What is to go
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", add = ArgValueCompleter::new(names::cached_models))]
     pub(crate) ids: Vec<String>,
     /// What `mlxr run --cache` keeps prompts in [default: mlxr in `XDG_CACHE_HOME` or ~/.cache]
     #[arg(long, value_name = "DIR")]

@@ -4,16 +4,17 @@ use std::ffi::OsString;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use clap_complete::ArgValueCompleter;
 use mlxr::mlx::DeviceChoice;
 
-use super::at_least_one;
+use super::{at_least_one, names};
 
 /// Which model, and how it is computed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
     /// Folder or `org/name[@revision]` of the hub [env: `MLXR_MODEL`] [default: the built-in model]
-    #[arg(short, long)]
+    #[arg(short, long, add = ArgValueCompleter::new(names::models))]
     pub(crate) model: Option<String>,
     /// Where to compute; `auto` is the GPU where there is one
     #[arg(long, value_enum, default_value_t)]

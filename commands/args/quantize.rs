@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use clap_complete::ArgValueCompleter;
 use mlxr::kernels::matrix::Number;
 use mlxr::quantize::{Choice, DType, Override, Recipe};
 
-use super::{after_help, at_least_one};
+use super::{after_help, at_least_one, names};
 
 /// Make a model smaller: fewer bits for each weight
 ///
@@ -37,7 +38,7 @@ use super::{after_help, at_least_one};
 #[expect(clippy::doc_markdown, reason = "help is not Markdown")]
 pub(crate) struct Quantize {
     /// Folder or `org/name[@revision]` of the hub, not packed yet, or a GGUF file
-    #[arg(required_unless_present = "verify")]
+    #[arg(required_unless_present = "verify", add = ArgValueCompleter::new(names::models))]
     pub(crate) model: Option<String>,
     /// Folder that is written
     #[arg(

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
-use super::{BudgetArgs, Device, KeptArgs, ModelArgs, after_help, at_least_one};
+use super::{BudgetArgs, Device, KeptArgs, ModelArgs, after_help, at_least_one, names};
 
 /// Serve models over HTTP: OpenAI's, Anthropic's and Ollama's interfaces
 ///
@@ -20,7 +21,7 @@ use super::{BudgetArgs, Device, KeptArgs, ModelArgs, after_help, at_least_one};
 #[command(after_help = after_help())]
 pub(crate) struct Serve {
     /// Folder or `org/name[@revision]` of the hub (repeatable) [env: `MLXR_MODEL`] [default: all in the cache]
-    #[arg(short, long, help_heading = "Model")]
+    #[arg(short, long, help_heading = "Model", add = ArgValueCompleter::new(names::models))]
     pub(crate) model: Vec<String>,
     /// Where to compute; `auto` is the GPU where there is one
     #[arg(long, value_enum, default_value_t, help_heading = "Model")]

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
+use clap_complete::ArgValueCompleter;
 
-use super::{after_help, at_least_one};
+use super::{after_help, at_least_one, names};
 
 /// Turn text into tokens and back, count them, compare tokenizers
 ///
@@ -31,7 +32,7 @@ pub(crate) struct Tokenize {
 
     /// Folder or `org/name[@revision]` of the hub, of which no weights are fetched [env: `MLXR_MODEL`] [default: the
     /// built-in model]
-    #[arg(short, long, help_heading = "Tokenizer")]
+    #[arg(short, long, help_heading = "Tokenizer", add = ArgValueCompleter::new(names::models))]
     pub(crate) model: Option<String>,
     /// Whether text may spell special tokens, and decoding shows them
     #[arg(

@@ -26,6 +26,8 @@ mod quantize;
 mod quantized;
 mod requests;
 #[cfg(test)]
+mod shells;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tokenize;
