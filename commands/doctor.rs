@@ -1,10 +1,12 @@
-//! `mlxr doctor`: what there is to compute with, and what is amiss. Uses no network and changes nothing.
+//! `mlxr doctor`: what there is to compute with, and what is amiss. Changes nothing, and uses no network unless a
+//! model is to be compared that is not there.
 
 mod built_in;
 mod caches;
 mod check;
 mod machine;
 mod mlx;
+mod parity;
 
 use mlxr::Result;
 use serde::Serialize;
@@ -38,6 +40,10 @@ struct Findings {
 
 /// Looks at everything and shows it.
 pub(crate) fn run(args: &Doctor, settings: &Settings, printer: Printer) -> Result<Exit> {
+    if let Some(model) = &args.parity {
+        let name = Some(model.as_str()).filter(|name| !name.is_empty());
+        return parity::run(name, args.json, settings, printer);
+    }
     let findings = Findings::of(settings, printer);
     if args.json {
         // It has string keys and finite numbers only, so it cannot fail.

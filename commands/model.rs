@@ -73,7 +73,16 @@ pub(crate) fn files(
     settings: &Settings,
     progress: &Drawn,
 ) -> Result<(String, ModelFiles)> {
-    match args.model.as_deref().or(settings.model.as_deref()) {
+    named(args.model.as_deref(), settings, progress)
+}
+
+/// The same for what is named, if anything is.
+pub(crate) fn named(
+    name: Option<&str>,
+    settings: &Settings,
+    progress: &Drawn,
+) -> Result<(String, ModelFiles)> {
+    match name.or(settings.model.as_deref()) {
         Some(name) => {
             let files = hub::resolve(name, &Settings::hub()?, progress)?;
             Ok((name.to_owned(), files))

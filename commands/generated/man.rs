@@ -195,10 +195,16 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "mlxr-doctor",
-        &[(
-            "mlxr doctor --json | jq .mlx.devices",
-            "One object, for a program.",
-        )],
+        &[
+            (
+                "mlxr doctor --json | jq .mlx.devices",
+                "One object, for a program.",
+            ),
+            (
+                "mlxr doctor --parity Qwen/Qwen3-0.6B",
+                "Whether all ways of computing choose the same tokens.",
+            ),
+        ],
     ),
 ];
 

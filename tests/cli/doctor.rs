@@ -166,3 +166,25 @@ fn what_cannot_be_read_is_shown_and_nothing_fails() {
         "{check}"
     );
 }
+
+#[test]
+fn ways_of_computing_are_compared_token_by_token() {
+    let home = Sealed::new();
+    let found = ended(&mut home.command(&["doctor", "--parity", "--json", "-q"]));
+    assert_eq!((found.code, found.stderr.as_str()), (Some(0), ""));
+    let report = report(&found);
+    assert_eq!(report["reference"], "cpu-exact");
+    assert_eq!(report["agrees"], true);
+    let compared = report["compared"].as_array().unwrap();
+    let of_cpu = compared.iter().filter(|one| one["way"] == "cpu");
+    let prompts: Vec<_> = of_cpu.clone().map(|one| &one["prompt"]).collect();
+    assert_eq!(prompts, ["prose", "facts", "code", "scripts", "long"]);
+    for one in of_cpu {
+        assert_eq!(one["tokens"], 32, "{one}");
+        // The built-in model is packed: rounding shows, and changes little.
+        let mean = one["mean"].as_f64().unwrap();
+        assert!(mean > 0.0 && mean < 0.2, "{one}");
+    }
+    let shown = ended(&mut home.command(&["doctor", "--parity", "stories-of-nobody"]));
+    shown.fails(6, "stories-of-nobody");
+}
