@@ -11,8 +11,7 @@ pub(super) const WATCHED: usize = 64;
 const COMPARED: usize = 20;
 
 /// A token that the reference finds so much less likely (natural logarithm) may be chosen by rounding: with int8
-/// activations, log-probabilities of the built-in model's 20 likeliest tokens are off by 0.6 at most, and two of
-/// them can be.
+/// activations, log-probabilities of a model of 7 million parameters were off by 0.05 on average, 0.9 at most.
 const NEAR: f32 = 1.0;
 
 /// How far two ways of computing are apart.
