@@ -6,17 +6,17 @@ use std::ops::Range;
 use super::Budget;
 use super::fused::Fused;
 use super::kept::Kept;
+use super::live::{Live, choose_each, results, take_each};
 use super::reading::{Reader, read};
 use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::stepper::{Input, Outcome, Restorable, Slot, Stepper, Stored, Work};
 use crate::error::Result;
-use crate::kernels::sampling::Noise;
 use crate::memory::held;
-use crate::mlx::{Array, async_eval, eval, memory, slice, synchronize};
+use crate::mlx::{Array, async_eval, eval, memory, synchronize};
 use crate::models::Model;
 use crate::ops::batch::Batch;
 use crate::ops::decode::Program;
-use crate::ops::sampling::{Choice, History, Largest, choose, largest, takes_largest};
+use crate::ops::sampling::{Choice, History, largest, takes_largest};
 use crate::sample::Sampling;
 
 /// Steps after which MLX's pool of freed buffers is given back (reference: 256).
@@ -38,18 +38,6 @@ pub(super) struct DeviceStepper {
     steps: usize,
     /// Computes steps of decoding, where it can.
     fused: Option<Fused>,
-}
-
-/// A sequence that is open.
-struct Live {
-    cache: SequenceCache,
-    /// Checkpoints that nobody has asked for yet, ascending.
-    captured: Vec<(usize, Checkpoint)>,
-    sampling: Sampling,
-    seed: u64,
-    history: History,
-    /// The token sampled last, on the device.
-    previous: Option<Array>,
 }
 
 /// A step that is not collected.
@@ -199,62 +187,6 @@ impl DeviceStepper {
     }
 }
 
-impl Live {
-    /// The tokens that are appended, int32 `[L]`.
-    fn input(&self, work: &Work) -> Result<Array> {
-        match &work.input {
-            Input::Tokens(tokens) => {
-                let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
-                Ok(Array::from_slice(&ids, &[ids.len() as i32]))
-            }
-            Input::Previous => {
-                let previous = self.previous.clone();
-                previous.ok_or_else(|| super::no_token(work.slot))
-            }
-        }
-    }
-}
-
-/// Chooses a token after each row of `logits`, which are of these parts of the work.
-fn choose_each(
-    work: &[Work],
-    live: &mut [Live],
-    sampling: &[usize],
-    logits: &Array,
-) -> Result<Vec<(Slot, Choice)>> {
-    let rows = (0..).zip(sampling);
-    let choices = rows.map(|(row, &index)| {
-        let live = &mut live[index];
-        let row = slice(logits, 0, row..=row)?;
-        let noise = Noise::new(live.seed, live.cache.length());
-        let mask = work[index].mask.as_deref();
-        let choice = choose(&row, &live.sampling, noise, mask, &mut live.history)?;
-        live.previous = Some(choice.token.clone());
-        Ok((work[index].slot, choice))
-    });
-    choices.collect()
-}
-
-/// The tokens that were chosen for all of the work, one by one.
-fn take_each(work: &[Work], live: &mut [Live], chosen: &Largest) -> Result<Vec<(Slot, Choice)>> {
-    let choices = (0..).zip(work).zip(live).map(|((row, work), live)| {
-        live.previous = Some(slice(&chosen.tokens, 0, row..=row)?);
-        let token = slice(&chosen.for_host, 0, row..=row)?;
-        let logprobs = None;
-        Ok((work.slot, Choice { token, logprobs }))
-    });
-    choices.collect()
-}
-
-/// What is to be computed of choices.
-fn results(choices: &[(Slot, Choice)]) -> impl Iterator<Item = &Array> {
-    choices.iter().flat_map(|(_, choice)| {
-        let logprobs = choice.logprobs.iter();
-        let logprobs = logprobs.flat_map(|found| [&found.chosen, &found.top_tokens, &found.top]);
-        std::iter::once(&choice.token).chain(logprobs)
-    })
-}
-
 fn has_prompt(work: &[Work]) -> bool {
     work.iter()
         .any(|work| matches!(work.input, Input::Tokens(_)))
@@ -281,14 +213,7 @@ impl Stepper for DeviceStepper {
     fn open(&mut self) -> Result<Slot> {
         let slot = Slot(self.next_slot);
         self.next_slot += 1;
-        let live = Live {
-            cache: self.model.new_cache(),
-            captured: Vec::new(),
-            sampling: Sampling::greedy(),
-            seed: 0,
-            history: History::new(&Sampling::greedy(), &[]),
-            previous: None,
-        };
+        let live = Live::new(self.model.new_cache());
         self.live.insert(slot, live);
         Ok(slot)
     }

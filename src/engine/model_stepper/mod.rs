@@ -4,6 +4,7 @@ mod device;
 mod fused;
 mod host;
 mod kept;
+mod live;
 mod reading;
 
 use crate::cache::store::Store;
