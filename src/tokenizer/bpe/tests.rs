@@ -165,8 +165,10 @@ fn agree(definition: &Value, text: &str) -> bool {
     };
     let reference = tokenizers::Tokenizer::from_bytes(json.as_bytes()).unwrap();
     // It panics where a token takes white space along that another one has taken.
-    let expected = std::panic::catch_unwind(|| reference.encode(text, false).unwrap());
-    let Ok(expected) = expected else {
+    let answer = |reference: &tokenizers::Tokenizer| {
+        std::panic::catch_unwind(|| reference.encode(text, false).unwrap())
+    };
+    let Ok(expected) = answer(&reference) else {
         return true;
     };
     // The second time from what is remembered.
@@ -177,16 +179,15 @@ fn agree(definition: &Value, text: &str) -> bool {
             "{text:?} {json}"
         );
     }
-    let literal = {
-        let mut reference = reference.clone();
-        reference.set_encode_special_tokens(true);
-        reference.encode(text, false).unwrap()
-    };
-    assert_eq!(
-        built.encoder.encode(text, false),
-        literal.get_ids(),
-        "{text:?} {json}"
-    );
+    let mut literal = reference.clone();
+    literal.set_encode_special_tokens(true);
+    if let Ok(expected) = answer(&literal) {
+        assert_eq!(
+            built.encoder.encode(text, false),
+            expected.get_ids(),
+            "{text:?} {json}"
+        );
+    }
     assert_eq!(built.encoder.count(text, true), expected.len());
     let spans = built.encoder.encode_spanned(text, true);
     let offsets: Vec<(usize, usize)> = spans.iter().map(|span| (span.begin, span.end)).collect();
