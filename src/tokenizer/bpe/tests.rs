@@ -163,7 +163,7 @@ fn agree(definition: &Value, text: &str) -> bool {
     let Ok(built) = build(json.as_bytes()) else {
         return false;
     };
-    let reference = tokenizers::Tokenizer::from_bytes(json.as_bytes()).unwrap();
+    let mut reference = tokenizers::Tokenizer::from_bytes(json.as_bytes()).unwrap();
     // It panics where a token takes white space along that another one has taken.
     let answer = |reference: &tokenizers::Tokenizer| {
         std::panic::catch_unwind(|| reference.encode(text, false).unwrap())
@@ -179,9 +179,8 @@ fn agree(definition: &Value, text: &str) -> bool {
             "{text:?} {json}"
         );
     }
-    let mut literal = reference.clone();
-    literal.set_encode_special_tokens(true);
-    if let Ok(expected) = answer(&literal) {
+    reference.set_encode_special_tokens(true);
+    if let Ok(expected) = answer(&reference) {
         assert_eq!(
             built.encoder.encode(text, false),
             expected.get_ids(),
