@@ -92,7 +92,7 @@ impl Texts {
 /// # Errors
 /// Where it makes none: the states of other models are not meant to be compared.
 fn config(served: &Served) -> Result<EmbeddingConfig, Failure> {
-    match &served.embedding {
+    match &served.read.embedding {
         Ok(Some(config)) => Ok(*config),
         Ok(None) => Err(Failure::field(
             "model",

@@ -1,6 +1,7 @@
 //! Which models are served, which of them are loaded, and for how long. Knows no HTTP.
 
 mod names;
+mod read;
 mod slots;
 
 use std::path::PathBuf;
@@ -8,10 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlxr::Sharing;
-use mlxr::config::{EmbeddingConfig, default_sampling};
 use mlxr::files::ModelFiles;
-use mlxr::sample::Sampling;
-use mlxr::tokenizer::{Tokenizer, TokenizerOptions};
+use mlxr::tokenizer::TokenizerOptions;
 use tokio::process::Command;
 use tokio::task::spawn_blocking;
 
@@ -20,17 +19,14 @@ use crate::ui::Printer;
 use crate::wire::{Failure, Fault};
 
 pub(super) use names::{Known, Names};
+pub(super) use read::Read;
 pub(super) use slots::{Lease, Residence, Slots};
 
 /// A model that is loaded.
 pub(super) struct Served {
     pub(super) name: String,
     pub(super) child: Arc<Child>,
-    pub(super) tokenizer: Arc<Tokenizer>,
-    /// How the model's makers sample.
-    pub(super) sampling: Sampling,
-    /// How it makes embeddings, if it does.
-    pub(super) embedding: Result<Option<EmbeddingConfig>, Failure>,
+    pub(super) read: Arc<Read>,
 }
 
 impl Served {
@@ -53,11 +49,17 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    /// Loads a model beside others: its tokenizer here, its weights in a process of its own.
+    /// Loads a model beside others: its tokenizer here, its weights in a process of its own. A model that was loaded
+    /// `before` need not be read again.
     ///
     /// # Errors
     /// Whatever is wrong with it.
-    async fn load(&self, known: Known, sharing: Sharing) -> Result<Served, Failure> {
+    async fn load(
+        &self,
+        known: Known,
+        sharing: Sharing,
+        before: Option<Arc<Read>>,
+    ) -> Result<Served, Failure> {
         let name = known.name.clone();
         self.printer.detail(format_args!("{name}: loading"));
         let files = blocking(move || known.files()).await??;
@@ -66,15 +68,9 @@ impl Launcher {
             tables: self.tables.clone(),
             ..TokenizerOptions::default()
         };
-        let read = blocking(move || {
-            let tokenizer = Tokenizer::load_with(&files, &options)?;
-            let embedding = EmbeddingConfig::read(&files);
-            let embedding = embedding.map_err(|error| Failure::of_server(&error));
-            Ok((tokenizer, default_sampling(&files)?, embedding))
-        });
+        let read = blocking(move || Read::new(files, &options, before));
         let (child, read) = tokio::join!(child, read);
-        let (tokenizer, sampling, embedding) =
-            read?.map_err(|error: mlxr::Error| Failure::of_server(&error))?;
+        let read = read?.map_err(|error| Failure::of_server(&error))?;
         let child = Arc::new(child?);
         let facts = child.facts();
         self.printer.detail(format_args!(
@@ -83,13 +79,7 @@ impl Launcher {
             facts.architecture,
             facts.device
         ));
-        Ok(Served {
-            name,
-            child,
-            tokenizer: Arc::new(tokenizer),
-            sampling,
-            embedding,
-        })
+        Ok(Served { name, child, read })
     }
 }
 

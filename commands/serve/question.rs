@@ -135,12 +135,12 @@ impl Question {
     /// Where the prompt cannot be rendered, is empty, or does not fit.
     pub(super) fn prepare(self, served: &Arc<Served>) -> Result<Prepared, Failure> {
         let invalid = |error: mlxr::Error| Failure::of(&error);
-        let tokenizer = &served.tokenizer;
+        let tokenizer = &served.read.tokenizer;
         let base = Request {
             sampling: Sampling {
                 logit_bias: self.logit_bias,
                 logprobs: self.logprobs,
-                ..self.sampling.over(&served.sampling)
+                ..self.sampling.over(&served.read.sampling)
             },
             stop: self.stop,
             limit: self.limit,

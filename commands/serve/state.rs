@@ -37,7 +37,7 @@ pub(super) async fn cache(server: &Server, with_text: bool) -> Response {
             } => {
                 let figures = served.child.figures(PATIENCE).await;
                 let facts = served.child.facts();
-                let tokenizer = with_text.then_some(&*served.tokenizer);
+                let tokenizer = with_text.then_some(&served.read.tokenizer);
                 HeldModel::Loaded(Box::new(LoadedModel {
                     model: served.name.clone(),
                     architecture: facts.architecture.clone(),

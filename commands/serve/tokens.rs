@@ -59,7 +59,7 @@ pub(super) async fn detokenize(asking: Asking, mut fields: Fields) -> Result<Res
     let tokens: Vec<u32> = fields.require("tokens")?;
     asking.leave_out(fields)?;
     let lease = asking.lease(model.as_deref()).await?;
-    let text = lease.served().tokenizer.decode(&tokens, Special::Show);
+    let text = lease.served().read.tokenizer.decode(&tokens, Special::Show);
     // The one's name for it and the other's.
     Ok(json_response(&json!({"content": text, "prompt": text})))
 }
@@ -78,7 +78,7 @@ pub(super) async fn apply_template(
     let lease = asking.lease(model.as_deref()).await?;
     let served = Arc::clone(lease.served());
     let text = blocking(move || {
-        let template = served.tokenizer.chat_template();
+        let template = served.read.tokenizer.chat_template();
         template.and_then(|template| template.render(&conversation.chat()))
     });
     let text = text.await?.map_err(|error| Failure::of(&error))?;
@@ -107,7 +107,7 @@ enum Asked {
 
 impl Asked {
     fn answer(self, served: &Served) -> Result<Value, Failure> {
-        let tokenizer = &served.tokenizer;
+        let tokenizer = &served.read.tokenizer;
         let encode = |text: &str, with_special| {
             let bos = if with_special { Bos::Auto } else { Bos::Never };
             tokenizer
@@ -148,7 +148,7 @@ impl Asked {
 /// Ids, and how many a sequence may have.
 fn counted(served: &Served, tokens: &[u32], with_texts: bool) -> Value {
     let texts = with_texts.then(|| {
-        let texts = tokens.iter().map(|id| text(&served.tokenizer, *id));
+        let texts = tokens.iter().map(|id| text(&served.read.tokenizer, *id));
         texts.collect::<Vec<_>>()
     });
     json!({

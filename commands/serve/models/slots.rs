@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, sleep_until};
 
-use super::{Known, Launcher, PATIENCE, Served};
+use super::{Known, Launcher, PATIENCE, Read, Served};
 use crate::wire::{Failure, Fault};
 use place::{Found, Place};
 use state::{Loaded, Loading, State};
@@ -207,9 +207,10 @@ impl Slots {
         let name = known.name.clone();
         state.loading.insert(name.clone(), loading);
         let (slots, known) = (Arc::clone(self), known.clone());
+        let before = state.died.remove(&name);
         // A task of its own: who asked for it may leave, and others wait for it too.
         tokio::spawn(async move {
-            let loaded = slots.load(known).await;
+            let loaded = slots.load(known, before).await;
             let mut state = slots.state();
             let claims = state
                 .loading
@@ -238,11 +239,16 @@ impl Slots {
 
     /// Loads a model when those before it are, so that it is known what they leave. Where that is too little, idle
     /// ones go.
-    async fn load(self: &Arc<Self>, known: Known) -> Result<Served, Failure> {
+    async fn load(
+        self: &Arc<Self>,
+        known: Known,
+        before: Option<Arc<Read>>,
+    ) -> Result<Served, Failure> {
         let _turn = self.loads.lock().await;
         loop {
             let sharing = self.state().sharing(self.most);
-            let loaded = self.launcher.load(known.clone(), sharing).await;
+            let load = self.launcher.load(known.clone(), sharing, before.clone());
+            let loaded = load.await;
             let Err(failure) = &loaded else {
                 return loaded;
             };

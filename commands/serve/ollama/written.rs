@@ -84,7 +84,7 @@ impl Stream {
     /// The log-probabilities of tokens, if they are asked for.
     pub(super) fn logprobs(&self, tokens: &[Token]) -> Vec<Value> {
         let entry = |id: u32, logprob: f32| {
-            let bytes = self.served.tokenizer.piece(id).unwrap_or_default();
+            let bytes = self.served.read.tokenizer.piece(id).unwrap_or_default();
             json!({
                 "token": String::from_utf8_lossy(bytes),
                 "logprob": logprob,

@@ -147,7 +147,7 @@ impl Shape {
 
     fn logprobs(&self, grown: &Grown) -> Value {
         if self.with_logprobs {
-            chat_logprobs(&self.served.tokenizer, &grown.tokens)
+            chat_logprobs(&self.served.read.tokenizer, &grown.tokens)
         } else {
             Value::Null
         }

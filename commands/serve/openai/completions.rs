@@ -167,7 +167,7 @@ impl Answers {
         }
         let text = text(grown.parts);
         let logprobs = if shape.with_logprobs {
-            let mut table = Table::new(&shape.served.tokenizer);
+            let mut table = Table::new(&shape.served.read.tokenizer);
             table.add_answer(&grown.tokens, self.lengths[index]);
             table.value()
         } else {
@@ -222,7 +222,7 @@ async fn whole(mut answering: Answering, shape: &Shape) -> Result<Response, Fail
         .map(|(index, (grown, reason))| {
             let echoed = shape.echoed.get(index / shape.choices);
             let table = echoed.filter(|_| shape.with_logprobs).map(|said| {
-                let mut table = Table::new(&shape.served.tokenizer);
+                let mut table = Table::new(&shape.served.read.tokenizer);
                 table.add_prompt(&said.text, &said.tokens, &scores[index / shape.choices]);
                 table.add_answer(&grown.tokens, said.text.chars().count());
                 table.value()

@@ -50,12 +50,13 @@ impl<'a> Place<'a> {
         }
         self.give_up(&mut state);
         let name = &known.name;
-        if state
+        let dead = state
             .loaded
             .get(name)
-            .is_some_and(|loaded| !loaded.served.child.is_alive())
-        {
-            // It will be started again.
+            .filter(|loaded| !loaded.served.child.is_alive());
+        if let Some(dead) = dead {
+            let read = Arc::clone(&dead.served.read);
+            state.died.insert(name.clone(), read);
             slots.end(&mut state, name);
         }
         let is_first = state

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mlxr::Sharing;
 use tokio::sync::watch;
 
-use super::super::Served;
+use super::super::{Read, Served};
 use crate::wire::Failure;
 
 /// Where all models stand.
@@ -15,6 +15,8 @@ use crate::wire::Failure;
 pub(super) struct State {
     pub(super) loaded: HashMap<String, Loaded>,
     pub(super) loading: HashMap<String, Loading>,
+    /// What was read of models whose runners died: those are started again.
+    pub(super) died: HashMap<String, Arc<Read>>,
     /// Those that have to end before others may begin.
     pub(super) ending: usize,
     /// What those may take of the device's memory.
