@@ -1,7 +1,8 @@
 //! Feed-forward layers of which each token takes a few, and what decides which.
 
+use super::gate::activate;
 use super::linear::{Linear, Matrix};
-use super::mlp::{GatedMlp, activate};
+use super::mlp::GatedMlp;
 use super::norm::RmsNorm;
 use super::packed::{self, Tiles};
 use super::tensor::{Rows, Tensor, misplaced};

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::host::{HostLinear, HostMatrix};
 use super::norm::RmsNorm;
+use super::packed;
 use super::tensor::{Rows, Tensor, misplaced};
 use super::vector::Vector;
 use crate::error::Result;
@@ -144,7 +145,11 @@ impl Matrix {
             } => {
                 let biases = biases.as_ref();
                 if x.shape()[0] >= UNPACKED_ROWS && computes_with_cuda()? {
-                    let dense = dequantize(weight, scales, biases, *packing, x.dtype())?;
+                    let dense = if packed::takes(&[self], x.dtype())? {
+                        packed::unpack(self)?
+                    } else {
+                        dequantize(weight, scales, biases, *packing, x.dtype())?
+                    };
                     return Ok(x.matmul(dense.transpose()?)?);
                 }
                 quantized_matmul(x, weight, scales, biases, *packing)

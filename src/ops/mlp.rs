@@ -1,13 +1,13 @@
 //! The gated feed-forward layer.
 
+use super::gate::activate;
 use super::linear::Linear;
 use super::norm::RmsNorm;
 use super::tensor::{Tensor, misplaced};
 use crate::error::Result;
-use crate::kernels::gate::{Activation, CLAMPED_SLOPE};
+use crate::kernels::gate::Activation;
 use crate::kernels::linear::{Then, multiply};
 use crate::kernels::pool;
-use crate::mlx::{Array, ops};
 
 /// `down(activation(gate(x)) · up(x))` (Shazeer 2020, arXiv:2002.05202).
 #[derive(Debug, Clone)]
@@ -70,26 +70,4 @@ impl GatedMlp {
             }
         }
     }
-}
-
-/// `activation(gate) · up` by MLX.
-pub(super) fn activate(activation: Activation, gate: &Array, up: &Array) -> Result<Array> {
-    let number = |number: f32| Array::from_f32(number).as_dtype(gate.dtype());
-    Ok(match activation {
-        Activation::Silu => gate.multiply(ops::sigmoid(gate)?)?.multiply(up)?,
-        Activation::GeluTanh => {
-            let cubic = gate.square()?.multiply(number(0.044_715)?)?;
-            let cubic = gate.multiply(cubic.add(number(1.0)?)?)?;
-            // √(2/π)
-            let tanh = ops::tanh(cubic.multiply(number(0.797_884_6)?)?)?;
-            let half = gate.multiply(number(0.5)?)?;
-            half.multiply(tanh.add(number(1.0)?)?)?.multiply(up)?
-        }
-        Activation::Clamped(limit) => {
-            let gate = ops::minimum(gate, number(limit)?)?;
-            let up = ops::maximum(ops::minimum(up, number(limit)?)?, number(-limit)?)?;
-            let sigmoid = ops::sigmoid(gate.multiply(number(CLAMPED_SLOPE)?)?)?;
-            gate.multiply(sigmoid)?.multiply(up.add(number(1.0)?)?)?
-        }
-    })
 }

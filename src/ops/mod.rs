@@ -9,6 +9,7 @@ pub mod decode;
 pub mod delta;
 pub mod embedding;
 pub mod experts;
+mod gate;
 pub mod heads;
 pub mod host;
 pub mod linear;

@@ -1,5 +1,5 @@
-//! Products of many rows with packed matrices of their own, by a kernel for NVIDIA's GPUs: MLX's does not keep up with
-//! them.
+//! Packed matrices and many rows, by kernels for NVIDIA's GPUs: products with a stack of them, and unpacking one for a
+//! product of dense ones.
 
 use super::linear::Matrix;
 use super::tensor::misplaced;
@@ -19,18 +19,28 @@ const SHARED: i32 = 3 * ROWS * INPUTS * 2;
 
 static MULTIPLY: GpuKernel = GpuKernel::for_cuda(
     c"multiply_packed",
-    &[
-        c"x", c"rows", c"weight", c"scales", c"biases", c"tiles", c"sizes",
-    ],
+    &[c"x", c"rows", c"weight", c"scales", c"biases", c"tiles"],
     &[c"y"],
     kernel_source(concat!(include_str!("packed.cu"), "\0")),
     kernel_source(concat!(include_str!("multiply.cu"), "\0")),
 )
 .with_shared_memory(SHARED);
 
+/// Threads of a block that unpacks, each of which has four times eight numbers; as in the source.
+const UNPACKERS: i32 = 256;
+const UNPACKED: i32 = 4 * UNPACKERS;
+
+static UNPACK: GpuKernel = GpuKernel::for_cuda(
+    c"unpack",
+    &[c"weight", c"scales", c"biases"],
+    &[c"y"],
+    kernel_source(concat!(include_str!("packed.cu"), "\0")),
+    kernel_source(concat!(include_str!("unpack.cu"), "\0")),
+);
+
 static TILES: GpuKernel = GpuKernel::for_cuda(
     c"tiles_of_sorted",
-    &[c"matrices", c"sizes"],
+    &[c"matrices"],
     &[c"tiles"],
     c"",
     kernel_source(concat!(include_str!("tiles.cu"), "\0")),
@@ -53,7 +63,7 @@ impl Tiles {
         let rows = matrices.size() as i32;
         let most = rows / ROWS + count.min(rows);
         let made = TILES.launch(&Launch {
-            inputs: &[matrices, &Array::from_slice(&[rows, most], &[2])],
+            inputs: &[matrices],
             outputs: &[(&[most, 3], Dtype::Int32)],
             constants: &[(c"MATRICES", count), (c"ROWS", ROWS)],
             grid: [512, 1, 1],
@@ -67,7 +77,7 @@ impl Tiles {
     }
 }
 
-/// Whether the kernel knows the matrices of all these stacks, and numbers of this type.
+/// Whether the kernels know all of these matrices, or those of these stacks, beside numbers of this type.
 ///
 /// # Errors
 /// What MLX says.
@@ -110,10 +120,9 @@ pub(super) fn multiply(x: &Array, rows: &Array, matrix: &Matrix, tiles: &Tiles) 
     else {
         return Err(misplaced());
     };
-    let &[.., outputs, words] = weight.shape() else {
+    let &[.., outputs, _] = weight.shape() else {
         return Err(misplaced());
     };
-    let sizes = Array::from_slice(&[outputs, words * 32 / packing.bits], &[2]);
     let wide = (outputs + OUTPUTS - 1) / OUTPUTS;
     let made = MULTIPLY.launch(&Launch {
         inputs: &[
@@ -123,12 +132,41 @@ pub(super) fn multiply(x: &Array, rows: &Array, matrix: &Matrix, tiles: &Tiles) 
             scales,
             biases,
             &tiles.table,
-            &sizes,
         ],
         outputs: &[(&[tiles.rows, outputs], x.dtype())],
         constants: &[(c"BITS", packing.bits), (c"GROUP", packing.group_size)],
         grid: [wide * THREADS, tiles.count, 1],
         block: [THREADS, 1, 1],
+    })?;
+    made.into_iter().next().ok_or_else(misplaced)
+}
+
+/// All numbers of a matrix that [`takes`] knows, `[outputs, inputs]`.
+///
+/// # Errors
+/// What MLX says; a matrix that the kernel does not take.
+pub(super) fn unpack(matrix: &Matrix) -> Result<Array> {
+    let Matrix::Packed {
+        weight,
+        scales,
+        biases: Some(biases),
+        packing,
+    } = matrix
+    else {
+        return Err(misplaced());
+    };
+    let &[outputs, words] = weight.shape() else {
+        return Err(misplaced());
+    };
+    let inputs = words * 32 / packing.bits;
+    let count = outputs * (inputs / 8);
+    let blocks = (count + UNPACKED - 1) / UNPACKED;
+    let made = UNPACK.launch(&Launch {
+        inputs: &[weight, scales, biases],
+        outputs: &[(&[outputs, inputs], scales.dtype())],
+        constants: &[(c"BITS", packing.bits), (c"GROUP", packing.group_size)],
+        grid: [blocks * UNPACKERS, 1, 1],
+        block: [UNPACKERS, 1, 1],
     })?;
     made.into_iter().next().ok_or_else(misplaced)
 }

@@ -6,7 +6,7 @@ using N = Number<T>;
 constexpr int PIECES = BITS / 4;
 const int matrix = tiles[3 * blockIdx.y], first = tiles[3 * blockIdx.y + 1], end = tiles[3 * blockIdx.y + 2];
 if (first >= end) return;
-const int outputs = sizes[0], inputs = sizes[1];
+const int outputs = weight_shape[weight_ndim - 2], inputs = weight_shape[weight_ndim - 1] * (32 / BITS);
 const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 const int begin = blockIdx.x * OUTPUTS + warp * 32;
 

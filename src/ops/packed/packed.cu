@@ -1,5 +1,5 @@
-// y = x Wᵀ for many rows of x, each with a W of its own out of a stack of matrices that are packed in groups, on tensor
-// cores. Rows come in the order of their matrices.
+// y = x Wᵀ for many rows of x and a W that is packed in groups, on tensor cores. Each row may have a matrix of its own
+// out of a stack; rows come in the order of their matrices.
 //
 // A block takes 64 rows and 128 outputs, each of its warps 32 of them, and goes through the inputs by 128. W goes from
 // memory to registers as it is stored: lane 4g + t has the inputs from 32 t on of row g (and of g + 8, g + 16, g + 24),
@@ -8,7 +8,7 @@
 
 namespace mlxr {
 
-constexpr int ROWS = 64, OUTPUTS = 128, INPUTS = 128, STAGES = 3;
+constexpr int ROWS = 64, OUTPUTS = 128, INPUTS = 128, THREADS = 128, STAGES = 3;
 
 template <typename T> struct Pointed;
 template <typename T> struct Pointed<const T*> { using Type = T; };

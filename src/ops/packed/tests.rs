@@ -66,6 +66,27 @@ fn is_there() -> bool {
 }
 
 #[test]
+fn the_kernel_unpacks_as_float32_does() {
+    if !is_there() {
+        return;
+    }
+    for format in FORMATS {
+        // Not as many as whole blocks have.
+        let (matrix, dense) = packed(&[37, 384], format);
+        let off = distance(&unpack(&matrix).unwrap(), &dense);
+        eprintln!("{format:?}: {off:.1e}");
+        assert!(
+            off < if format.2 == Dtype::Float16 {
+                3e-4
+            } else {
+                3e-3
+            },
+            "{format:?}: {off}"
+        );
+    }
+}
+
+#[test]
 fn the_kernel_multiplies_as_float32_does() {
     if !is_there() {
         return;
