@@ -17,7 +17,7 @@ use crate::mlx::{
 
 /// Rows from which on a packed matrix is unpacked for them, and multiplied with by the library for dense ones, where
 /// MLX computes with CUDA: its own product of packed weights does not keep up with many rows.
-const UNPACKED_ROWS: i32 = 128;
+const UNPACKED_ROWS: i32 = 32;
 
 /// A matrix `[outputs, inputs]`.
 #[derive(Debug, Clone)]

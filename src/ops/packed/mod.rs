@@ -1,10 +1,14 @@
 //! Packed matrices and many rows, by kernels for NVIDIA's GPUs: products with a stack of them, and unpacking one for a
 //! product of dense ones.
 
+use std::ffi::CStr;
+
 use super::linear::Matrix;
 use super::tensor::misplaced;
 use crate::error::Result;
-use crate::mlx::{Array, Dtype, GpuKernel, Launch, Mode, computes_with_cuda, kernel_source};
+use crate::mlx::{
+    Array, Dtype, GpuKernel, Launch, Mode, Packing, computes_with_cuda, kernel_source,
+};
 
 /// Rows and outputs of a tile, and threads of a block; as in the source.
 const ROWS: i32 = 64;
@@ -85,25 +89,60 @@ pub(super) fn takes(matrices: &[&Matrix], dtype: Dtype) -> Result<bool> {
     Ok(computes_with_cuda()? && matrices.iter().all(|matrix| knows(matrix, dtype)))
 }
 
+/// A packed matrix `[outputs, inputs]`, or a stack of such.
+struct Packed<'a> {
+    weight: &'a Array,
+    scales: &'a Array,
+    biases: &'a Array,
+    packing: Packing,
+    outputs: i32,
+    inputs: i32,
+}
+
+impl<'a> Packed<'a> {
+    /// `None` where it is not packed, or has no biases.
+    fn of(matrix: &'a Matrix) -> Option<Self> {
+        let Matrix::Packed {
+            weight,
+            scales,
+            biases: Some(biases),
+            packing,
+        } = matrix
+        else {
+            return None;
+        };
+        let &[.., outputs, words] = weight.shape() else {
+            return None;
+        };
+        Some(Self {
+            weight,
+            scales,
+            biases,
+            packing: *packing,
+            outputs,
+            inputs: words * 32 / packing.bits,
+        })
+    }
+
+    fn constants(&self) -> [(&'static CStr, i32); 2] {
+        [
+            (c"BITS", self.packing.bits),
+            (c"GROUP", self.packing.group_size),
+        ]
+    }
+}
+
 fn knows(matrix: &Matrix, dtype: Dtype) -> bool {
-    let Matrix::Packed {
-        weight,
-        scales,
-        biases: Some(biases),
-        packing,
-    } = matrix
-    else {
-        return false;
-    };
-    let [.., outputs, words] = weight.shape() else {
-        return false;
-    };
-    packing.mode == Mode::Affine
-        && matches!(packing.bits, 4 | 8)
-        && matches!(dtype, Dtype::Bfloat16 | Dtype::Float16)
-        && [scales, biases].iter().all(|array| array.dtype() == dtype)
-        && (words * 32 / packing.bits) % INPUTS == 0
-        && outputs % 2 == 0
+    Packed::of(matrix).is_some_and(|packed| {
+        packed.packing.mode == Mode::Affine
+            && matches!(packed.packing.bits, 4 | 8)
+            && matches!(dtype, Dtype::Bfloat16 | Dtype::Float16)
+            && [packed.scales, packed.biases]
+                .iter()
+                .all(|array| array.dtype() == dtype)
+            && packed.inputs % INPUTS == 0
+            && packed.outputs % 2 == 0
+    })
 }
 
 /// `x[rows] Wᵀ`, each row by its matrix: `x` `[T, inputs]`, `rows` int32 or uint32 `[M]`, to `[M, outputs]`.
@@ -111,30 +150,19 @@ fn knows(matrix: &Matrix, dtype: Dtype) -> bool {
 /// # Errors
 /// What MLX says; a matrix that the kernel does not take.
 pub(super) fn multiply(x: &Array, rows: &Array, matrix: &Matrix, tiles: &Tiles) -> Result<Array> {
-    let Matrix::Packed {
-        weight,
-        scales,
-        biases: Some(biases),
-        packing,
-    } = matrix
-    else {
-        return Err(misplaced());
-    };
-    let &[.., outputs, _] = weight.shape() else {
-        return Err(misplaced());
-    };
-    let wide = (outputs + OUTPUTS - 1) / OUTPUTS;
+    let packed = Packed::of(matrix).ok_or_else(misplaced)?;
+    let wide = (packed.outputs + OUTPUTS - 1) / OUTPUTS;
     let made = MULTIPLY.launch(&Launch {
         inputs: &[
             x,
             &rows.as_dtype(Dtype::Int32)?,
-            weight,
-            scales,
-            biases,
+            packed.weight,
+            packed.scales,
+            packed.biases,
             &tiles.table,
         ],
-        outputs: &[(&[tiles.rows, outputs], x.dtype())],
-        constants: &[(c"BITS", packing.bits), (c"GROUP", packing.group_size)],
+        outputs: &[(&[tiles.rows, packed.outputs], x.dtype())],
+        constants: &packed.constants(),
         grid: [wide * THREADS, tiles.count, 1],
         block: [THREADS, 1, 1],
     })?;
@@ -146,25 +174,13 @@ pub(super) fn multiply(x: &Array, rows: &Array, matrix: &Matrix, tiles: &Tiles) 
 /// # Errors
 /// What MLX says; a matrix that the kernel does not take.
 pub(super) fn unpack(matrix: &Matrix) -> Result<Array> {
-    let Matrix::Packed {
-        weight,
-        scales,
-        biases: Some(biases),
-        packing,
-    } = matrix
-    else {
-        return Err(misplaced());
-    };
-    let &[outputs, words] = weight.shape() else {
-        return Err(misplaced());
-    };
-    let inputs = words * 32 / packing.bits;
-    let count = outputs * (inputs / 8);
+    let packed = Packed::of(matrix).ok_or_else(misplaced)?;
+    let count = packed.outputs * (packed.inputs / 8);
     let blocks = (count + UNPACKED - 1) / UNPACKED;
     let made = UNPACK.launch(&Launch {
-        inputs: &[weight, scales, biases],
-        outputs: &[(&[outputs, inputs], scales.dtype())],
-        constants: &[(c"BITS", packing.bits), (c"GROUP", packing.group_size)],
+        inputs: &[packed.weight, packed.scales, packed.biases],
+        outputs: &[(&[packed.outputs, packed.inputs], packed.scales.dtype())],
+        constants: &packed.constants(),
         grid: [blocks * UNPACKERS, 1, 1],
         block: [UNPACKERS, 1, 1],
     })?;
