@@ -1,7 +1,7 @@
 //! The kernel beside float32, on a GPU.
 
 use super::*;
-use crate::mlx::{DeviceChoice, Packing, dequantize, eval, open, quantize, to_vec};
+use crate::mlx::{DeviceChoice, dequantize, eval, open, quantize, to_vec};
 
 /// Numbers between -1 and 1 that look like chance.
 fn numbers(shape: &[i32], seed: f32) -> Array {
