@@ -17,89 +17,19 @@ struct Heads {
   static constexpr int UNROLLED = 2;
 };
 
-// Eight numbers as they are stored.
-template <int CACHE>
-struct Eight {
-  uint4 bits[CACHE == FLOAT32 ? 2 : 1];
-
-  __device__ __forceinline__ void read(const char* from, size_t i) {
-    const uint4* at = reinterpret_cast<const uint4*>(from + i * (CACHE == FLOAT32 ? 4 : 2));
-    bits[0] = at[0];
-    if constexpr (CACHE == FLOAT32) bits[1] = at[1];
-  }
-
-  __device__ __forceinline__ float operator[](int i) const {
-    if constexpr (CACHE == FLOAT32) return __uint_as_float(word_of(bits[i / 4], i % 4));
-    unsigned word = word_of(bits[0], i / 2);
-    if constexpr (CACHE == BFLOAT16) return __uint_as_float(i % 2 ? word & 0xffff0000u : word << 16);
-    return from_f16(i % 2 ? word >> 16 : word & 0xffffu);
-  }
-};
-
-// Cosine and sine of each pair's angle at each row's position, for all layers.
-__device__ __forceinline__ void angles(const Instruction& in, const Step& step) {
-  int pairs = in.integer(1) / 2;
-  float2* to = reinterpret_cast<float2*>(step.scratch + in.words[4]);
-  for (int i = blockIdx.x * THREADS + threadIdx.x; i < step.rows * pairs; i += gridDim.x * THREADS) {
-    float sine, cosine;
-    sincosf(step.positions[i / pairs] * in.number(3) / __ldg(in.address<float>(2) + i % pairs), &sine, &cosine);
-    to[i] = make_float2(cosine, sine);
-  }
-}
-
-// A head, normalized and turned to its position, by one warp, in shared memory.
-template <int WIDTH>
-__device__ __forceinline__ void turn(const Instruction& in, const float* from, const float* norm, const float2* angles, float scale,
-                     float* to) {
-  int lane = threadIdx.x % 32;
-  float x[(WIDTH + 31) / 32];
-  float squares = 0.0f;
-#pragma unroll
-  for (int i = 0; i < (WIDTH + 31) / 32; i++) {
-    x[i] = __ldcg(from + lane + 32 * i);
-    squares += x[i] * x[i];
-  }
-  if (norm) {
-    float factor = rsqrtf(sum_of_warp(squares) / WIDTH + in.number(10));
-#pragma unroll
-    for (int i = 0; i < (WIDTH + 31) / 32; i++) x[i] *= factor * __ldg(norm + lane + 32 * i);
-  }
-#pragma unroll
-  for (int i = 0; i < (WIDTH + 31) / 32; i++) to[lane + 32 * i] = x[i];
-  __syncwarp();
-  int rotated = in.integer(13), half = rotated / 2;
-  bool is_interleaved = in.integer(16) != 0;
-#pragma unroll
-  for (int i = 0; i < (WIDTH + 31) / 32; i++) {
-    int at = lane + 32 * i;
-    if (at >= rotated) {
-      x[i] *= scale;
-      continue;
-    }
-    int pair = is_interleaved ? at / 2 : at % half;
-    bool is_first = is_interleaved ? at % 2 == 0 : at < half;
-    float other = to[is_interleaved ? at ^ 1 : is_first ? at + half : at - half];
-    float2 angle = __ldcg(angles + pair);
-    x[i] = (x[i] * angle.x + (is_first ? -other : other) * angle.y) * in.number(15) * scale;
-  }
-  __syncwarp();
-#pragma unroll
-  for (int i = 0; i < (WIDTH + 31) / 32; i++) to[lane + 32 * i] = x[i];
-  __syncwarp();
-}
-
-template <int WIDTH, int RATIO, int CACHE>
+template <int WIDTH, int RATIO, int CACHE, bool NARROW>
 __device__ __forceinline__ void attend(const Instruction& in, const Step& step, char* memory) {
   using H = Heads<WIDTH, RATIO>;
   constexpr int EACH = H::EACH, LANES = H::LANES;
   constexpr float LOG2E = 1.4426950408889634f;
   int layer = in.integer(1), heads = in.integer(2), kv_heads = in.integer(3), window = in.integer(17);
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  float* queries = reinterpret_cast<float*>(memory);     // [EACH][WIDTH]
-  float* fresh = queries + EACH * WIDTH;                 // [2][WIDTH]: the new key and value
-  float* most = fresh + 2 * WIDTH;                       // [WARPS][EACH]
-  float* total = most + WARPS * EACH;                    // [WARPS][EACH]
-  float* found = total + WARPS * EACH;                   // [WARPS][EACH][WIDTH]
+  using R = Ring<H::UNROLLED, CACHE>;
+  float* queries = reinterpret_cast<float*>(memory + R::BYTES);  // [EACH][WIDTH]
+  float* fresh = queries + EACH * WIDTH;                         // [2][WIDTH]: the new key and value
+  float* most = fresh + 2 * WIDTH;                               // [WARPS][EACH]
+  float* total = most + WARPS * EACH;                            // [WARPS][EACH]
+  float* found = total + WARPS * EACH;                           // [WARPS][EACH][WIDTH]
   int units = step.rows * kv_heads * H::BLOCKS * step.splits;
   unsigned before = arrive(step.barrier);
   if (blockIdx.x >= units) wait(step.barrier, before);
@@ -125,18 +55,22 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
     int within = lane % LANES * 8;
     constexpr int TOGETHER = H::AT_ONCE * H::UNROLLED;
     int at = begin + warp * TOGETHER;
-    Eight<CACHE> k[H::UNROLLED], v[H::UNROLLED];
-    auto read = [&](int at) {
+    R ring(memory);
+    int next = at;
+    auto fetch = [&](int to) {
+      if (next < end) {
 #pragma unroll
-      for (int u = 0; u < H::UNROLLED; u++) {
-        int here = min(at + u * H::AT_ONCE + lane / LANES, end - 1);
-        size_t i = base + (size_t)(here - start) * WIDTH + within;
-        k[u].read(keys, i);
-        v[u].read(values, i);
+        for (int u = 0; u < H::UNROLLED; u++) {
+          int here = min(next + u * H::AT_ONCE + lane / LANES, end - 1);
+          ring.fetch(to, u, keys, values, base + (size_t)(here - start) * WIDTH + within);
+        }
+        next += WARPS * TOGETHER;
       }
+      asm volatile("cp.async.commit_group;" ::: "memory");
     };
     // What was there before this step comes while other blocks still work on queries.
-    if (at < end) read(at);
+#pragma unroll
+    for (int i = 0; i < R::STEPS - 1; i++) fetch(ring.after(i));
     if (unit == blockIdx.x) wait(step.barrier, before);
     const float* source = step.scratch + in.words[5] + (size_t)row * (heads + 2 * kv_heads) * WIDTH;
     const float2* turns = reinterpret_cast<const float2*>(step.scratch + in.words[12]) + row * (in.integer(13) / 2);
@@ -164,6 +98,11 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
       for (int i = 0; i < 8; i++) sum[h][i] = 0.0f;
     }
     for (; at < end; at += WARPS * TOGETHER) {
+      ring.wait();
+      // To where the last was, with which all has been computed.
+      fetch(ring.after(R::STEPS - 1));
+      Eight<CACHE> k[H::UNROLLED], v[H::UNROLLED];
+      ring.read_keys(k);
       float scores[H::UNROLLED][EACH];
 #pragma unroll
       for (int h = 0; h < EACH; h++) {
@@ -180,6 +119,8 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
           scores[u][h] = is_there ? score : -1e30f;
         }
       }
+      ring.read_values(v);
+      ring.slot = (ring.slot + 1) % R::STEPS;
 #pragma unroll
       for (int h = 0; h < EACH; h++) {
         float now = highest[h];
@@ -199,7 +140,6 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
           for (int i = 0; i < 8; i++) sum[h][i] += share * v[u][i];
         }
       }
-      if (at + WARPS * TOGETHER < end) read(at + WARPS * TOGETHER);
     }
     if (is_last && warp == WARPS - 1) {
 #pragma unroll
@@ -257,7 +197,7 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
       }
       int query = first_head + h;
       if (step.splits == 1) {
-        __stcg(step.scratch + in.words[6] + (size_t)(row * heads + query) * WIDTH + at, result / all);
+        hand_over<NARROW>(step.scratch + in.words[6], (size_t)(row * heads + query) * WIDTH + at, result / all);
       } else {
         float* to = step.scratch + in.words[7] + (size_t)((row * heads + query) * MAX_SPLITS + run) * (WIDTH + 4);
         __stcg(to + 4 + at, result);
@@ -272,7 +212,7 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
 }
 
 // The runs of positions together: some threads share a number, each with runs of its own.
-template <int WIDTH>
+template <int WIDTH, bool NARROW>
 __device__ __forceinline__ void combine(const Instruction& in, const Step& step, char* memory) {
   constexpr int SHARES = THREADS / WIDTH;
   constexpr int MOST = MAX_SPLITS / SHARES;
@@ -312,7 +252,7 @@ __device__ __forceinline__ void combine(const Instruction& in, const Step& step,
         sum += one.y * part;
         total += one.z * part;
       }
-      __stcg(step.scratch + in.words[6] + (size_t)unit * WIDTH + at, total / sum);
+      hand_over<NARROW>(step.scratch + in.words[6], (size_t)unit * WIDTH + at, total / sum);
     }
     __syncthreads();
   }

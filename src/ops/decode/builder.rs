@@ -75,6 +75,7 @@ impl Builder {
         words[6] = self.optional(matrix.biases);
         words[7] = self.scratch.region(Region::Residual, matrix.inputs);
         words[8] = float(scale.unwrap_or(1.0));
+        words[9] = self.scratch.region(Region::Rounded, matrix.inputs);
         self.instructions.push(words);
         Ok(true)
     }
@@ -299,6 +300,13 @@ impl Builder {
         words[7] = Word::Number(kind);
         words[8] = destination;
         words[10] = Word::Number(matrices.len() as i64);
+        words[12] = match source {
+            Region::Residual => self.scratch.region(Region::Rounded, inputs),
+            _ => words[4],
+        };
+        if matches!(then, Then::Add) {
+            words[13] = self.scratch.region(Region::Rounded, rows);
+        }
         words[11] = Word::Number(rows.into());
         words[14] = Word::Warps(rows * gates / multiple, inputs / first.form.span());
         words[15] = Word::Number(first.form.variant.into());

@@ -85,6 +85,13 @@ __device__ __forceinline__ float write_number(void* at, size_t i, float x) {
   return NUMBER == BFLOAT16 ? from_bf16(bits) : from_f16(bits);
 }
 
+// Writes the inputs of a product to come, float32 or bfloat16.
+template <bool NARROW>
+__device__ __forceinline__ void hand_over(float* to, size_t i, float x) {
+  if constexpr (NARROW) __stcg(reinterpret_cast<unsigned short*>(to) + i, (unsigned short)to_bf16(x));
+  else __stcg(to + i, x);
+}
+
 // 2 to the x, to two units in the last place.
 __device__ __forceinline__ float power_of_two(float x) {
   float result;
@@ -123,7 +130,7 @@ __device__ __forceinline__ void wait(unsigned* barrier, unsigned before) {
 }
 
 // Copies rows of the embedding into the residual stream.
-template <int SCALES>
+template <int SCALES, bool NARROW>
 __device__ __forceinline__ void embed(const Instruction& in, const Step& step) {
   int hidden = in.integer(1), format = in.integer(2), group = in.integer(3);
   float* to = step.scratch + in.words[7];
@@ -145,6 +152,7 @@ __device__ __forceinline__ void embed(const Instruction& in, const Step& step) {
       x = read_number<SCALES>(in.address<void>(5), of) * q + read_number<SCALES>(in.address<void>(6), of);
     }
     to[i] = x * in.number(8);
+    if constexpr (NARROW) hand_over<true>(step.scratch + in.words[9], i, to[i]);
   }
 }
 

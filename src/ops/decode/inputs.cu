@@ -15,6 +15,26 @@ struct Places {
   }
 };
 
+// Neighbours, of float32 or bfloat16; they may come from another block, of which this one's own cache knows nothing.
+template <bool NARROW>
+__device__ __forceinline__ void eight_inputs(const float* from, size_t i, bool is_there, float (&x)[8]) {
+  uint4 bits[2] = {make_uint4(0, 0, 0, 0), make_uint4(0, 0, 0, 0)};
+  if (is_there) {
+    const uint4* at = reinterpret_cast<const uint4*>(reinterpret_cast<const char*>(from) + i * (NARROW ? 2 : 4));
+    bits[0] = __ldcg(at);
+    if constexpr (!NARROW) bits[1] = __ldcg(at + 1);
+  }
+#pragma unroll
+  for (int j = 0; j < 8; j++) {
+    if constexpr (NARROW) {
+      unsigned pair = word_of(bits[0], j / 2);
+      x[j] = j % 2 ? __uint_as_float(pair & 0xffff0000u) : from_bf16(pair);
+    } else {
+      x[j] = __uint_as_float(word_of(bits[j / 4], j % 4));
+    }
+  }
+}
+
 // Brings inputs `from..from + count` of x to shared memory, split into parts, and their sums over groups.
 template <int ROWS, int VARIANT>
 __device__ __forceinline__ void bring(const Instruction& in, const Step& step, Shared& shared, const Places<ROWS>& places, int from,
@@ -28,7 +48,9 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
   int inputs = in.integer(1);
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int row = warp / EACH;
-  const float* source = step.scratch + in.words[4] + (size_t)row * inputs + from;
+  // Where a step has many rows, what is in this place is bfloat16.
+  const float* source = step.scratch + in.words[IS_NARROW<ROWS> ? 12 : 4];
+  size_t first_input = (size_t)row * inputs + from;
   const float* norm = in.address<float>(5);
   // Of experts' outputs, which are inputs here.
   int segment = in.integer(31) && in.integer(7) != GATE ? inputs / in.integer(31) : 0;
@@ -97,13 +119,13 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
     for (int i = 0; i < BATCH; i++) {
       int piece = base + i * EACH * 32 + lane;
       bool is_there = piece < count / 8 && row < step.rows;
+      eight_inputs<IS_NARROW<ROWS>>(source, first_input + piece * 8, is_there, x[i]);
 #pragma unroll
       for (int half = 0; half < 2; half++) {
-        float4 a = make_float4(0, 0, 0, 0), b = a;
-        if (is_there) a = __ldcg(reinterpret_cast<const float4*>(source) + 2 * piece + half);
-        if (is_there && norm) b = __ldg(reinterpret_cast<const float4*>(norm) + 2 * piece + half);
-        x[i][4 * half] = a.x, x[i][4 * half + 1] = a.y, x[i][4 * half + 2] = a.z, x[i][4 * half + 3] = a.w;
-        weights[i][4 * half] = b.x, weights[i][4 * half + 1] = b.y, weights[i][4 * half + 2] = b.z, weights[i][4 * half + 3] = b.w;
+        float4 four = make_float4(0, 0, 0, 0);
+        if (is_there && norm) four = __ldg(reinterpret_cast<const float4*>(norm) + 2 * piece + half);
+        weights[i][4 * half] = four.x, weights[i][4 * half + 1] = four.y;
+        weights[i][4 * half + 2] = four.z, weights[i][4 * half + 3] = four.w;
       }
     }
 #pragma unroll

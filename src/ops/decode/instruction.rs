@@ -53,12 +53,14 @@ pub(super) enum Region {
     Partial,
     /// What experts are chosen by.
     Scores,
+    /// Hidden states in bfloat16, where a step has many rows.
+    Rounded,
     /// Cosines and sines of what each kind of rotation turns by.
     Angles,
 }
 
 /// As many as there are.
-const REGIONS: usize = 7;
+const REGIONS: usize = 8;
 
 /// The regions, each as wide as was asked for.
 #[derive(Debug, Default)]

@@ -30,6 +30,8 @@ static DECODE_STEP: GpuKernel = GpuKernel::for_cuda(
         include_str!("reader.cu"),
         include_str!("inputs.cu"),
         include_str!("multiply.cu"),
+        include_str!("turn.cu"),
+        include_str!("positions.cu"),
         include_str!("attend.cu"),
         include_str!("run.cu"),
         "\0"

@@ -47,6 +47,11 @@ constexpr int ROOM = (ROWS == 16 ? 132 : 80) * 1024;
 template <int ROWS>
 constexpr int SIDES = ROWS == 16 ? 1 : 2;
 
+// With many rows an operand is one bfloat16 number of each input, and what products take is written so as well: each
+// block reads all of it, which takes long.
+template <int ROWS>
+constexpr bool IS_NARROW = ROWS >= 8;
+
 struct Shared {
   long long code[2][WORDS];
   float sums[WARPS];

@@ -198,10 +198,15 @@ __device__ __forceinline__ void finish(const Matrix& m, const Step& step, const 
       float cap = in.number(13);
       if (cap != 0.0f) y = cap * tanhf(y / cap);
       step.logits[(size_t)row * m.rows + output] = y;
+    } else if (m.kind == GATE) {
+      hand_over<IS_NARROW<ROWS>>(step.scratch + in.words[8], (size_t)row * m.rows + output, y);
     } else {
       float* to = step.scratch + in.words[8] + (size_t)row * m.rows + output;
       if (m.kind == ADD || !is_first) y += __ldcg(to);
       __stcg(to, y);
+      if constexpr (IS_NARROW<ROWS>) {
+        if (m.kind == ADD) hand_over<true>(step.scratch + in.words[13], (size_t)row * m.rows + output, y);
+      }
     }
   }
 }

@@ -32,11 +32,11 @@ __device__ __forceinline__ void run(const long long* program, const Step& step, 
     } else if (code == MULTIPLY) {
       multiply_any<ROWS, VARIANTS, SCALES>(in, step, shared, memory);
     } else if (code == ATTEND) {
-      attend<WIDTH, RATIO, CACHE>(in, step, memory);
+      attend<WIDTH, RATIO, CACHE, IS_NARROW<ROWS>>(in, step, memory);
     } else if (code != COMBINE || step.splits > 1) {
       wait(step.barrier, arrive(step.barrier));
-      if (code == EMBED) embed<SCALES>(in, step);
-      else combine<WIDTH>(in, step, memory);
+      if (code == EMBED) embed<SCALES, IS_NARROW<ROWS>>(in, step);
+      else combine<WIDTH, IS_NARROW<ROWS>>(in, step, memory);
     }
     if (word >= 0) shared.code[side ^ 1][word] = next;
     __syncthreads();

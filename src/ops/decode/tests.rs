@@ -51,7 +51,8 @@ fn a_model_is_a_list_of_instructions() {
     let attended = projected + 16 * (heads + 2 * kv_heads) * width;
     let gated = attended + 16 * heads * width;
     let partial = gated + 16 * inner;
-    let end = partial + 16 * heads * i64::from(SPLITS) * (width + 4);
+    let rounded = partial + 16 * heads * i64::from(SPLITS) * (width + 4);
+    let end = rounded + 16 * hidden;
     assert_eq!(program.scratch.numbers(), end + 16 * width);
 
     let number = |number: f32| i64::from(number.to_bits());
@@ -95,6 +96,13 @@ fn a_model_is_a_list_of_instructions() {
     assert_eq!(
         numbers(&all[5], [1, 4, 5, 7, 8, 11]),
         [512, attended, 0, 1, 0, hidden]
+    );
+    // What is read and written in bfloat16 where there are many rows.
+    let of_many = [&all[2], &all[5], &all[7]].map(|words| numbers(words, [12])[0]);
+    assert_eq!(of_many, [rounded, attended, gated]);
+    assert_eq!(
+        [numbers(&all[1], [9]), numbers(&all[5], [13])],
+        [[rounded]; 2]
     );
     assert_eq!(
         numbers(&all[6], [7, 8, 9, 10, 11, 25]),
