@@ -259,7 +259,8 @@ impl Builder {
         // These take all inputs at once.
         let in_one_pass = norm.is_some() || matches!(then, Then::Gate(_));
         let mut rows = [16, 8, 4, 2, 1].into_iter().filter(|&rows| {
-            first.form.shared(inputs, rows) <= SHARED
+            rows <= first.form.most_rows()
+                && first.form.shared(inputs, rows) <= SHARED
                 && (!in_one_pass || first.form.is_in_one_pass(inputs, rows))
         });
         let Some(most) = rows.next() else {

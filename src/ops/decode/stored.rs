@@ -35,6 +35,11 @@ impl Form {
         1024 / self.bits
     }
 
+    /// Rows that a step takes at most: of float32 so many that its inputs keep two parts, which hold 16 bits.
+    pub(super) fn most_rows(&self) -> i32 {
+        if self.bits == 32 { 4 } else { 16 }
+    }
+
     /// Whether so many inputs of so many rows are in a block's memory at once; as in `layout.cu`.
     pub(super) fn is_in_one_pass(&self, inputs: i32, rows: i32) -> bool {
         let (_, parts) = self.columns(rows);

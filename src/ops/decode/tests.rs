@@ -250,6 +250,9 @@ fn compare(name: &str, model: &Model, lengths: &[usize]) {
     let mut program = Builder::default();
     assert!(model.describe(&mut program));
     let program = program.finish().unwrap().unwrap();
+    assert!(lengths.len() <= program.rows());
+    // Of float32 the graph computes what is right.
+    let rounding = if name.starts_with("f32") { 1e-5 } else { 2e-3 };
     let token =
         |sequence: usize, position: usize| (sequence * 131 + position * 17) as i32 % VOCABULARY;
     let all_caches = |model: &Model| -> Vec<SequenceCache> {
@@ -316,7 +319,7 @@ fn compare(name: &str, model: &Model, lengths: &[usize]) {
             off[0],
             off[1]
         );
-        assert!(off[1] <= 1.1 * off[0] + 2e-3, "{name}: {off:?}");
+        assert!(off[1] <= 1.1 * off[0] + rounding, "{name}: {off:?}");
     }
 }
 
@@ -342,7 +345,8 @@ fn the_kernel_computes_what_the_graph_computes() {
     ] {
         // One of them grows out of its buffers, some are longer than a window.
         let lengths: Vec<usize> = (0..16).map(|i| (254 + 97 * i) % 331).collect();
-        for rows in [1, 3, 16] {
+        let most = if name == "f32" { 4 } else { 16 };
+        for rows in [1, 3, most] {
             compare(name, &Model::new(storage), &lengths[..rows]);
         }
         let sparse = format!("{name} with experts");
