@@ -2,7 +2,7 @@
 
 use super::layers::block::{FeedForward, PreNorm};
 use super::layers::decoder::{Decoder, DecoderConfig};
-use super::layers::experts::stack;
+use super::layers::experts::{expect_taken, stack};
 use super::layers::latent::LatentConfig;
 use super::roles::{Tensors, tables};
 use super::{Loader, Model, Spec};
@@ -63,7 +63,8 @@ impl Config {
             config.size("n_routed_experts")?,
             config.size("num_experts_per_tok")?,
         );
-        if taken > experts || !experts.is_multiple_of(groups) || allowed > groups {
+        expect_taken(config, [experts, taken])?;
+        if !experts.is_multiple_of(groups) || allowed > groups {
             return Err(config.problem(format!(
                 "{taken} of {experts} experts in {allowed} of {groups} groups cannot be taken"
             )));

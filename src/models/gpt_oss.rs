@@ -49,12 +49,14 @@ impl Config {
             Some(taken) => taken,
             None => config.size("experts_per_token")?,
         };
+        let count = config.size("num_local_experts")?;
+        experts::expect_taken(config, [count, taken])?;
         Ok(Self {
             attention: GroupedConfig::read(config, hidden, Some(64))?,
             attention_bias: config.flag_or("attention_bias", true)?,
             windows: Windows::read(config, layers, |layer| layer.is_multiple_of(2))?,
             rope: config.rope(150_000.0)?,
-            experts: config.size("num_local_experts")?,
+            experts: count,
             taken,
             inner: config.size("intermediate_size")?,
             limit: config.number_or("swiglu_limit", 7.0)?,
@@ -111,7 +113,8 @@ impl Config {
             let gate = matrix(&both, hidden, every_second(0))?;
             let up = matrix(&both, hidden, every_second(1))?;
             let down = matrix(&down, inner, all(hidden))?;
-            loader.spare(&format!("{experts}."), self.taken, count);
+            let width = hidden.max(inner);
+            loader.spare(&format!("{experts}."), [count, self.taken], width);
             experts::of_stacks([gate, up, down], count)
         } else {
             experts::stack(loader, prefix, [count, self.taken], hidden, inner)?

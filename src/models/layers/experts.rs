@@ -38,6 +38,15 @@ pub(in crate::models) struct SparseConfig {
     dense: Vec<usize>,
 }
 
+/// Refuses to take more experts than there are.
+pub(in crate::models) fn expect_taken(config: &Config, [count, taken]: [usize; 2]) -> Result<()> {
+    if taken > count {
+        let problem = format!("each token takes {taken} experts, and there are {count}");
+        return Err(config.problem(problem));
+    }
+    Ok(())
+}
+
 impl SparseConfig {
     /// Reads the fields; `normalize` is for configurations that do not say.
     pub(in crate::models) fn read(config: &Config, normalize: bool) -> Result<Self> {
@@ -46,11 +55,7 @@ impl SparseConfig {
             None => config.size("num_local_experts")?,
         };
         let taken = config.size("num_experts_per_tok")?;
-        if taken > count {
-            return Err(config.problem(format!(
-                "`num_experts_per_tok` is {taken}, and there are {count} experts"
-            )));
-        }
+        expect_taken(config, [count, taken])?;
         Ok(Self {
             count,
             taken,
@@ -123,7 +128,7 @@ pub(in crate::models) fn stack(
     };
     if has(&format!("{switch}.gate_proj")) {
         let stack = of_stacks(three(&switch, &[count])?, count);
-        loader.spare(&format!("{switch}."), taken, count);
+        loader.spare(&format!("{switch}."), [count, taken], hidden.max(inner));
         return Ok(stack);
     }
     let stack = if has(&format!("{experts}.gate_up_proj")) {
@@ -137,7 +142,7 @@ pub(in crate::models) fn stack(
         let all = (0..count).map(|expert| three(&format!("{experts}.{expert}"), &[]));
         of_each(&all.collect::<Result<Vec<_>>>()?)?
     };
-    loader.spare(&format!("{experts}."), taken, count);
+    loader.spare(&format!("{experts}."), [count, taken], hidden.max(inner));
     Ok(stack)
 }
 

@@ -39,9 +39,6 @@ impl Loader<'_> {
             .and_then(|quantization| quantization.of(prefix));
         let shape = |columns: usize| [stack, &[outputs, columns]].concat();
         self.count(shape(inputs).iter().product());
-        if !stack.is_empty() {
-            self.expert_width.set(inputs.max(outputs));
-        }
         // mlx-lm leaves layers dense that it cannot pack, without saying so in the configuration.
         let Some(packing) = packing.filter(|_| self.has(&scales)) else {
             if self.host {

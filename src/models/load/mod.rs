@@ -50,8 +50,6 @@ pub struct Loader<'a> {
     parameters: Cell<usize>,
     /// Numbers of the widest row that a token has on its way, but for logits.
     widest: Cell<usize>,
-    /// Of the experts last asked for.
-    expert_width: Cell<usize>,
     /// Whether the GPU's kernels of some layers work.
     kernels: RefCell<BTreeMap<&'static str, bool>>,
 }
@@ -106,7 +104,6 @@ impl<'a> Loader<'a> {
             spared: Cell::default(),
             parameters: Cell::default(),
             widest: Cell::default(),
-            expert_width: Cell::default(),
             kernels: RefCell::default(),
         }
     }
@@ -190,12 +187,13 @@ impl<'a> Loader<'a> {
         all - self.spared.get()
     }
 
-    /// Notes that a token takes `taken` of `count` parts of tensors with this prefix.
-    pub fn spare(&self, prefix: &str, taken: usize, count: usize) {
+    /// Notes that a token takes `taken` of `count` experts, which are the tensors with this prefix, and has a row of
+    /// `width` numbers of each on its way.
+    pub fn spare(&self, prefix: &str, [count, taken]: [usize; 2], width: usize) {
         let bytes = self.weights.taken_bytes(|name| name.starts_with(prefix));
         let spared = bytes / count * count.saturating_sub(taken);
         self.spared.set(self.spared.get() + spared);
-        self.widen(taken * self.expert_width.get());
+        self.widen(taken * width);
     }
 
     /// Notes that a token has a row of so many numbers on its way.
