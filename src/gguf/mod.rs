@@ -102,10 +102,19 @@ impl Gguf {
                 range: tensor.range.clone(),
             };
             match facts.named(&tensor.name).map_err(refuse)? {
-                Named::As(name, change) => tensors.push(GgufTensor {
-                    stored: stored(name),
-                    change,
-                }),
+                Named::As(name, change) => {
+                    let rows = tensor.shape.first().copied().unwrap_or(0);
+                    if let Change::Interleaved(width) = change
+                        && !(width.is_multiple_of(2) && rows.is_multiple_of(width))
+                    {
+                        return Err(refuse(format!(
+                            "{} has {rows} rows, which are no heads of {width}",
+                            tensor.name
+                        )));
+                    }
+                    let stored = stored(name);
+                    tensors.push(GgufTensor { stored, change });
+                }
                 Named::Dropped(reason) => dropped.push((tensor.name.clone(), reason.to_owned())),
             }
         }

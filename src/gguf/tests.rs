@@ -79,6 +79,12 @@ impl Made {
 
 /// A file with an embedding and a projection of queries, of 2 heads that are 4 wide.
 fn llama() -> Made {
+    llama_with(8)
+}
+
+/// With so many rows of queries.
+fn llama_with(queries: u64) -> Made {
+    let numbers = vec![1; 16 * queries as usize];
     let mut made = Made::default();
     made.text("general.architecture", "llama")
         .size("llama.embedding_length", 8)
@@ -111,7 +117,7 @@ fn llama() -> Made {
         .size("tokenizer.ggml.eos_token_id", 3)
         .text("tokenizer.chat_template", "{{ messages }}")
         .tensor("token_embd.weight", &[8, 5], 0, &[0; 160])
-        .tensor("blk.0.attn_q.weight", &[8, 8], 1, &[1; 128]);
+        .tensor("blk.0.attn_q.weight", &[8, queries], 1, &numbers);
     made
 }
 
@@ -195,10 +201,14 @@ fn a_file_gives_what_a_folder_has() {
 #[test]
 fn what_cannot_be_read_is_refused_by_name() {
     type Change = fn(&mut Made) -> &mut Made;
-    let cases: [(Change, &str); 8] = [
+    let cases: [(Change, &str); 9] = [
         (
             |made| made.tensor("blk.0.attn_k.weight", &[256, 1], 12, &[0; 144]),
             "tensor blk.0.attn_k.weight is of type Q4_K",
+        ),
+        (
+            |made| made.tensor("blk.0.attn_k.weight", &[8, 6], 1, &[0; 96]),
+            "blk.0.attn_k.weight has 6 rows, which are no heads of 4",
         ),
         (
             |made| made.tensor("blk.0.odd.weight", &[8], 0, &[0; 32]),
@@ -244,7 +254,7 @@ fn what_cannot_be_read_is_refused_by_name() {
 #[test]
 fn the_scaling_of_llama_3_is_found_again() {
     let theta = 500_000.0_f64;
-    let mut made = llama();
+    let mut made = llama_with(128);
     made.size("llama.attention.key_length", 64).value(
         "llama.rope.freq_base",
         6,

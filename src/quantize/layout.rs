@@ -43,19 +43,17 @@ pub(super) struct Layout {
 
 /// The tensors that a planned one becomes: its numbers, or codes, scales and, in affine mode, biases.
 pub(super) fn parts(planned: &Planned) -> Vec<Part> {
-    let part = |name: String, dtype: &str, shape: Vec<usize>, size: usize| Part {
-        bytes: shape.iter().product::<usize>() * size,
+    let part = |name: String, dtype: &str, shape: Vec<usize>| Part {
+        bytes: (shape.iter().product::<usize>() * bits_of(dtype)).div_ceil(8),
         name,
         dtype: dtype.to_owned(),
         shape,
     };
-    let size = size_of(&planned.dtype);
     let Some(packing) = &planned.packing else {
         return vec![part(
             planned.name.clone(),
             &planned.dtype,
             planned.shape.clone(),
-            size,
         )];
     };
     let with_columns = |columns: usize| {
@@ -69,24 +67,26 @@ pub(super) fn parts(planned: &Planned) -> Vec<Part> {
     let words = with_columns(columns * packing.bits / 32);
     let groups = with_columns(columns / packing.group_size);
     let prefix = planned.prefix();
-    let mut all = vec![part(planned.name.clone(), "U32", words, 4)];
+    let mut all = vec![part(planned.name.clone(), "U32", words)];
     let name = |end: &str| format!("{prefix}.{end}");
     if packing.mode == "affine" {
-        all.push(part(name("scales"), &planned.dtype, groups.clone(), size));
-        all.push(part(name("biases"), &planned.dtype, groups, size));
+        all.push(part(name("scales"), &planned.dtype, groups.clone()));
+        all.push(part(name("biases"), &planned.dtype, groups));
     } else {
-        all.push(part(name("scales"), "U8", groups, 1));
+        all.push(part(name("scales"), "U8", groups));
     }
     all
 }
 
-/// Bytes of a number of a type that safetensors files name.
-fn size_of(dtype: &str) -> usize {
+/// Bits of a number of a type that safetensors files name.
+fn bits_of(dtype: &str) -> usize {
     match dtype {
-        "F64" | "I64" | "U64" | "C64" => 8,
-        "F32" | "I32" | "U32" => 4,
-        "F16" | "BF16" | "I16" | "U16" => 2,
-        _ => 1,
+        "F64" | "I64" | "U64" | "C64" => 64,
+        "F32" | "I32" | "U32" => 32,
+        "F16" | "BF16" | "I16" | "U16" => 16,
+        "F6_E2M3" | "F6_E3M2" => 6,
+        "F4" => 4,
+        _ => 8,
     }
 }
 
@@ -120,7 +120,7 @@ impl Layout {
             .collect();
         let files = shards.into_iter().enumerate().map(|(shard, mut members)| {
             members.sort_by_key(|&(tensor, index)| {
-                std::cmp::Reverse(size_of(&parts[tensor][index].dtype))
+                std::cmp::Reverse(bits_of(&parts[tensor][index].dtype))
             });
             let tensors = members.iter().map(|&(tensor, index)| {
                 let part = &parts[tensor][index];

@@ -13,6 +13,9 @@ use super::bpe::{self, Built, Encoder, Spanned, Token, Vocabulary};
 use super::pieces::Pieces;
 use crate::error::panic_text;
 
+/// Ids that a tokenizer may have, which are kept in a table with a place for each.
+const MOST_IDS: usize = 1 << 24;
+
 /// How a tokenizer is loaded.
 #[derive(Debug, Clone, Default)]
 pub struct TokenizerOptions {
@@ -137,8 +140,12 @@ impl Loaded {
             .get_vocab(true)
             .values()
             .max()
-            .map_or(0, |last| last + 1);
-        let names: Vec<Option<String>> = (0..count).map(|id| engine.id_to_token(id)).collect();
+            .map_or(0, |last| *last as usize + 1);
+        if count > MOST_IDS {
+            return Err("its ids are absurdly large".to_owned());
+        }
+        let names: Vec<Option<String>> =
+            (0..count as u32).map(|id| engine.id_to_token(id)).collect();
         let spelled: Vec<_> = names
             .iter()
             .map(|name| pieces.bytes(name.as_deref().unwrap_or_default()))

@@ -180,10 +180,12 @@ fn nvfp4(
         .filter(|factor| factor.is_finite() && *factor > 0.0)
         .ok_or_else(|| refused(&factor, "is not one number above 0 in float32"))?;
     let wanted = match *stored.shape {
-        [rows, bytes] if (2 * bytes).is_multiple_of(NVFP4) => vec![rows, 2 * bytes / NVFP4],
-        _ => Vec::new(),
+        [rows, bytes] if (2 * bytes).is_multiple_of(NVFP4) => Some([rows, 2 * bytes / NVFP4]),
+        _ => None,
     };
-    if scales.shape != wanted || scales.dtype != "F8_E4M3" {
+    let Some([rows, groups]) =
+        wanted.filter(|wanted| scales.shape == wanted && scales.dtype == "F8_E4M3")
+    else {
         return Err(refused(
             &scales,
             &format!(
@@ -191,8 +193,8 @@ fn nvfp4(
                 scales.shape, scales.dtype, stored.name, stored.shape
             ),
         ));
-    }
-    stored.shape = vec![wanted[0], wanted[1] * NVFP4];
+    };
+    stored.shape = vec![rows, groups * NVFP4];
     Ok(Encoding::Nvfp4 { scales, factor })
 }
 

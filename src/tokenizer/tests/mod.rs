@@ -371,6 +371,9 @@ fn unusable_files_are_named_with_what_is_wrong() {
     assert!(tokenizer(json!({ "model": { "type": "BPE" } })).contains("no vocabulary"));
     assert!(tokenizer(model(json!({}))).ends_with("the vocabulary is empty"));
     assert!(!tokenizer(model(json!({ "a": "b" }))).is_empty());
+    for id in [u32::MAX, u32::MAX - 1, 1 << 30] {
+        assert!(tokenizer(model(json!({ "a": id }))).ends_with("its ids are absurdly large"));
+    }
     for file in ["config.json", "generation_config.json"] {
         let wrong = json!({ "eos_token_id": "two" });
         let expected = format!("{file}: `eos_token_id` is neither a token id nor a list of them");
