@@ -99,15 +99,24 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] with the field.
     pub fn optional_size(&self, field: &str) -> Result<Option<usize>> {
+        match self.optional_count(field)? {
+            Some(0) => Err(self.problem(format!("`{field}` is 0, not a size"))),
+            size => Ok(size),
+        }
+    }
+
+    /// A number of things, which may be none; `None` where the field is absent or null.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it is something else, or too large for a shape of MLX.
+    pub fn optional_count(&self, field: &str) -> Result<Option<usize>> {
         let Some(value) = self.fields.get(field).filter(|value| !value.is_null()) else {
             return Ok(None);
         };
         // Sizes become MLX shapes, which are 32-bit.
-        let size = value
-            .as_u64()
-            .filter(|&size| size > 0 && i32::try_from(size).is_ok());
-        match size {
-            Some(size) => Ok(Some(size as usize)),
+        let count = value.as_u64().filter(|&count| i32::try_from(count).is_ok());
+        match count {
+            Some(count) => Ok(Some(count as usize)),
             None => Err(self.problem(format!("`{field}` is {value}, not a size"))),
         }
     }
@@ -421,9 +430,14 @@ pub fn default_sampling(files: &ModelFiles) -> Result<Sampling> {
     sampling.top_p = config.number_or("top_p", sampling.top_p)?;
     sampling.min_p = config.number_or("min_p", sampling.min_p)?;
     sampling.repeat_penalty = config.number_or("repetition_penalty", sampling.repeat_penalty)?;
-    if let Some(top_k) = config.fields.get("top_k").and_then(Value::as_u64) {
-        sampling.top_k = top_k as usize;
-    }
+    // Some write -1 for all tokens.
+    let is_all = config.fields.get("top_k").and_then(Value::as_i64) == Some(-1);
+    let top_k = if is_all {
+        Some(0)
+    } else {
+        config.optional_count("top_k")?
+    };
+    sampling.top_k = top_k.unwrap_or(sampling.top_k);
     if !config.flag_or("do_sample", true)? {
         sampling.temperature = 0.0;
     }

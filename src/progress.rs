@@ -12,6 +12,37 @@ pub trait Progress: Send + Sync {
     fn notice(&self, _sentence: &str) {}
 }
 
+/// A piece of work that has begun. It ends when this is dropped, well or not.
+#[must_use]
+pub struct Work<'a> {
+    progress: &'a dyn Progress,
+    name: &'a str,
+}
+
+impl<'a> Work<'a> {
+    /// Begins it: how much of `unit` there is, where known.
+    pub fn begin(
+        progress: &'a dyn Progress,
+        name: &'a str,
+        total: Option<u64>,
+        unit: Unit,
+    ) -> Self {
+        progress.start(name, total, unit);
+        Self { progress, name }
+    }
+
+    /// So much is done, in all.
+    pub fn advance(&self, done: u64) {
+        self.progress.advance(self.name, done);
+    }
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        self.progress.finish(self.name);
+    }
+}
+
 /// What is being counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {

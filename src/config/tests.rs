@@ -162,11 +162,15 @@ fn the_makers_sampling_goes_over_the_default() {
     assert!((sampling.repeat_penalty - 1.0).abs() < f32::EPSILON);
     let (model, _folder) = files(r#"{"do_sample": false, "temperature": 0.6}"#);
     assert!(default_sampling(&model).unwrap().temperature < f32::MIN_POSITIVE);
-    let (model, _folder) = files(r#"{"top_p": 7}"#);
-    assert!(
-        default_sampling(&model)
-            .unwrap_err()
-            .to_string()
-            .contains("top_p: 7")
-    );
+    let (model, _folder) = files(r#"{"top_k": -1}"#);
+    assert_eq!(default_sampling(&model).unwrap().top_k, 0);
+    for (text, problem) in [
+        (r#"{"top_p": 7}"#, "top_p: 7"),
+        (r#"{"top_k": "50"}"#, "`top_k` is \"50\", not a size"),
+        (r#"{"top_k": -2}"#, "`top_k` is -2, not a size"),
+    ] {
+        let (model, _folder) = files(text);
+        let error = default_sampling(&model).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
 }

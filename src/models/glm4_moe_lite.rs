@@ -54,7 +54,7 @@ impl Config {
     fn read(config: &config::Config, layers: usize) -> Result<Self> {
         config.expect_one_of("hidden_act", &["silu"])?;
         let kinds = [("dense", true), ("sparse", false)];
-        let first = config.number_or("first_k_dense_replace", 1.0)? as usize;
+        let first = config.optional_count("first_k_dense_replace")?.unwrap_or(1);
         let dense = config.kinds("mlp_layer_types", layers, &kinds)?;
         let dense = dense.unwrap_or_else(|| (0..layers).map(|layer| layer < first).collect());
         let groups = config.optional_size("n_group")?.unwrap_or(1);

@@ -14,7 +14,7 @@ use crate::kernels::embedding::look_up;
 use crate::kernels::matrix::{Format, Matrix, Part};
 use crate::kernels::pool;
 use crate::kernels::quantize::{Packed, Scales, quantize};
-use crate::progress::{Progress, Unit};
+use crate::progress::{Progress, Unit, Work};
 use crate::weights::{StoredTensor, Weights};
 
 /// Numbers that are compared at a time.
@@ -50,20 +50,19 @@ pub fn errors(
         .iter()
         .filter(|tensor| tensor.packing.is_some())
         .collect();
-    progress.start(COMPARING, Some(packed.len() as u64), Unit::Items);
+    let work = Work::begin(progress, COMPARING, Some(packed.len() as u64), Unit::Items);
     let mut found = Vec::new();
     for tensor in packed {
         let matrix = matrix(tensor, &stored).ok_or_else(|| Error::Weights {
-            path: files.path(&tensor.name),
-            problem: "the tensor is not the one that was planned".to_owned(),
+            path: files.label().to_path_buf(),
+            problem: format!("{} is not the tensor that was planned", tensor.name),
         })?;
         found.push(TensorError {
             name: tensor.name.clone(),
             relative: relative(plan, tensor, &matrix),
         });
-        progress.advance(COMPARING, found.len() as u64);
+        work.advance(found.len() as u64);
     }
-    progress.finish(COMPARING);
     Ok(found)
 }
 

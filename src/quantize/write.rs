@@ -20,7 +20,7 @@ use super::plan::{Plan, Planned};
 use crate::config::PackingConfig;
 use crate::error::{Error, Result};
 use crate::kernels::matrix::{Format, Number};
-use crate::progress::{Progress, Unit};
+use crate::progress::{Progress, Unit, Work};
 
 /// Bytes that are read at a time, at most.
 const BLOCK: usize = 64 << 20;
@@ -80,21 +80,21 @@ pub fn write(plan: &Plan, options: &WriteOptions, progress: &dyn Progress) -> Re
         .iter()
         .map(|tensor| read_bytes(plan, tensor))
         .sum();
-    progress.start(&name, Some(total as u64), Unit::Bytes);
+    let work = Work::begin(progress, &name, Some(total as u64), Unit::Bytes);
     let (mut left, mut done) = (Vec::new(), 0);
     for (index, tensor) in plan.tensors.iter().enumerate() {
         if shards.is_whole(index, &journal, block)? {
             done += read_bytes(plan, tensor);
-            progress.advance(&name, done as u64);
+            work.advance(done as u64);
         } else {
             left.push(index);
         }
     }
-    let advance = |done: usize| progress.advance(&name, done as u64);
+    let advance = |done: usize| work.advance(done as u64);
     let store = Store::new(plan, &shards, &mut journal, done, &advance);
     pack_and_store(&Packer { plan, block }, &left, store)?;
     shards.end()?;
-    progress.finish(&name);
+    drop(work);
     files::companions(plan, &layout, &journal.whole, &folder)?;
     journal.end()?;
     files::rename(&folder, target)?;

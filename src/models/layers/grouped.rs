@@ -136,7 +136,7 @@ impl Windows {
         if !config.flag_or("use_sliding_window", false)? {
             return Ok(Self::none());
         }
-        let first = config.optional_size("max_window_layers")?.unwrap_or(0);
+        let first = config.optional_count("max_window_layers")?.unwrap_or(0);
         Self::read(config, layers, |layer| layer >= first)
     }
 

@@ -15,7 +15,7 @@ use crate::config::Quantization;
 use crate::error::{Error, Result};
 use crate::kernels::CacheNumber;
 use crate::mlx::{Dtype, computes_on_cpu, has_gpu_kernels};
-use crate::progress::{Progress, Unit};
+use crate::progress::{Progress, Unit, Work};
 use crate::weights::Weights;
 
 /// The type that a model computes in.
@@ -40,6 +40,8 @@ pub struct Loader<'a> {
     /// The device takes kernels of ours.
     gpu_kernels: bool,
     progress: &'a dyn Progress,
+    /// It is told of until all is loaded, or nothing more can be.
+    _work: Work<'a>,
     skipped: RefCell<Vec<String>>,
     /// Prefixes of embeddings.
     embeddings: RefCell<Vec<String>>,
@@ -90,8 +92,8 @@ impl<'a> Loader<'a> {
         precision: Precision,
         progress: &'a dyn Progress,
     ) -> Self {
-        progress.start(LOADING, None, Unit::Items);
         Self {
+            _work: Work::begin(progress, LOADING, None, Unit::Items),
             weights,
             quantization,
             precision,
@@ -159,7 +161,6 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// [`crate::Error::TensorNames`].
     pub fn finish(&self) -> Result<()> {
-        self.progress.finish(LOADING);
         let skipped = self.skipped.borrow();
         self.weights.finish(|name| {
             // Old checkpoints carry the rotary frequencies, which follow from the configuration.
