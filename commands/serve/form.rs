@@ -101,8 +101,8 @@ pub(super) fn of_format(
             } else {
                 &mut format[place]
             };
-            match holder["schema"].take() {
-                schema @ (Value::Object(_) | Value::Bool(_)) => {
+            match holder.get_mut("schema").map(Value::take) {
+                Some(schema @ (Value::Object(_) | Value::Bool(_))) => {
                     Ok(Some(Constraint::JsonSchema(schema)))
                 }
                 _ => Err(Failure::field(name, "it has no `schema`")),
