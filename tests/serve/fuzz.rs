@@ -31,6 +31,21 @@ fn bodies() -> Vec<(&'static str, Value)> {
                 "chat_template_kwargs": {"a": 1}, "response_format": {"type": "text"}}),
         ),
         (
+            "/v1/chat/completions",
+            json!({"messages": [{"role": "user", "content": "U"}], "max_tokens": 2, "response_format":
+                {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}}),
+        ),
+        (
+            "/v1/responses",
+            json!({"input": "U", "max_output_tokens": 2, "text":
+                {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}}),
+        ),
+        (
+            "/v1/messages",
+            json!({"max_tokens": 2, "messages": [{"role": "user", "content": "U"}], "output_config":
+                {"format": {"type": "json_schema", "schema": {"type": "object"}}}}),
+        ),
+        (
             "/v1/completions",
             json!({"model": "stories", "prompt": ["a", "b"], "max_tokens": 2, "echo": true, "logprobs": 1,
                 "suffix": "", "best_of": 1, "n": 1, "stop": "x", "stream": false}),

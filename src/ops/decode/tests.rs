@@ -15,6 +15,7 @@ use crate::kernels::gate::Activation;
 use crate::kernels::router::Scores;
 use crate::mlx::{Array, DeviceChoice, Dtype, eval, open, synchronize, to_vec};
 use crate::ops::experts::Experts;
+use crate::ops::opens_gpu;
 use crate::ops::vector::Vector;
 
 fn instructions(storage: Storage) -> (Builder, Vec<Instruction>) {
@@ -324,15 +325,8 @@ fn compare(name: &str, model: &Model, lengths: &[usize]) {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests may be told which device there is"
-)]
 fn the_kernel_computes_what_the_graph_computes() {
-    if std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu") {
-        open(DeviceChoice::Gpu, None).unwrap();
-    } else {
-        eprintln!("skipped: the kernel needs a GPU of NVIDIA (set MLXR_TEST_DEVICE=gpu)");
+    if !opens_gpu() {
         return;
     }
     for (name, storage) in [

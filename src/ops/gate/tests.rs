@@ -1,18 +1,12 @@
 //! The kernel beside the operations that it stands for, on a GPU.
 
 use super::*;
-use crate::mlx::{DeviceChoice, Dtype, open, to_vec};
+use crate::mlx::{Dtype, to_vec};
+use crate::ops::opens_gpu;
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests may be told which device there is"
-)]
 fn the_kernel_computes_what_operations_compute() {
-    if std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu") {
-        open(DeviceChoice::Gpu, None).unwrap();
-    } else {
-        eprintln!("skipped: the kernel needs a GPU of NVIDIA (set MLXR_TEST_DEVICE=gpu)");
+    if !opens_gpu() {
         return;
     }
     // Whole pieces of 16 bytes, a rest, and one that begins between such pieces.

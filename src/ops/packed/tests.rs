@@ -1,7 +1,8 @@
 //! The kernel beside float32, on a GPU.
 
 use super::*;
-use crate::mlx::{DeviceChoice, dequantize, eval, open, quantize, to_vec};
+use crate::mlx::{dequantize, eval, quantize, to_vec};
+use crate::ops::opens_gpu;
 
 /// Numbers between -1 and 1 that look like chance.
 fn numbers(shape: &[i32], seed: f32) -> Array {
@@ -50,24 +51,9 @@ fn packed(shape: &[i32], (bits, group_size, dtype): (i32, i32, Dtype)) -> (Matri
     (matrix, dense.unwrap())
 }
 
-/// Whether there is a GPU to test on.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests may be told which device there is"
-)]
-fn is_there() -> bool {
-    let is_there = std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu");
-    if is_there {
-        open(DeviceChoice::Gpu, None).unwrap();
-    } else {
-        eprintln!("skipped: the kernel needs a GPU of NVIDIA (set MLXR_TEST_DEVICE=gpu)");
-    }
-    is_there
-}
-
 #[test]
 fn the_kernel_unpacks_as_float32_does() {
-    if !is_there() {
+    if !opens_gpu() {
         return;
     }
     for format in FORMATS {
@@ -88,7 +74,7 @@ fn the_kernel_unpacks_as_float32_does() {
 
 #[test]
 fn the_kernel_multiplies_as_float32_does() {
-    if !is_there() {
+    if !opens_gpu() {
         return;
     }
     let (count, outputs, inputs) = (5, 200, 384);

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::{Choice, History, choose, device, largest};
 use crate::kernels::sampling::{Noise, choose as kernel_choice};
 use crate::mlx::{Array, DeviceChoice, Dtype, open, to_vec};
+use crate::ops::opens_gpu;
 use crate::sample::{Mask, Sampling};
 
 fn row(logits: &[f32]) -> Array {
@@ -453,15 +454,8 @@ proptest! {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests may be told which device there is"
-)]
 fn a_kernel_finds_the_largest_of_each_row() {
-    if std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu") {
-        open(DeviceChoice::Gpu, None).unwrap();
-    } else {
-        eprintln!("skipped: the kernel needs a GPU of NVIDIA (set MLXR_TEST_DEVICE=gpu)");
+    if !opens_gpu() {
         return;
     }
     let size = 9001;
