@@ -22,6 +22,7 @@ mod requests;
 mod routes;
 mod state;
 mod stream;
+mod thinking;
 mod tokens;
 mod words;
 
@@ -98,7 +99,7 @@ async fn serve(flags: &Serve, settings: &Settings, printer: Printer) -> Result<E
 
     tokio::spawn(Arc::clone(&slots).expire());
     if !arguments.is_empty() {
-        tokio::spawn(warm(Arc::clone(&slots), printer));
+        tokio::spawn(warm(Arc::clone(&slots)));
     }
     let listening = Listening::begin(listener, routes::all(&server));
     tokio::select! {
@@ -118,10 +119,9 @@ async fn serve(flags: &Serve, settings: &Settings, printer: Printer) -> Result<E
 }
 
 /// Loads the first model before anybody asks for it.
-async fn warm(slots: Arc<Slots>, printer: Printer) {
-    if let Err(failure) = slots.lease(None).await {
-        printer.talk(format_args!("error: {}", failure.message));
-    }
+async fn warm(slots: Arc<Slots>) {
+    // Slots say why where it cannot be.
+    drop(slots.lease(None).await);
 }
 
 /// How a runner is started: this program with the arguments that concern it.

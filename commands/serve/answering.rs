@@ -157,14 +157,16 @@ impl Answering {
                     };
                     Step::Done(grown, ended)
                 }
-                Happened::Failed(failure) => {
-                    self.meters.failed();
-                    return Err(failure);
-                }
+                Happened::Failed(failure) => return Err(failure),
             };
             return Ok(Some((index, step)));
         }
         Ok(None)
+    }
+
+    /// Counts a failure that its client is told of inside of a stream.
+    pub(super) fn failed(&self) {
+        self.meters.failed();
     }
 }
 

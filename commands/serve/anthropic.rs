@@ -16,19 +16,23 @@ use super::form::{self, ToolChoice};
 use super::ids;
 use super::models::blocking;
 use super::question::{Conversation, Prompt, Question};
+use super::thinking;
 use crate::args::SamplingArgs;
 use crate::parse::{Call, Part};
 use crate::wire::Failure;
 use stream::Stream;
 
-/// Fields that are labels for others, or hints that change no answer.
-const LABELS: [&str; 6] = [
-    "metadata",
-    "service_tier",
-    "inference_geo",
+/// Fields that are labels for others, or that change no answer.
+const LABELS: [&str; 4] = ["metadata", "service_tier", "inference_geo", "cache_control"];
+
+/// What is told of a tool, or changes nothing that is told.
+const TOLD: [&str; 6] = [
+    "type",
+    "name",
+    "description",
+    "input_schema",
     "cache_control",
-    "context_management",
-    "container",
+    "eager_input_streaming",
 ];
 
 /// What stands for the signature of thinking that nobody signs.
@@ -80,8 +84,13 @@ pub(super) async fn count(asking: Asking, mut fields: Fields) -> Result<Response
 /// Reads the question out of a request.
 fn read(fields: &mut Fields) -> Result<Question, Failure> {
     fields.pass_over(&LABELS);
+    // Agents send it with each request.
+    fields.leave_out(&["context_management"]);
     let system: Option<Value> = fields.take("system")?;
     let messages: Vec<Map<String, Value>> = fields.require("messages")?;
+    if messages.is_empty() {
+        return Err(Failure::field("messages", "there are none"));
+    }
     let choice: Option<Value> = fields.take("tool_choice")?;
     let choice = choice.unwrap_or_else(|| json!({"type": "auto"}));
     let (arguments, constraint) = read_thinking(fields)?;
@@ -109,7 +118,7 @@ fn read(fields: &mut Fields) -> Result<Question, Failure> {
 /// The tools that the model is told of, in OpenAI's form.
 fn read_tools(fields: &mut Fields) -> Result<Vec<Value>, Failure> {
     let tools: Vec<Value> = fields.take("tools")?.unwrap_or_default();
-    let function = |(index, tool): (usize, Value)| {
+    let mut function = |(index, tool): (usize, Value)| {
         let is_custom = tool
             .get("type")
             .is_none_or(|kind| kind.is_null() || kind == "custom");
@@ -120,13 +129,17 @@ fn read_tools(fields: &mut Fields) -> Result<Vec<Value>, Failure> {
                 "it is no tool of the client with a name",
             ));
         };
+        let said = tool.as_object().into_iter().flatten();
+        for (part, _) in said.filter(|(part, _)| !TOLD.contains(&part.as_str())) {
+            fields.leave_out_of("tools", format_args!("[{index}].{part}"));
+        }
         let mut function = json!({"name": name, "parameters": tool["input_schema"]});
         if tool["description"].is_string() {
             function["description"] = tool["description"].clone();
         }
         Ok(json!({"type": "function", "function": function}))
     };
-    tools.into_iter().enumerate().map(function).collect()
+    tools.into_iter().enumerate().map(&mut function).collect()
 }
 
 /// Which tools must be called.
@@ -145,30 +158,29 @@ fn read_choice(choice: &Value) -> Result<ToolChoice, Failure> {
 
 /// Whether and how much the model is to think, as variables of its template; and what its answer must look like.
 fn read_thinking(fields: &mut Fields) -> Result<(Map<String, Value>, Option<Constraint>), Failure> {
-    let (mut arguments, mut constraint) = (Map::new(), None);
-    if let Some(thinking) = fields.take::<Value>("thinking")? {
-        let is_on = match thinking["type"].as_str() {
-            Some("enabled" | "adaptive") => true,
-            Some("disabled") => false,
-            _ => {
-                return Err(Failure::field(
-                    "thinking",
-                    "its `type` is `enabled` or `disabled`",
-                ));
-            }
-        };
-        arguments.insert("enable_thinking".to_owned(), is_on.into());
-    }
-    if let Some(output) = fields.take::<Map<String, Value>>("output_config")? {
-        let mut output = Fields::of(output);
-        if let Some(effort) = output.take::<String>("effort")? {
-            arguments.insert("reasoning_effort".to_owned(), effort.into());
+    let switched = fields.within("thinking", |thinking| {
+        // Clients must name a budget, and thinking is given as it is.
+        thinking.leave_out(&["budget_tokens", "display"]);
+        match thinking.require::<String>("type")?.as_str() {
+            "enabled" | "adaptive" => Ok(thinking::switched(true)),
+            "disabled" => Ok(thinking::switched(false)),
+            other => Err(Failure::field(
+                "type",
+                format!("`{other}` is neither `enabled`, `adaptive` nor `disabled`"),
+            )),
         }
-        constraint = form::of_format(&mut output, "format", "")?;
-        if let Some(name) = output.rest().first() {
-            let field = format!("output_config.{name}");
-            return Err(Failure::field(field, "it is not supported"));
-        }
+    })?;
+    let mut arguments = switched.unwrap_or_default();
+    let output = fields.within("output_config", |output| {
+        let effort: Option<String> = output.take("effort")?;
+        let level = effort.map(|effort| thinking::level("effort", &effort));
+        let constraint = form::of_format(output, "format", "")?;
+        Ok((level.transpose()?, constraint))
+    })?;
+    let (level, constraint) = output.unwrap_or_default();
+    // Who says that it is not to think means that, however much effort is asked.
+    if arguments.get("enable_thinking") != Some(&false.into()) {
+        arguments.extend(level.unwrap_or_default());
     }
     Ok((arguments, constraint))
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::answering::Answering;
-use super::fields::Fields;
+use super::fields::{Fields, Rest};
 use super::meters::Meters;
 use super::models::{Lease, Slots};
 use super::question::Question;
@@ -77,22 +77,24 @@ impl Asking {
         self.server.slots.lease(name).await
     }
 
-    /// Deals with the fields that nobody has taken.
+    /// Deals with what was asked and is not done.
     ///
     /// # Errors
-    /// Where there are some, unless the server is lenient.
+    /// Where there is something, unless the server is lenient or it is left out for everybody.
     pub(super) fn leave_out(&self, fields: Fields) -> Result<(), Failure> {
-        let rest = fields.rest();
-        match rest.first() {
+        let Rest { refused, left_out } = fields.rest();
+        let mut told = self.left_out();
+        told.extend(left_out);
+        if self.server.is_lenient {
+            told.extend(refused.into_iter().filter_map(|failure| failure.field));
+            return Ok(());
+        }
+        match refused.into_iter().next() {
             None => Ok(()),
-            Some(_) if self.server.is_lenient => {
-                self.left_out().extend(rest);
-                Ok(())
+            Some(mut failure) => {
+                failure.message += " (a server started with --lenient would leave it out)";
+                Err(failure)
             }
-            Some(name) => Err(Failure::field(
-                name,
-                "it is not supported (a server started with --lenient would leave it out)",
-            )),
         }
     }
 

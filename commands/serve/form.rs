@@ -1,7 +1,7 @@
 //! What an answer must look like, as dialects ask for it, and which tools a model must call.
 
 use mlxr::constraint::Constraint;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::fields::Fields;
 use crate::wire::Failure;
@@ -55,20 +55,16 @@ impl ToolChoice {
 /// Where it is not known, or several are given.
 pub(super) fn of_chat(fields: &mut Fields) -> Result<Option<Constraint>, Failure> {
     let format = of_format(fields, "response_format", "json_schema")?;
-    let outputs: Option<Map<String, Value>> = fields.take("structured_outputs")?;
-    let mut outputs = Fields::of(outputs.unwrap_or_default());
-    let given = [
-        format,
-        outputs.take("json")?.map(Constraint::JsonSchema),
-        outputs.take("regex")?.map(Constraint::Regex),
-        outputs.take("choice")?.map(Constraint::Choices),
-        outputs.take("grammar")?.map(Constraint::Lark),
-    ];
-    if let Some(name) = outputs.rest().first() {
-        let field = format!("structured_outputs.{name}");
-        return Err(Failure::field(field, "it is not supported"));
-    }
-    let mut given = given.into_iter().flatten();
+    let outputs = fields.within("structured_outputs", |outputs| {
+        Ok([
+            outputs.take("json")?.map(Constraint::JsonSchema),
+            outputs.take("regex")?.map(Constraint::Regex),
+            outputs.take("choice")?.map(Constraint::Choices),
+            outputs.take("grammar")?.map(Constraint::Lark),
+        ])
+    })?;
+    let given = outputs.into_iter().flatten().chain([format]);
+    let mut given = given.flatten();
     let first = given.next();
     match given.next() {
         Some(_) => Err(Failure::field(
@@ -89,29 +85,30 @@ pub(super) fn of_format(
     name: &str,
     place: &str,
 ) -> Result<Option<Constraint>, Failure> {
-    let Some(mut format) = fields.take::<Value>(name)? else {
-        return Ok(None);
-    };
-    match format["type"].as_str() {
-        Some("text") => Ok(None),
-        Some("json_object") => Ok(Some(Constraint::JsonObject)),
-        Some("json_schema") => {
-            let holder = if place.is_empty() {
-                &mut format
-            } else {
-                &mut format[place]
-            };
-            match holder.get_mut("schema").map(Value::take) {
-                Some(schema @ (Value::Object(_) | Value::Bool(_))) => {
-                    Ok(Some(Constraint::JsonSchema(schema)))
-                }
-                _ => Err(Failure::field(name, "it has no `schema`")),
-            }
+    let constraint = fields.within(name, |format| {
+        match format.require::<String>("type")?.as_str() {
+            "text" => Ok(None),
+            "json_object" => Ok(Some(Constraint::JsonObject)),
+            "json_schema" if place.is_empty() => read_schema(format).map(Some),
+            "json_schema" => match format.within(place, read_schema)? {
+                None => Err(Failure::field(place, "it is required")),
+                schema => Ok(schema),
+            },
+            other => Err(Failure::field(
+                "type",
+                format!("`{other}` is neither `text`, `json_object` nor `json_schema`"),
+            )),
         }
-        _ => Err(Failure::field(
-            name,
-            "its `type` is `text`, `json_object` or `json_schema`",
-        )),
+    })?;
+    Ok(constraint.flatten())
+}
+
+/// The schema in an object that names and describes it. It is always kept to.
+fn read_schema(holder: &mut Fields) -> Result<Constraint, Failure> {
+    holder.pass_over(&["name", "description", "strict"]);
+    match holder.require("schema")? {
+        schema @ (Value::Object(_) | Value::Bool(_)) => Ok(Constraint::JsonSchema(schema)),
+        _ => Err(Failure::field("schema", "it is no schema")),
     }
 }
 

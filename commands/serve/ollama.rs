@@ -16,6 +16,7 @@ use super::dialect::json_response;
 use super::fields::Fields;
 use super::form::ToolChoice;
 use super::models::Slots;
+use super::openai::chat::read_tools;
 use super::question::{Conversation, Prompt, Question};
 use crate::args::KeepAlive;
 use crate::parse::Part;
@@ -33,9 +34,9 @@ pub(super) async fn chat(asking: Asking, mut fields: Fields) -> Result<Response,
     let head = Head::read(&mut fields)?;
     let conversation = Conversation {
         messages: asked::messages(fields.take("messages")?.unwrap_or_default())?,
-        tools: fields.take("tools")?.unwrap_or_default(),
+        tools: read_tools(&mut fields)?,
         choice: ToolChoice::Free,
-        arguments: asked::thinking(&mut fields)?,
+        arguments: asked::think(&mut fields)?,
     };
     let question = asked::options(&mut fields)?;
     asking.leave_out(fields)?;
@@ -56,14 +57,19 @@ pub(super) async fn chat(asking: Asking, mut fields: Fields) -> Result<Response,
 pub(super) async fn generate(asking: Asking, mut fields: Fields) -> Result<Response, Failure> {
     let head = Head::read(&mut fields)?;
     let text: String = fields.take("prompt")?.unwrap_or_default();
-    let system: Option<String> = fields.take("system")?;
     let is_raw = fields.take("raw")?.unwrap_or(false);
     let suffix: Option<String> = fields.take("suffix")?;
     let suffix = suffix.filter(|suffix| !suffix.is_empty());
-    fields.expect("template", &[json!("")])?;
-    fields.expect("context", &[json!([])])?;
-    fields.expect("images", &[json!([])])?;
-    let arguments = asked::thinking(&mut fields)?;
+    if is_raw || suffix.is_some() {
+        // No template is filled in that could say it to the model.
+        fields.expect("system", &[json!("")]);
+        fields.expect("think", &[json!(false)]);
+    }
+    let system: Option<String> = fields.take("system")?;
+    fields.expect("template", &[json!("")]);
+    fields.expect("context", &[json!([])]);
+    fields.expect("images", &[json!([])]);
+    let arguments = asked::think(&mut fields)?;
     let question = asked::options(&mut fields)?;
     asking.leave_out(fields)?;
     if text.is_empty() {

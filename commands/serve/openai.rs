@@ -33,8 +33,8 @@ fn prefill(done: usize, total: usize) -> String {
     format!(": prompt {done}/{total}\n\n")
 }
 
-/// Fields that are labels for others, or hints that change no answer.
-const LABELS: [&str; 9] = [
+/// Fields that are labels for others, or that change no answer.
+const LABELS: [&str; 7] = [
     "user",
     "metadata",
     "store",
@@ -42,8 +42,6 @@ const LABELS: [&str; 9] = [
     "safety_identifier",
     "prompt_cache_key",
     "prompt_cache_retention",
-    "cache_prompt",
-    "verbosity",
 ];
 
 /// The most answers to one prompt.
@@ -59,28 +57,24 @@ struct Streaming {
 impl Streaming {
     fn read(fields: &mut Fields) -> Result<Self, Failure> {
         let is_wanted = fields.take("stream")?.unwrap_or_default();
-        let options: Option<Map<String, Value>> = fields.take("stream_options")?;
-        let mut options = Fields::of(options.unwrap_or_default());
-        let with_usage = options.take("include_usage")?.unwrap_or_default();
-        options.pass_over(&["include_obfuscation"]);
-        match options.rest().first() {
-            Some(name) => Err(Failure::field(
-                format!("stream_options.{name}"),
-                "it is not supported",
-            )),
-            None => Ok(Self {
-                is_wanted,
-                with_usage,
-            }),
-        }
+        let with_usage = fields.within("stream_options", |options| {
+            options.pass_over(&["include_obfuscation"]);
+            options.take("include_usage")
+        })?;
+        Ok(Self {
+            is_wanted,
+            with_usage: with_usage.flatten().unwrap_or_default(),
+        })
     }
 }
 
 /// Reads how tokens are chosen, and which texts end the answer.
 fn read_sampling(fields: &mut Fields) -> Result<Question, Failure> {
     fields.pass_over(&LABELS);
+    // Prompts are kept for all, and an answer is as long as it is.
+    fields.expect("cache_prompt", &[true.into()]);
+    fields.expect("verbosity", &["medium".into()]);
     let penalty = fields.take("repeat_penalty")?;
-    let seed: Option<i64> = fields.take("seed")?;
     let choices = fields.take("n")?.unwrap_or(1);
     if !(1..=MOST_CHOICES).contains(&choices) {
         let problem = format!("{choices} is not between 1 and {MOST_CHOICES}");
@@ -97,7 +91,7 @@ fn read_sampling(fields: &mut Fields) -> Result<Question, Failure> {
             repeat_last_n: fields.take("repeat_last_n")?,
             presence_penalty: fields.take("presence_penalty")?,
             frequency_penalty: fields.take("frequency_penalty")?,
-            seed: seed.and_then(|seed| u64::try_from(seed).ok()),
+            seed: fields.seed()?,
         },
         logit_bias: bias
             .unwrap_or_default()

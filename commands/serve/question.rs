@@ -92,6 +92,58 @@ impl Prompt {
             Self::Chat(_) | Self::Infill { .. } => 1,
         }
     }
+
+    /// What the engine is asked for each, beside what it is asked in any case.
+    ///
+    /// # Errors
+    /// Where one cannot be rendered or encoded.
+    fn asked(
+        self,
+        tokenizer: &Tokenizer,
+        base: Request,
+        is_embedded: bool,
+    ) -> Result<Vec<AskedPrompt>, Failure> {
+        let invalid = |error: mlxr::Error| Failure::of(&error);
+        let mut prompts: Vec<AskedPrompt> = Vec::new();
+        match self {
+            Self::Chat(conversation) => prompts.push(conversation.asked(tokenizer, base)?),
+            Self::Texts(texts) => {
+                for text in texts {
+                    let tokens = if is_embedded {
+                        tokenizer.encode_whole(&text)
+                    } else {
+                        tokenizer.encode(&text, Bos::Auto)
+                    };
+                    let request = Request {
+                        tokens: tokens.map_err(invalid)?,
+                        ..base.clone()
+                    };
+                    prompts.push((request, Family::Plain, Vec::new(), text));
+                }
+            }
+            Self::Infill { before, after } => {
+                let text = infill::prompt(tokenizer, &before, &after)?;
+                let tokens = tokenizer.encode(&text, Bos::Auto).map_err(invalid)?;
+                let request = Request { tokens, ..base };
+                prompts.push((request, Family::Plain, Vec::new(), before));
+            }
+            Self::Tokens(lists) => {
+                for tokens in lists {
+                    if let Some(id) = tokens.iter().find(|id| tokenizer.piece(**id).is_none()) {
+                        let name = if is_embedded { "input" } else { "prompt" };
+                        return Err(Failure::field(name, format!("there is no token {id}")));
+                    }
+                    let text = tokenizer.decode(&tokens, Special::Show);
+                    let request = Request {
+                        tokens,
+                        ..base.clone()
+                    };
+                    prompts.push((request, Family::Plain, Vec::new(), text));
+                }
+            }
+        }
+        Ok(prompts)
+    }
 }
 
 impl Default for Prompt {
@@ -134,7 +186,6 @@ impl Question {
     /// # Errors
     /// Where the prompt cannot be rendered, is empty, or does not fit.
     pub(super) fn prepare(self, served: &Arc<Served>) -> Result<Prepared, Failure> {
-        let invalid = |error: mlxr::Error| Failure::of(&error);
         let tokenizer = &served.read.tokenizer;
         let base = Request {
             sampling: Sampling {
@@ -150,43 +201,7 @@ impl Question {
                 .map(|context| context.min(served.child.facts().context)),
             ..Request::default()
         };
-        let mut prompts: Vec<AskedPrompt> = Vec::new();
-        match self.prompt {
-            Prompt::Chat(conversation) => prompts.push(conversation.asked(tokenizer, base)?),
-            Prompt::Texts(texts) => {
-                for text in texts {
-                    let tokens = if self.is_embedded {
-                        tokenizer.encode_whole(&text)
-                    } else {
-                        tokenizer.encode(&text, Bos::Auto)
-                    };
-                    let request = Request {
-                        tokens: tokens.map_err(invalid)?,
-                        ..base.clone()
-                    };
-                    prompts.push((request, Family::Plain, Vec::new(), text));
-                }
-            }
-            Prompt::Infill { before, after } => {
-                let text = infill::prompt(tokenizer, &before, &after)?;
-                let tokens = tokenizer.encode(&text, Bos::Auto).map_err(invalid)?;
-                let request = Request { tokens, ..base };
-                prompts.push((request, Family::Plain, Vec::new(), before));
-            }
-            Prompt::Tokens(lists) => {
-                for tokens in lists {
-                    if let Some(id) = tokens.iter().find(|id| tokenizer.piece(**id).is_none()) {
-                        return Err(Failure::field("prompt", format!("there is no token {id}")));
-                    }
-                    let text = tokenizer.decode(&tokens, Special::Show);
-                    let request = Request {
-                        tokens,
-                        ..base.clone()
-                    };
-                    prompts.push((request, Family::Plain, Vec::new(), text));
-                }
-            }
-        }
+        let prompts = self.prompt.asked(tokenizer, base, self.is_embedded)?;
         let context = served.child.facts().context;
         let mut prepared = Prepared {
             requests: Vec::new(),
@@ -200,7 +215,9 @@ impl Question {
                 let room = request.context.unwrap_or(context);
                 request.tokens.truncate(room.saturating_sub(1));
             }
-            request.check(context).map_err(invalid)?;
+            request
+                .check(context)
+                .map_err(|error| Failure::of(&error))?;
             for choice in 0..self.choices.max(1) {
                 let mut request = request.clone();
                 // They are the same for all answers.
@@ -224,17 +241,17 @@ impl Question {
         }
         Ok(prepared)
     }
-}
 
-impl Question {
-    /// How many tokens its prompts have.
+    /// How many tokens its prompts have, be they too many for the model or not.
     ///
     /// # Errors
     /// Where they cannot be rendered.
-    pub(super) fn count(self, served: &Arc<Served>) -> Result<usize, Failure> {
-        let prepared = Self { choices: 1, ..self }.prepare(served)?;
-        let tokens = prepared.requests.iter().map(|request| request.tokens.len());
-        Ok(tokens.sum())
+    pub(super) fn count(self, served: &Served) -> Result<usize, Failure> {
+        let tokenizer = &served.read.tokenizer;
+        let asked = self
+            .prompt
+            .asked(tokenizer, Request::default(), self.is_embedded)?;
+        Ok(asked.iter().map(|(request, ..)| request.tokens.len()).sum())
     }
 }
 

@@ -28,6 +28,9 @@ use crate::wire::{Failure, Fault};
 /// How long a client may take for the body of a request.
 const BODY_TIME: Duration = Duration::from_secs(60);
 
+/// Bytes of the names of fields that were left out, in a header.
+const MOST_NAMED: usize = 1024;
+
 type State_ = State<Arc<Server>>;
 
 /// All addresses.
@@ -108,14 +111,27 @@ where
                 dialect.refuse(&failure)
             }
         };
-        let left_out = asking.left_out().join(", ");
+        let left_out = asking.left_out();
         if !left_out.is_empty()
-            && let Ok(left_out) = HeaderValue::from_str(&left_out)
+            && let Ok(named) = HeaderValue::from_str(&named(&left_out))
         {
-            response.headers_mut().insert(LEFT_OUT, left_out);
+            response.headers_mut().insert(LEFT_OUT, named);
         }
         response
     })
+}
+
+/// Names of fields as a header may bear them: of many the first ones, and in ASCII.
+fn named(fields: &[String]) -> String {
+    let mut text = String::new();
+    for (index, name) in fields.iter().enumerate() {
+        let name = name.escape_default().to_string();
+        if text.len() + name.len() > MOST_NAMED {
+            return format!("{text}, and {} more", fields.len() - index);
+        }
+        text = format!("{text}{}{name}", if index > 0 { ", " } else { "" });
+    }
+    text
 }
 
 /// The body of a request, within its bounds.
@@ -161,9 +177,16 @@ async fn model(State(server): State_, Path(name): Path<String>) -> Response {
     found.unwrap_or_else(|failure| Dialect::OpenAi.refuse(&failure))
 }
 
-/// Whether requests would be answered at once: not while the only model is being loaded.
+/// Whether requests would be answered at once: not while the only model is being loaded, nor when none is loaded and
+/// the last one that was asked for could not be.
 async fn health(State(server): State_) -> Response {
     let residents = server.slots.residents();
+    if residents.is_empty()
+        && let Some(failure) = server.slots.failure()
+    {
+        let failure = Failure::new(Fault::Gone, failure.message);
+        return Dialect::OpenAi.refuse(&failure);
+    }
     let is_loading = |residence: &Residence| matches!(residence, Residence::Loading { .. });
     if !residents.is_empty() && residents.iter().all(is_loading) {
         let failure = Failure::new(Fault::Gone, "the model is being loaded");

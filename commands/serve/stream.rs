@@ -85,7 +85,10 @@ async fn pump<W: Writer>(
             next = answering.next() => match next {
                 Ok(Some((index, step))) => writer.step(index, step),
                 Ok(None) => break writer.end(),
-                Err(failure) => break writer.fail(&failure),
+                Err(failure) => {
+                    answering.failed();
+                    break writer.fail(&failure);
+                }
             },
         };
     };

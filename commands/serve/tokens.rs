@@ -34,14 +34,14 @@ pub(super) async fn tokenize(asking: Asking, mut fields: Fields) -> Result<Respo
             with_texts: fields.take("return_token_strs")?.unwrap_or(false),
         }
     } else {
-        fields.expect("add_special_tokens", &[false.into()])?;
+        fields.expect("add_special_tokens", &[false.into()]);
         Asked::Chat {
             with_texts: fields.take("return_token_strs")?.unwrap_or(false),
             conversation: conversation(&mut fields)?,
         }
     };
     // Text that spells a special token is that token.
-    fields.expect("parse_special", &[true.into()])?;
+    fields.expect("parse_special", &[true.into()]);
     asking.leave_out(fields)?;
     let lease = asking.lease(model.as_deref()).await?;
     let served = Arc::clone(lease.served());
@@ -59,7 +59,11 @@ pub(super) async fn detokenize(asking: Asking, mut fields: Fields) -> Result<Res
     let tokens: Vec<u32> = fields.require("tokens")?;
     asking.leave_out(fields)?;
     let lease = asking.lease(model.as_deref()).await?;
-    let text = lease.served().read.tokenizer.decode(&tokens, Special::Show);
+    let tokenizer = &lease.served().read.tokenizer;
+    if let Some(id) = tokens.iter().find(|id| tokenizer.piece(**id).is_none()) {
+        return Err(Failure::field("tokens", format!("there is no token {id}")));
+    }
+    let text = tokenizer.decode(&tokens, Special::Show);
     // The one's name for it and the other's.
     Ok(json_response(&json!({"content": text, "prompt": text})))
 }

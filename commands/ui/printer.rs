@@ -65,6 +65,21 @@ impl Printer {
         }
     }
 
+    /// Says what went wrong with what others asked for: the program goes on.
+    pub(crate) fn failure(self, sentence: impl Display) {
+        let (red, _, end) = self.colours();
+        say(format_args!("{red}error:{end} {}", one_line(sentence)));
+    }
+
+    /// What begins an error and a hint, and what ends both.
+    fn colours(self) -> (&'static str, &'static str, &'static str) {
+        if self.colour {
+            ("\x1b[1;31m", "\x1b[36m", "\x1b[0m")
+        } else {
+            ("", "", "")
+        }
+    }
+
     /// Says what went wrong and what to do about it.
     pub(crate) fn error(self, error: &Error) -> Exit {
         self.report(error, Report::of(error))
@@ -86,16 +101,12 @@ impl Printer {
             hint,
         } = report;
         if exit != Exit::BrokenPipe {
-            let (red, cyan, end) = if self.colour {
-                ("\x1b[1;31m", "\x1b[36m", "\x1b[0m")
-            } else {
-                ("", "", "")
-            };
-            say(format_args!("{red}error:{end} {}", one_line(sentence)));
+            self.failure(sentence);
             for line in details {
                 say(format_args!("  {}", one_line(line)));
             }
             if let Some(hint) = hint {
+                let (_, cyan, end) = self.colours();
                 say(format_args!("{cyan}hint:{end} {hint}"));
             }
         }

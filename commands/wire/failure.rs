@@ -80,6 +80,15 @@ impl Failure {
         }
     }
 
+    /// The same of a field that is inside of another one.
+    pub(crate) fn within(mut self, outer: &str) -> Self {
+        if let Some(field) = &mut self.field {
+            *field = format!("{outer}.{field}");
+            self.message = format!("{outer}.{}", self.message);
+        }
+        self
+    }
+
     /// The table: what is wrong with a request is its client's to change, all else is not. There is no catch-all
     /// arm: a new error must be given its row.
     pub(crate) fn of(error: &Error) -> Self {

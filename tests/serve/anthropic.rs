@@ -66,6 +66,10 @@ fn a_message_is_answered_alike_whole_and_as_a_stream() {
     counted.as_object_mut().unwrap().remove("max_tokens");
     let count = server.post("/v1/messages/count_tokens", &counted).json();
     assert_eq!(count, json!({"input_tokens": input}));
+    // Clients count to learn that a conversation is too long for the model.
+    counted["messages"][0]["content"] = "word ".repeat(3000).into();
+    let count = server.post("/v1/messages/count_tokens", &counted).json();
+    assert!(count["input_tokens"].as_u64().unwrap() > 3000, "{count}");
 }
 
 #[test]

@@ -137,13 +137,17 @@ fn words_expressions_and_grammars_are_followed() {
     let format = json!({"type": "json_schema", "json_schema": {"schema": {"type": "object", "unevaluatedItems": 3}}});
     let message = refuse(json!({"response_format": format}));
     assert!(message.contains("unevaluatedItems"), "{message}");
-    for no_object in [json!("schema"), json!(["schema"]), json!(3), json!(null)] {
-        let format = json!({"type": "json_schema", "json_schema": no_object});
+    for (no_schema, problem) in [
+        (json!("schema"), ": it is no object"),
+        (json!(["schema"]), ": it is no object"),
+        (json!(null), ": it is required"),
+        (json!({}), ".schema: it is required"),
+        (json!({"schema": 3}), ".schema: it is no schema"),
+    ] {
+        let format = json!({"type": "json_schema", "json_schema": no_schema});
         let message = refuse(json!({"response_format": format}));
-        assert_eq!(message, "response_format: it has no `schema`");
+        assert_eq!(message, format!("response_format.json_schema{problem}"));
     }
-    let message = refuse(json!({"response_format": {"type": "xml"}}));
-    assert!(message.starts_with("response_format: "), "{message}");
 }
 
 #[test]

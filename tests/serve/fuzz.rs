@@ -62,7 +62,8 @@ fn bodies() -> Vec<(&'static str, Value)> {
             "/v1/messages",
             json!({"model": "stories", "max_tokens": 2, "system": [{"type": "text", "text": "S"}],
                 "messages": [{"role": "user", "content": "U"}], "tools": [{"name": "f", "input_schema": {}}],
-                "tool_choice": {"type": "auto"}, "thinking": {"type": "disabled"}, "stop_sequences": ["x"]}),
+                "tool_choice": {"type": "auto"}, "thinking": {"type": "enabled", "budget_tokens": 1024}, "stop_sequences": ["x"],
+                "context_management": {"edits": []}, "output_config": {"effort": "low"}}),
         ),
         (
             "/v1/messages/count_tokens",
@@ -71,7 +72,8 @@ fn bodies() -> Vec<(&'static str, Value)> {
         (
             "/api/chat",
             json!({"model": "stories", "messages": [{"role": "user", "content": "U"}], "think": false,
-                "options": {"num_predict": 2, "num_ctx": 512, "stop": ["x"]}, "tools": []}),
+                "options": {"num_predict": 2, "num_ctx": 512, "stop": ["x"], "seed": -1, "mirostat": 0},
+                "tools": tools}),
         ),
         (
             "/api/generate",

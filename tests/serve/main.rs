@@ -11,6 +11,8 @@ mod embeddings;
 #[cfg(test)]
 mod ends;
 #[cfg(test)]
+mod fields;
+#[cfg(test)]
 mod forms;
 #[cfg(test)]
 mod fuzz;

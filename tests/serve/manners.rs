@@ -17,66 +17,6 @@ fn chat(fields: &Value) -> Value {
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_by_name() {
-    let server = Server::new(&[]);
-    let refuse = |fields: Value, status: u16| {
-        let refused = server
-            .post("/v1/chat/completions", &chat(&fields))
-            .refused(status);
-        let error = &refused["error"];
-        (
-            error["param"].clone(),
-            error["message"].as_str().unwrap().to_owned(),
-        )
-    };
-    let (field, message) = refuse(json!({"top_n": 3}), 400);
-    assert_eq!(field, "top_n");
-    assert!(
-        message.starts_with("top_n: it is not supported"),
-        "{message}"
-    );
-    assert_eq!(refuse(json!({"temperature": "hot"}), 400).0, "temperature");
-    assert_eq!(refuse(json!({"temperature": -1}), 400).0, "temperature");
-    assert_eq!(refuse(json!({"n": 0}), 400).0, "n");
-    assert_eq!(refuse(json!({"max_tokens": 0}), 400).0, "max_tokens");
-    assert_eq!(refuse(json!({"logit_bias": {"x": 1}}), 400).0, "logit_bias");
-    assert_eq!(refuse(json!({"messages": "x"}), 400).0, "messages");
-    assert_eq!(
-        refuse(json!({"messages": [{"role": "robot"}]}), 400).0,
-        "messages[0]"
-    );
-    assert_eq!(refuse(json!({"model": "gpt-5"}), 404).0, "model");
-    // What says nothing is nothing.
-    let response = server.post(
-        "/v1/chat/completions",
-        &chat(&json!({"top_n": null, "user": "me"})),
-    );
-    assert_eq!(response.status, 200);
-
-    let long = json!([{"role": "user", "content": "word ".repeat(3000)}]);
-    let refused = server
-        .post("/v1/chat/completions", &chat(&json!({"messages": long})))
-        .refused(400);
-    assert_eq!(refused["error"]["code"], "context_length_exceeded");
-    let message = refused["error"]["message"].as_str().unwrap();
-    assert!(
-        message.contains("3010 tokens and the context holds 2048"),
-        "{message}"
-    );
-}
-
-#[test]
-fn a_lenient_server_tells_what_it_leaves_out() {
-    let server = Server::new(&["--lenient"]);
-    let response = server.post(
-        "/v1/chat/completions",
-        &chat(&json!({"top_n": 3, "xyz": true})),
-    );
-    assert_eq!(response.status, 200);
-    assert_eq!(response.header("x-mlxr-left-out"), Some("top_n, xyz"));
-}
-
-#[test]
 fn bodies_that_are_none_are_refused() {
     let server = Server::new(&["--max-body", "1KiB"]);
     let refuse = |body: &str, status: u16| {

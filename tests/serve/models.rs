@@ -168,6 +168,27 @@ fn a_model_that_cannot_be_loaded_says_why() {
     );
     assert!(message.contains("model.safetensors"), "{message}");
     assert_eq!(ask(&server, "one"), 200);
+    server.says("error: two could not be loaded: ");
+    let failures = server.get("/metrics").body;
+    assert!(failures.contains("mlxr_failures_total 1\n"), "{failures}");
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn a_server_whose_model_cannot_be_loaded_is_not_healthy() {
+    let two = Two::new();
+    let weights = two.paths[0].join("model.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    fs::write(&weights, "broken").unwrap();
+    let server = two.serve(&[]);
+    server.says("error: one could not be loaded: ");
+    let refused = server.get("/health").refused(503);
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(message.contains("model.safetensors"), "{message}");
+    // Whoever mends it need not start the server again.
+    fs::write(&weights, whole).unwrap();
+    assert_eq!(ask(&server, "one"), 200);
+    assert_eq!(server.get("/health").status, 200);
 }
 
 /// How much each loaded model may take, by its name.

@@ -113,6 +113,11 @@ impl Slots {
         }
     }
 
+    /// Why the last model that was to be loaded could not be, if so.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.state().failure.clone()
+    }
+
     /// Changes how long a model stays when nobody uses it.
     pub(crate) fn keep(&self, name: &str, keep_alive: Duration) {
         if let Some(loaded) = self.state().loaded.get_mut(name) {
@@ -216,6 +221,7 @@ impl Slots {
                 .loading
                 .remove(&name)
                 .map_or(0, |loading| loading.claims);
+            state.failure = loaded.as_ref().err().cloned();
             let told = match loaded {
                 Ok(served) => {
                     let loaded = Loaded {
@@ -231,6 +237,9 @@ impl Slots {
                 Err(failure) => Err(failure),
             };
             drop(state);
+            if let Err(failure) = &told {
+                slots.launcher.printer.failure(&failure.message);
+            }
             // Nobody need be there any more.
             drop(done.send(Some(told)));
             slots.changed.notify_waiters();

@@ -7,6 +7,7 @@ use crate::args::SamplingArgs;
 use crate::serve::fields::Fields;
 use crate::serve::form;
 use crate::serve::question::Question;
+use crate::serve::thinking;
 use crate::wire::Failure;
 
 /// Options that say how a machine is to be used, which is not for a request to say, and one that says what goes
@@ -89,23 +90,16 @@ pub(super) fn framed(system: Option<String>, text: String) -> Vec<Message> {
 ///
 /// # Errors
 /// Where it is neither yes, no nor a level.
-pub(super) fn thinking(fields: &mut Fields) -> Result<Map<String, Value>, Failure> {
-    let mut arguments = Map::new();
+pub(super) fn think(fields: &mut Fields) -> Result<Map<String, Value>, Failure> {
     match fields.take::<Value>("think")? {
-        None => {}
-        Some(Value::Bool(is_on)) => {
-            arguments.insert("enable_thinking".to_owned(), is_on.into());
-        }
-        Some(Value::String(level)) if ["low", "medium", "high"].contains(&level.as_str()) => {
-            arguments.insert("enable_thinking".to_owned(), true.into());
-            arguments.insert("reasoning_effort".to_owned(), level.into());
-        }
+        None => Ok(Map::new()),
+        Some(Value::Bool(is_on)) => Ok(thinking::switched(is_on)),
+        Some(Value::String(level)) => thinking::level("think", &level),
         Some(other) => {
             let problem = format!("{other} is neither true, false nor a level");
-            return Err(Failure::field("think", problem));
+            Err(Failure::field("think", problem))
         }
     }
-    Ok(arguments)
 }
 
 /// Reads how the answer is to be made.
@@ -114,19 +108,25 @@ pub(super) fn thinking(fields: &mut Fields) -> Result<Map<String, Value>, Failur
 /// Where an option is of another type, or not supported.
 pub(super) fn options(fields: &mut Fields) -> Result<Question, Failure> {
     let constraint = form::of_ollama(fields)?;
-    fields.expect("truncate", &[json!(false)])?;
-    fields.expect("shift", &[json!(false)])?;
+    fields.expect("truncate", &[json!(false)]);
+    fields.expect("shift", &[json!(false)]);
     let top: Option<usize> = fields.take("top_logprobs")?;
     let logprobs = fields.take("logprobs")?.unwrap_or(false);
-    let given: Option<Map<String, Value>> = fields.take("options")?;
-    let mut options = Fields::of(given.unwrap_or_default());
+    let question = fields.within("options", of_options)?;
+    Ok(Question {
+        constraint,
+        logprobs: logprobs.then_some(top.unwrap_or(0)),
+        ..question.unwrap_or_default()
+    })
+}
+
+fn of_options(options: &mut Fields) -> Result<Question, Failure> {
     options.pass_over(&OF_THE_MACHINE);
-    options.expect("typical_p", &[json!(1), json!(1.0)])?;
-    options.expect("tfs_z", &[json!(1), json!(1.0)])?;
-    options.expect("mirostat", &[json!(0)])?;
-    let seed: Option<i64> = options.take("seed")?;
+    options.expect("typical_p", &[json!(1), json!(1.0)]);
+    options.expect("tfs_z", &[json!(1), json!(1.0)]);
+    options.expect("mirostat", &[json!(0)]);
     let limit: Option<i64> = options.take("num_predict")?;
-    let question = Question {
+    Ok(Question {
         sampling: SamplingArgs {
             temperature: options.take("temperature")?,
             top_k: options.take("top_k")?,
@@ -136,21 +136,12 @@ pub(super) fn options(fields: &mut Fields) -> Result<Question, Failure> {
             repeat_last_n: options.take("repeat_last_n")?,
             presence_penalty: options.take("presence_penalty")?,
             frequency_penalty: options.take("frequency_penalty")?,
-            seed: seed.and_then(|seed| u64::try_from(seed).ok()),
+            seed: options.seed()?,
         },
         stop: options.texts("stop")?,
         // Less than nothing is without a limit.
         limit: limit.and_then(|limit| usize::try_from(limit).ok()),
         context: options.take("num_ctx")?,
-        constraint,
-        logprobs: logprobs.then_some(top.unwrap_or(0)),
         ..Question::default()
-    };
-    match options.rest().first() {
-        Some(name) => Err(Failure::field(
-            format!("options.{name}"),
-            "it is not supported",
-        )),
-        None => Ok(question),
-    }
+    })
 }

@@ -15,6 +15,7 @@ use crate::serve::ids;
 use crate::serve::models::{Lease, Served};
 use crate::serve::question::{Conversation, Prompt, Question};
 use crate::serve::stream::{self, Writer, data};
+use crate::serve::thinking;
 use crate::wire::Failure;
 
 /// The most tokens that are told of beside each one.
@@ -58,7 +59,7 @@ fn read(fields: &mut Fields) -> Result<Question, Failure> {
     if top.is_some() && !logprobs {
         return Err(Failure::field("top_logprobs", "it needs `logprobs`"));
     }
-    fields.expect("modalities", &[json!(["text"])])?;
+    fields.expect("modalities", &[json!(["text"])]);
     Ok(Question {
         prompt: Prompt::Chat(conversation),
         logprobs: logprobs.then_some(top.unwrap_or(0)),
@@ -74,8 +75,12 @@ fn read(fields: &mut Fields) -> Result<Question, Failure> {
 /// # Errors
 /// Where it is not one.
 pub(in crate::serve) fn conversation(fields: &mut Fields) -> Result<Conversation, Failure> {
+    let messages = messages::read(fields.require("messages")?)?;
+    if messages.is_empty() {
+        return Err(Failure::field("messages", "there are none"));
+    }
     Ok(Conversation {
-        messages: messages::read(fields.require("messages")?)?,
+        messages,
         tools: read_tools(fields)?,
         choice: ToolChoice::read(fields.take("tool_choice")?.as_ref())?,
         arguments: read_arguments(fields)?,
@@ -83,7 +88,10 @@ pub(in crate::serve) fn conversation(fields: &mut Fields) -> Result<Conversation
 }
 
 /// The tools that the model is told of.
-fn read_tools(fields: &mut Fields) -> Result<Vec<Value>, Failure> {
+///
+/// # Errors
+/// Where one is no function with a name.
+pub(in crate::serve) fn read_tools(fields: &mut Fields) -> Result<Vec<Value>, Failure> {
     let tools: Vec<Value> = fields.take("tools")?.unwrap_or_default();
     let is_function = |tool: &Value| {
         tool["type"] == "function" && tool.pointer("/function/name").is_some_and(Value::is_string)
@@ -92,6 +100,11 @@ fn read_tools(fields: &mut Fields) -> Result<Vec<Value>, Failure> {
         let field = format!("tools[{index}]");
         return Err(Failure::field(field, "it is no function with a name"));
     }
+    for (index, tool) in tools.iter().enumerate() {
+        if tool.pointer("/function/strict") == Some(&true.into()) {
+            fields.leave_out_of("tools", format_args!("[{index}].function.strict"));
+        }
+    }
     Ok(tools)
 }
 
@@ -99,14 +112,10 @@ fn read_tools(fields: &mut Fields) -> Result<Vec<Value>, Failure> {
 fn read_arguments(fields: &mut Fields) -> Result<Map<String, Value>, Failure> {
     let mut arguments = Map::new();
     if let Some(effort) = fields.take::<String>("reasoning_effort")? {
-        let is_on = effort != "none";
-        arguments.insert("enable_thinking".to_owned(), is_on.into());
-        if is_on {
-            arguments.insert("reasoning_effort".to_owned(), effort.into());
-        }
+        arguments.extend(thinking::level("reasoning_effort", &effort)?);
     }
-    if let Some(is_on) = fields.take::<bool>("enable_thinking")? {
-        arguments.insert("enable_thinking".to_owned(), is_on.into());
+    if let Some(is_on) = fields.take("enable_thinking")? {
+        arguments.extend(thinking::switched(is_on));
     }
     let given: Option<Map<String, Value>> = fields.take("chat_template_kwargs")?;
     arguments.extend(given.unwrap_or_default());

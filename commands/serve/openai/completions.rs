@@ -90,7 +90,7 @@ fn read(fields: &mut Fields, echo: bool) -> Result<Question, Failure> {
         let problem = format!("it is {MOST_LOGPROBS} at most");
         return Err(Failure::field("logprobs", problem));
     }
-    fields.expect("best_of", &[json!(1), json!(question.choices)])?;
+    fields.expect("best_of", &[json!(1), json!(question.choices)]);
     Ok(Question {
         prompt,
         logprobs,

@@ -16,6 +16,7 @@ use crate::serve::form::{self, ToolChoice};
 use crate::serve::ids;
 use crate::serve::question::{Conversation, Prompt, Question};
 use crate::serve::stream::{self, Writer};
+use crate::serve::thinking;
 use crate::wire::Failure;
 use output::Output;
 
@@ -66,14 +67,20 @@ pub(in crate::serve) async fn answer(
 /// Reads the question out of a request, and what the response says again of it.
 fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> {
     fields.pass_over(&LABELS);
-    fields.pass_over(&["include", "max_tool_calls"]);
-    fields.expect("previous_response_id", &[])?;
-    fields.expect("conversation", &[])?;
-    fields.expect("prompt", &[])?;
-    fields.expect("background", &[false.into()])?;
-    fields.expect("truncation", &["disabled".into()])?;
+    // That many calls of a host's own tools: there are none.
+    fields.pass_over(&["max_tool_calls"]);
+    // Thinking is given as it is, not encrypted.
+    fields.expect(
+        "include",
+        &[json!([]), json!(["reasoning.encrypted_content"])],
+    );
+    fields.expect("previous_response_id", &[]);
+    fields.expect("conversation", &[]);
+    fields.expect("prompt", &[]);
+    fields.expect("background", &[false.into()]);
+    fields.expect("truncation", &["disabled".into()]);
     let is_parallel = fields.take("parallel_tool_calls")?.unwrap_or(true);
-    fields.expect("top_logprobs", &[0.into()])?;
+    fields.expect("top_logprobs", &[0.into()]);
     let (constraint, format) = read_text(fields)?;
 
     let instructions: Option<String> = fields.take("instructions")?;
@@ -83,7 +90,7 @@ fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> 
         top_p: fields.take("top_p")?,
         ..SamplingArgs::default()
     };
-    let reasoning: Option<Map<String, Value>> = fields.take("reasoning")?;
+    let (arguments, reasoning) = read_reasoning(fields)?;
     let choice: Option<Value> = fields.take("tool_choice")?;
     let tools: Vec<Value> = fields.take("tools")?.unwrap_or_default();
     let mut echoed = Map::new();
@@ -92,7 +99,7 @@ fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> 
         ("max_output_tokens", json!(limit)),
         ("temperature", json!(sampling.temperature)),
         ("top_p", json!(sampling.top_p)),
-        ("reasoning", json!(reasoning)),
+        ("reasoning", reasoning),
         (
             "tool_choice",
             choice.clone().unwrap_or_else(|| "auto".into()),
@@ -105,9 +112,9 @@ fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> 
     }
     let conversation = Conversation {
         messages: items::read(instructions, fields.require("input")?)?,
-        tools: items::tools(tools)?,
+        tools: items::tools(fields, tools)?,
         choice: ToolChoice::read(choice.as_ref())?,
-        arguments: read_reasoning(reasoning.unwrap_or_default())?,
+        arguments,
     };
     let question = Question {
         prompt: Prompt::Chat(conversation),
@@ -122,40 +129,26 @@ fn read(fields: &mut Fields) -> Result<(Question, Map<String, Value>), Failure> 
 
 /// What the text of an answer is to be like, and that in the client's words.
 fn read_text(fields: &mut Fields) -> Result<(Option<Constraint>, Value), Failure> {
-    let text: Option<Map<String, Value>> = fields.take("text")?;
-    let text = text.unwrap_or_default();
-    let text_type = || json!({"type": "text"});
-    let format = text.get("format").cloned().unwrap_or_else(text_type);
-    let mut text = Fields::of(text);
-    text.pass_over(&["verbosity"]);
-    let constraint = form::of_format(&mut text, "format", "")?;
-    match text.rest().first() {
-        Some(name) => Err(Failure::field(
-            format!("text.{name}"),
-            "it is not supported",
-        )),
-        None => Ok((constraint, format)),
-    }
+    let mut text: Value = fields.echo("text").unwrap_or_default();
+    let format = text.get_mut("format").map(Value::take);
+    let constraint = fields.within("text", |text| {
+        text.expect("verbosity", &["medium".into()]);
+        form::of_format(text, "format", "")
+    })?;
+    let format = format.unwrap_or_else(|| json!({"type": "text"}));
+    Ok((constraint.flatten(), format))
 }
 
-/// Whether and how much the model is to think, as variables of its template.
-fn read_reasoning(reasoning: Map<String, Value>) -> Result<Map<String, Value>, Failure> {
-    let mut reasoning = Fields::of(reasoning);
-    let mut arguments = Map::new();
-    if let Some(effort) = reasoning.take::<String>("effort")? {
-        let is_on = effort != "none";
-        arguments.insert("enable_thinking".to_owned(), is_on.into());
-        if is_on {
-            arguments.insert("reasoning_effort".to_owned(), effort.into());
-        }
-    }
-    // Thinking is given as it is.
-    reasoning.pass_over(&["summary", "generate_summary"]);
-    match reasoning.rest().first() {
-        Some(name) => Err(Failure::field(
-            format!("reasoning.{name}"),
-            "it is not supported",
-        )),
-        None => Ok(arguments),
-    }
+/// Whether and how much the model is to think, as variables of its template; and that in the client's words.
+fn read_reasoning(fields: &mut Fields) -> Result<(Map<String, Value>, Value), Failure> {
+    let said = fields.echo("reasoning").unwrap_or_default();
+    let effort = fields.within("reasoning", |reasoning| {
+        // Thinking is given as it is.
+        reasoning.pass_over(&["summary", "generate_summary"]);
+        let effort: Option<String> = reasoning.take("effort")?;
+        effort
+            .map(|effort| thinking::level("effort", &effort))
+            .transpose()
+    })?;
+    Ok((effort.flatten().unwrap_or_default(), said))
 }

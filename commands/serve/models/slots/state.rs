@@ -17,6 +17,8 @@ pub(super) struct State {
     pub(super) loading: HashMap<String, Loading>,
     /// What was read of models whose runners died: those are started again.
     pub(super) died: HashMap<String, Arc<Read>>,
+    /// Why the last one that was to be loaded could not be, if so.
+    pub(super) failure: Option<Failure>,
     /// Those that have to end before others may begin.
     pub(super) ending: usize,
     /// What those may take of the device's memory.

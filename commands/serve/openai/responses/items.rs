@@ -3,6 +3,7 @@
 use mlxr::tokenizer::Message;
 use serde_json::{Map, Value, json};
 
+use crate::serve::fields::Fields;
 use crate::serve::openai::messages;
 use crate::wire::Failure;
 
@@ -18,7 +19,7 @@ pub(super) fn read(instructions: Option<String>, input: Value) -> Result<Vec<Mes
     }
     match input {
         Value::String(text) => read.push(message("user", text.into())),
-        Value::Array(items) => {
+        Value::Array(items) if !items.is_empty() => {
             for (index, item) in items.into_iter().enumerate() {
                 one(item, &mut read)
                     .map_err(|problem| Failure::field(format!("input[{index}]"), problem))?;
@@ -27,7 +28,7 @@ pub(super) fn read(instructions: Option<String>, input: Value) -> Result<Vec<Mes
         _ => {
             return Err(Failure::field(
                 "input",
-                "it is neither a text nor a list of items",
+                "it is neither a text nor a list of some items",
             ));
         }
     }
@@ -104,31 +105,34 @@ fn assistant(read: &mut Vec<Map<String, Value>>) -> &mut Map<String, Value> {
 ///
 /// # Errors
 /// Where one has no name.
-pub(super) fn tools(tools: Vec<Value>) -> Result<Vec<Value>, Failure> {
-    let functions = tools
-        .into_iter()
-        .enumerate()
-        .filter(|(_, tool)| tool["type"] == "function");
-    functions
-        .map(|(index, mut tool)| {
-            if !tool["name"].is_string() {
-                return Err(Failure::field(format!("tools[{index}]"), "it has no name"));
-            }
-            let mut function =
-                json!({"name": tool["name"].take(), "parameters": tool["parameters"].take()});
-            if tool["description"].is_string() {
-                function["description"] = tool["description"].take();
-            }
-            Ok(json!({"type": "function", "function": function}))
-        })
-        .collect()
+pub(super) fn tools(fields: &mut Fields, tools: Vec<Value>) -> Result<Vec<Value>, Failure> {
+    let mut functions = Vec::new();
+    for (index, mut tool) in tools.into_iter().enumerate() {
+        if tool["type"] != "function" {
+            fields.leave_out_of("tools", format_args!("[{index}]"));
+            continue;
+        }
+        if !tool["name"].is_string() {
+            return Err(Failure::field(format!("tools[{index}]"), "it has no name"));
+        }
+        if tool["strict"] == true {
+            fields.leave_out_of("tools", format_args!("[{index}].strict"));
+        }
+        let mut function =
+            json!({"name": tool["name"].take(), "parameters": tool["parameters"].take()});
+        if tool["description"].is_string() {
+            function["description"] = tool["description"].take();
+        }
+        functions.push(json!({"type": "function", "function": function}));
+    }
+    Ok(functions)
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{read, tools};
+    use super::{Fields, read, tools};
 
     #[test]
     fn items_become_messages() {
@@ -161,7 +165,10 @@ mod tests {
             json!({"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": true}),
         ];
         let wanted = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
-        assert_eq!(Value::from(tools(offered).unwrap()), wanted);
+        let mut fields = Fields::parse(b"{}").unwrap();
+        let told = tools(&mut fields, offered).unwrap();
+        assert_eq!(Value::from(told), wanted);
+        assert_eq!(fields.rest().left_out, ["tools[0]", "tools[1].strict"]);
         let refused = read(None, json!([{"type": "image_generation_call"}])).unwrap_err();
         assert_eq!(
             refused.message,
