@@ -6,35 +6,42 @@
 
 namespace mlxr {
 
-template <int WIDTH, int RATIO>
+template <int RATIO>
 struct Heads {
   // Query heads of a block.
   static constexpr int EACH = RATIO < 4 ? RATIO : 4;
   static constexpr int BLOCKS = (RATIO + EACH - 1) / EACH;
-  // Lanes that share a position, eight numbers each.
-  static constexpr int LANES = WIDTH / 8;
-  static constexpr int AT_ONCE = 32 / LANES;
-  static constexpr int UNROLLED = 2;
+};
+
+// How a warp goes through positions.
+template <int WIDTH, int EACH, int CACHE>
+struct Walk : Tiles<WIDTH, CACHE> {
+  using Tiles<WIDTH, CACHE>::Tiles;
+};
+template <int WIDTH, int EACH>
+struct Walk<WIDTH, EACH, FLOAT32> : Lanes<WIDTH, EACH> {
+  using Lanes<WIDTH, EACH>::Lanes;
 };
 
 template <int WIDTH, int RATIO, int CACHE, bool NARROW>
 __device__ __forceinline__ void attend(const Instruction& in, const Step& step, char* memory) {
-  using H = Heads<WIDTH, RATIO>;
-  constexpr int EACH = H::EACH, LANES = H::LANES;
+  using H = Heads<RATIO>;
+  using W = Walk<WIDTH, H::EACH, CACHE>;
+  constexpr int EACH = H::EACH;
   constexpr float LOG2E = 1.4426950408889634f;
   int layer = in.integer(1), heads = in.integer(2), kv_heads = in.integer(3), window = in.integer(17);
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  using R = Ring<H::UNROLLED, CACHE>;
-  float* queries = reinterpret_cast<float*>(memory + R::BYTES);  // [EACH][WIDTH]
-  float* fresh = queries + EACH * WIDTH;                         // [2][WIDTH]: the new key and value
-  float* most = fresh + 2 * WIDTH;                               // [WARPS][EACH]
-  float* total = most + WARPS * EACH;                            // [WARPS][EACH]
-  float* found = total + WARPS * EACH;                           // [WARPS][EACH][WIDTH]
+  float* queries = reinterpret_cast<float*>(memory + W::MEMORY);  // [EACH][WIDTH]
+  float* fresh = queries + EACH * WIDTH;                          // [2][WIDTH]: the new key and value
+  float* scores = fresh + 2 * WIDTH;                              // [EACH]: of the new position
+  float* most = scores + EACH;                                    // [WARPS][EACH]
+  float* total = most + WARPS * EACH;                             // [WARPS][EACH]
+  float* found = total + WARPS * EACH;                            // [WARPS][EACH][WIDTH]
   int units = step.rows * kv_heads * H::BLOCKS * step.splits;
   unsigned before = arrive(step.barrier);
   if (blockIdx.x >= units) wait(step.barrier, before);
   for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
-    int run = unit % step.splits, rest = unit / step.splits;
+    int split = unit % step.splits, rest = unit / step.splits;
     int part = rest % H::BLOCKS;
     rest /= H::BLOCKS;
     int head = rest % kv_heads, row = rest / kv_heads;
@@ -44,151 +51,51 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
     int position = step.positions[row];
     int seen = window && position + 1 > window ? position + 1 - window : 0;
     int each = (position + 1 - seen + step.splits - 1) / step.splits;
-    int begin = seen + run * each, end = min(begin + each, position);
+    int begin = seen + split * each;
     bool is_last = begin <= position && begin + each > position;
     const int* place = step.places + 2 * (row * step.layers + layer);
-    size_t base = (size_t)head * place[0] * WIDTH;
-    int start = place[1];
     const long long* addresses = step.caches + 2 * (row * step.layers + layer);
     char* keys = reinterpret_cast<char*>(addresses[0]);
     char* values = reinterpret_cast<char*>(addresses[1]);
-    int within = lane % LANES * 8;
-    constexpr int TOGETHER = H::AT_ONCE * H::UNROLLED;
-    int at = begin + warp * TOGETHER;
-    R ring(memory);
-    int next = at;
-    auto fetch = [&](int to) {
-      if (next < end) {
-#pragma unroll
-        for (int u = 0; u < H::UNROLLED; u++) {
-          int here = min(next + u * H::AT_ONCE + lane / LANES, end - 1);
-          ring.fetch(to, u, keys, values, base + (size_t)(here - start) * WIDTH + within);
-        }
-        next += WARPS * TOGETHER;
-      }
-      asm volatile("cp.async.commit_group;" ::: "memory");
-    };
+    Positions run{keys, values, (size_t)head * place[0] * WIDTH, place[1], begin, min(begin + each, position)};
     // What was there before this step comes while other blocks still work on queries.
-#pragma unroll
-    for (int i = 0; i < R::STEPS - 1; i++) fetch(ring.after(i));
+    W walk(memory, run);
     if (unit == blockIdx.x) wait(step.barrier, before);
     const float* source = step.scratch + in.words[5] + (size_t)row * (heads + 2 * kv_heads) * WIDTH;
     const float2* turns = reinterpret_cast<const float2*>(step.scratch + in.words[12]) + row * (in.integer(13) / 2);
-    for (int i = warp; i < count + 2; i += WARPS) {
-      if (i < count) {
-        turn<WIDTH>(in, source + (first_head + i) * WIDTH, in.address<float>(8), turns, in.number(11) * LOG2E,
-                    queries + i * WIDTH);
-      } else if (is_last) {
-        size_t to = base + (size_t)(position - start) * WIDTH;
-        float* from = fresh + (i - count) * WIDTH;
-        if (i == count) turn<WIDTH>(in, source + (heads + head) * WIDTH, in.address<float>(9), turns, 1.0f, from);
-        else
-          for (int j = lane; j < WIDTH; j += 32) from[j] = __ldcg(source + (heads + kv_heads + head) * WIDTH + j);
-        // As later steps will find them.
-        for (int j = lane; j < WIDTH; j += 32) from[j] = write_number<CACHE>(i == count ? keys : values, to + j, from[j]);
-      }
+    if (warp < 4) {
+      float* query = queries + warp * WIDTH;
+      if (warp < count)
+        turn<WIDTH>(in, source + (first_head + warp) * WIDTH, in.address<float>(8), turns, in.number(11) * LOG2E, query);
+      walk.take(warp, warp < count ? query : nullptr);
+    } else if (warp < 6 && is_last) {
+      bool is_key = warp == 4;
+      float* to = fresh + (is_key ? 0 : WIDTH);
+      const float* from = source + (heads + (is_key ? 0 : kv_heads) + head) * WIDTH;
+      if (is_key) turn<WIDTH>(in, from, in.address<float>(9), turns, 1.0f, to);
+      else
+        for (int i = lane; i < WIDTH; i += 32) to[i] = __ldcg(from + i);
+      // As later steps will find them.
+      size_t there = run.base + (size_t)(position - run.start) * WIDTH;
+      for (int i = lane; i < WIDTH; i += 32) to[i] = write_number<CACHE>(is_key ? keys : values, there + i, to[i]);
     }
     __syncthreads();
-    float sum[EACH][8], highest[EACH], weight[EACH];
-#pragma unroll
-    for (int h = 0; h < EACH; h++) {
-      highest[h] = -1e30f;
-      weight[h] = 0.0f;
-#pragma unroll
-      for (int i = 0; i < 8; i++) sum[h][i] = 0.0f;
-    }
-    for (; at < end; at += WARPS * TOGETHER) {
-      ring.wait();
-      // To where the last was, with which all has been computed.
-      fetch(ring.after(R::STEPS - 1));
-      Eight<CACHE> k[H::UNROLLED], v[H::UNROLLED];
-      ring.read_keys(k);
-      float scores[H::UNROLLED][EACH];
-#pragma unroll
-      for (int h = 0; h < EACH; h++) {
-        // Out of shared memory each time: there are no registers for all of them.
-        const float* q = queries + h * WIDTH + within;
-#pragma unroll
-        for (int u = 0; u < H::UNROLLED; u++) {
-          bool is_there = at + u * H::AT_ONCE + lane / LANES < end;
-          float score = 0.0f;
-#pragma unroll
-          for (int i = 0; i < 8; i++) score += q[i] * k[u][i];
-#pragma unroll
-          for (int o = LANES / 2; o; o >>= 1) score += __shfl_xor_sync(0xffffffffu, score, o);
-          scores[u][h] = is_there ? score : -1e30f;
-        }
-      }
-      ring.read_values(v);
-      ring.slot = (ring.slot + 1) % R::STEPS;
-#pragma unroll
-      for (int h = 0; h < EACH; h++) {
-        float now = highest[h];
-#pragma unroll
-        for (int u = 0; u < H::UNROLLED; u++) now = fmaxf(now, scores[u][h]);
-        float shrink = power_of_two(highest[h] - now);
-        highest[h] = now;
-        weight[h] *= shrink;
-#pragma unroll
-        for (int i = 0; i < 8; i++) sum[h][i] *= shrink;
-#pragma unroll
-        for (int u = 0; u < H::UNROLLED; u++) {
-          // Where nothing is there, nor was before, the difference is zero.
-          float share = scores[u][h] > -1e29f ? power_of_two(scores[u][h] - now) : 0.0f;
-          weight[h] += share;
-#pragma unroll
-          for (int i = 0; i < 8; i++) sum[h][i] += share * v[u][i];
-        }
-      }
-    }
-    if (is_last && warp == WARPS - 1) {
-#pragma unroll
-      for (int h = 0; h < EACH; h++) {
-        float score = 0.0f;
-#pragma unroll
-        for (int i = 0; i < 8; i++) score += queries[h * WIDTH + within + i] * fresh[within + i];
-#pragma unroll
-        for (int o = LANES / 2; o; o >>= 1) score += __shfl_xor_sync(0xffffffffu, score, o);
-        float now = fmaxf(highest[h], score), shrink = power_of_two(highest[h] - now);
-        // One of the lanes' groups has it.
-        float share = lane < LANES ? power_of_two(score - now) : 0.0f;
-        highest[h] = now;
-        weight[h] = weight[h] * shrink + share;
-#pragma unroll
-        for (int i = 0; i < 8; i++) sum[h][i] = sum[h][i] * shrink + share * fresh[WIDTH + within + i];
-      }
-    }
-    // Lanes that went through other positions of the same warp.
-#pragma unroll
-    for (int o = LANES; o < 32; o *= 2) {
-#pragma unroll
-      for (int h = 0; h < EACH; h++) {
-        float other = __shfl_xor_sync(0xffffffffu, highest[h], o);
-        float now = fmaxf(highest[h], other);
-        float mine = power_of_two(highest[h] - now), its = power_of_two(other - now);
-        highest[h] = now;
-        weight[h] = weight[h] * mine + __shfl_xor_sync(0xffffffffu, weight[h], o) * its;
-#pragma unroll
-        for (int i = 0; i < 8; i++) sum[h][i] = sum[h][i] * mine + __shfl_xor_sync(0xffffffffu, sum[h][i], o) * its;
-      }
-    }
-    if (lane < LANES) {
-#pragma unroll
-      for (int h = 0; h < EACH; h++) {
-        if (lane == 0) {
-          most[warp * EACH + h] = highest[h];
-          total[warp * EACH + h] = weight[h];
-        }
-#pragma unroll
-        for (int i = 0; i < 8; i++) found[(warp * EACH + h) * WIDTH + within + i] = sum[h][i];
-      }
+    walk.go();
+    walk.hand_in(count, most + warp * EACH, total + warp * EACH, found + warp * EACH * WIDTH);
+    if (is_last && warp < count) {
+      float score = 0.0f;
+      for (int i = lane; i < WIDTH; i += 32) score += queries[warp * WIDTH + i] * fresh[i];
+      score = sum_of_warp(score);
+      if (lane == 0) scores[warp] = score;
     }
     __syncthreads();
     for (int i = threadIdx.x; i < count * WIDTH; i += THREADS) {
       int h = i / WIDTH, at = i % WIDTH;
-      float now = -1e30f, all = 0.0f, result = 0.0f;
+      float now = is_last ? scores[h] : -1e30f;
 #pragma unroll
       for (int w = 0; w < WARPS; w++) now = fmaxf(now, most[w * EACH + h]);
+      float all = is_last ? power_of_two(scores[h] - now) : 0.0f;
+      float result = is_last ? all * fresh[WIDTH + at] : 0.0f;
 #pragma unroll
       for (int w = 0; w < WARPS; w++) {
         float share = power_of_two(most[w * EACH + h] - now);
@@ -199,7 +106,7 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
       if (step.splits == 1) {
         hand_over<NARROW>(step.scratch + in.words[6], (size_t)(row * heads + query) * WIDTH + at, result / all);
       } else {
-        float* to = step.scratch + in.words[7] + (size_t)((row * heads + query) * MAX_SPLITS + run) * (WIDTH + 4);
+        float* to = step.scratch + in.words[7] + (size_t)((row * heads + query) * MAX_SPLITS + split) * (WIDTH + 4);
         __stcg(to + 4 + at, result);
         if (at == 0) {
           __stcg(to, now);

@@ -35,10 +35,11 @@ __device__ __forceinline__ void eight_inputs(const float* from, size_t i, bool i
   }
 }
 
-// Brings inputs `from..from + count` of x to shared memory, split into parts, and their sums over groups.
-template <int ROWS, int VARIANT>
+// Brings inputs `from..from + count` of x to shared memory, split into parts, and their sums over groups. Each warp calls
+// `meanwhile` once it has asked memory for some.
+template <int ROWS, int VARIANT, typename Meanwhile>
 __device__ __forceinline__ void bring(const Instruction& in, const Step& step, Shared& shared, const Places<ROWS>& places, int from,
-                      int count) {
+                      int count, Meanwhile meanwhile) {
   using L = Layout<ROWS, VARIANT>;
   constexpr int EACH = WARPS / ROWS;
   constexpr int COLUMNS = 8 * L::TILES;
@@ -113,6 +114,7 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
   };
   // Some pieces at once: what takes time is the way to memory.
   constexpr int BATCH = 2;
+  bool has_asked = false;
   for (int base = warp % EACH * 32; base < count / 8; base += BATCH * EACH * 32) {
     float x[BATCH][8], weights[BATCH][8];
 #pragma unroll
@@ -128,12 +130,15 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
         weights[i][4 * half + 2] = four.z, weights[i][4 * half + 3] = four.w;
       }
     }
+    if (!has_asked) meanwhile();
+    has_asked = true;
 #pragma unroll
     for (int i = 0; i < BATCH; i++) {
       int first = base + i * EACH * 32;
       if (first < count / 8) place(first + lane, x[i], weights[i]);
     }
   }
+  if (!has_asked) meanwhile();
   squares = sum_of_warp(squares);
   if (lane == 0) shared.sums[warp] = squares;
   __syncthreads();

@@ -104,18 +104,20 @@ impl Scratch {
     }
 }
 
-/// Warps that share a tile, so that as few steps as possible come one after the other. Of as good numbers it is the
-/// largest.
+/// Warps that share a tile, so that as few steps as possible come one after the other. Of numbers that are about as good
+/// it is the largest: what is read at one time lies together.
 pub(super) fn warps_of_a_tile(tiles: i32, steps: i32, multiprocessors: i32) -> i32 {
     let cost = |warps: &i32| {
         let of_a_block = (tiles + multiprocessors - 1) / multiprocessors;
         let at_once = WARPS / warps;
         let rounds = (of_a_block + at_once - 1) / at_once;
-        // What a tile ends with takes as long as two steps; and alone a warp reads too far from the others.
-        rounds * ((steps + warps - 1) / warps + 2) + if *warps > 1 { 0 } else { 4 }
+        // What a tile ends with takes as long as a step; and alone a warp reads too far from the others.
+        rounds * ((steps + warps - 1) / warps + 1) + if *warps > 1 { 0 } else { 4 }
     };
-    let all = [16, 8, 4, 2, 1].into_iter();
-    all.min_by_key(cost).unwrap_or(1)
+    let all = [16, 8, 4, 2, 1];
+    let best = all.iter().map(cost).min().unwrap_or(0);
+    let good = all.iter().find(|warps| cost(warps) * 16 <= best * 17);
+    good.copied().unwrap_or(1)
 }
 
 pub(super) fn begun(code: i64) -> Instruction {

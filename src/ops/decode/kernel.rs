@@ -32,6 +32,7 @@ static DECODE_STEP: GpuKernel = GpuKernel::for_cuda(
         include_str!("multiply.cu"),
         include_str!("turn.cu"),
         include_str!("positions.cu"),
+        include_str!("tiles.cu"),
         include_str!("attend.cu"),
         include_str!("run.cu"),
         "\0"

@@ -295,11 +295,13 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
       route(in, step, shared);
     }
     R reader(m, memory);
+    // One less than there is room for: what is asked of memory after these waits behind them.
 #pragma unroll
-    for (int i = 0; i < AHEAD<ROWS>; i++) reader.next();
+    for (int i = 1; i < AHEAD<ROWS>; i++) reader.next();
     if (from > 0) __syncthreads();
     else if (!m.taken) wait(step.barrier, before);
-    bring<ROWS, VARIANT>(in, step, shared, places, from * L::UNITS * L::SPAN, count * L::UNITS * L::SPAN);
+    bring<ROWS, VARIANT>(in, step, shared, places, from * L::UNITS * L::SPAN, count * L::UNITS * L::SPAN,
+                         [&] { reader.next(); });
 
     // The lane's column of B.
     int g = m.lane / 4, t = m.lane % 4;
@@ -340,7 +342,7 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
         }
         __syncwarp();
         reader.next();
-        if (++place < m.last) continue;
+        if ((place += m.each) < m.last) continue;
       }
       // The tile is done.
       float* products = places.products + (side * WARPS + m.warp / m.each * m.each) * ROWS * 16;

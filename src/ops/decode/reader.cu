@@ -31,10 +31,11 @@ struct Matrix {
     end = (blockIdx.x + 1) * tiles / gridDim.x;
   }
 
-  // The warp's steps of a tile, of those from `from` to `to`.
+  // The warp's steps of a tile, of those from `from` to `to`: every so many, so that what the warps read at one time
+  // lies together.
   __device__ __forceinline__ void bound(int from, int to) {
-    first = from + share * (to - from) / each;
-    last = from + (share + 1) * (to - from) / each;
+    first = from + share;
+    last = to;
   }
 
   __device__ __forceinline__ bool is_idle() const { return first >= last; }
@@ -123,14 +124,15 @@ struct Reader {
       fetch_once(here + m.lane * 16 + 512, rows[1], policy);
       fetch_once(here + m.lane * 16 + 1024, rows[0] + 64, policy);
       fetch_once(here + m.lane * 16 + 1536, rows[1] + 64, policy);
-      rows[0] += 128;
-      rows[1] += 128;
+      rows[0] += 128 * m.each;
+      rows[1] += 128 * m.each;
       if constexpr (L::AFFINE) {
         fetch<FETCHED>(here + 2048 + m.lane * FETCHED, numbers);
-        numbers += FETCHED;
+        numbers += FETCHED * m.each;
       }
-      if (++at == until) {
-        if (at == m.last) {
+      at += m.each;
+      if (at >= until) {
+        if (at >= m.last) {
           at = m.first;
           tile += m.groups;
         }
