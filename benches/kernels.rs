@@ -146,7 +146,6 @@ fn attention(criterion: &mut Criterion) {
         value_width: 128,
         scale: 0.1,
         window: None,
-        soft_cap: None,
         sinks: None,
         number: CacheNumber::I8,
     };

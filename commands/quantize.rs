@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use indicatif::BinaryBytes;
-use mlxr::config::PackingConfig;
+use mlxr::config::{PackingConfig, PackingMode};
 use mlxr::kernels::pool;
 use mlxr::quantize::{Checkpoint, QuantizeSettings, Recipe, WriteOptions, plan, write};
 use mlxr::{Error, Result, hub};
@@ -121,20 +121,20 @@ pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Res
 
 /// What the arguments ask for, if they do not contradict each other.
 fn asked(args: &Quantize) -> Result<QuantizeSettings> {
-    let mode = args.mode.as_deref().unwrap_or("affine");
+    let mode = args.mode.unwrap_or(PackingMode::Affine);
     let refuse = |problem: String| Error::Quantize {
         what: format!("--mode {mode}"),
         problem,
     };
     let base = PackingConfig::new(mode, args.bits, args.group).map_err(&refuse)?;
     let recipe = args.recipe.unwrap_or(Recipe::Default);
-    if matches!(recipe, Recipe::Mixed(..)) && (mode != "affine" || args.bits.is_some()) {
+    if matches!(recipe, Recipe::Mixed(..)) && (mode != PackingMode::Affine || args.bits.is_some()) {
         return Err(Error::Quantize {
             what: format!("--recipe {recipe}"),
             problem: "it says the mode, affine, and the bits itself".to_owned(),
         });
     }
-    if args.target_bpw.is_some() && mode != "affine" {
+    if args.target_bpw.is_some() && mode != PackingMode::Affine {
         return Err(refuse(
             "--target-bpw searches among the bits of affine mode".to_owned(),
         ));

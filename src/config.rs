@@ -1,8 +1,9 @@
-//! `config.json` and `generation_config.json`, typed: both forms of every field, errors by name.
+//! A model's `config.json`, typed: both forms of every field, errors by name.
 
 mod embedding;
 mod packing;
 mod rope;
+mod sampling;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,11 +12,11 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
-use crate::sample::Sampling;
 
 pub use embedding::EmbeddingConfig;
-pub use packing::{PackingConfig, Quantization};
+pub use packing::{PackingConfig, PackingMode, Quantization};
 pub use rope::{RopeConfig, RopeScaling};
+pub use sampling::default_sampling;
 
 /// No model has wider attention heads (the widest known have 576); tables of this width are made
 /// before any weight is seen.
@@ -374,10 +375,11 @@ impl Config {
     }
 
     fn packing(&self, name: &str, object: &Map<String, Value>) -> Result<PackingConfig> {
-        let mode = object
-            .get("mode")
-            .map_or(Some("affine"), Value::as_str)
-            .unwrap_or_default();
+        let refuse = |problem: String| self.problem(format!("`{name}`: {problem}"));
+        let mode = match object.get("mode") {
+            None => PackingMode::Affine,
+            Some(mode) => mode.as_str().unwrap_or_default().parse().map_err(&refuse)?,
+        };
         let size = |field: &str| {
             let value = object.get(field).and_then(Value::as_u64);
             value
@@ -385,15 +387,8 @@ impl Config {
                 .map(|size| size as usize)
                 .ok_or_else(|| self.problem(format!("`{name}.{field}` is missing or not a size")))
         };
-        let packing = PackingConfig {
-            mode: mode.to_owned(),
-            group_size: size("group_size")?,
-            bits: size("bits")?,
-        };
-        match packing.check() {
-            Ok(()) => Ok(packing),
-            Err(problem) => Err(self.problem(format!("`{name}`: {problem}"))),
-        }
+        let (group_size, bits) = (size("group_size")?, size("bits")?);
+        PackingConfig::new(mode, Some(bits), Some(group_size)).map_err(refuse)
     }
 
     fn number_in(&self, object: &Map<String, Value>, field: &str) -> Result<Option<f32>> {
@@ -413,38 +408,6 @@ impl Config {
             problem,
         }
     }
-}
-
-/// How the model's makers sample: `generation_config.json` over [`Sampling::default`].
-///
-/// # Errors
-/// [`Error::Config`] where the file is no JSON object or a value means nothing.
-pub fn default_sampling(files: &ModelFiles) -> Result<Sampling> {
-    let mut sampling = Sampling::default();
-    let name = "generation_config.json";
-    let Some(bytes) = files.read(name)? else {
-        return Ok(sampling);
-    };
-    let config = Config::parse(files.path(name), &bytes)?;
-    sampling.temperature = config.number_or("temperature", sampling.temperature)?;
-    sampling.top_p = config.number_or("top_p", sampling.top_p)?;
-    sampling.min_p = config.number_or("min_p", sampling.min_p)?;
-    sampling.repeat_penalty = config.number_or("repetition_penalty", sampling.repeat_penalty)?;
-    // Some write -1 for all tokens.
-    let is_all = config.fields.get("top_k").and_then(Value::as_i64) == Some(-1);
-    let top_k = if is_all {
-        Some(0)
-    } else {
-        config.optional_count("top_k")?
-    };
-    sampling.top_k = top_k.unwrap_or(sampling.top_k);
-    if !config.flag_or("do_sample", true)? {
-        sampling.temperature = 0.0;
-    }
-    sampling
-        .check()
-        .map_err(|error| config.problem(error.to_string()))?;
-    Ok(sampling)
 }
 
 #[cfg(test)]

@@ -219,9 +219,9 @@ pub enum Error {
     /// MLX refused or failed an operation.
     #[error("MLX: {0}")]
     Mlx(String),
-    /// The device asked for is not there.
-    #[error("no {0} device: {1}")]
-    Device(&'static str, String),
+    /// There is no GPU, which was asked for.
+    #[error("no GPU: {0}")]
+    NoGpu(String),
     /// The tokenizer knows a token that the model does not.
     #[error("token {id} is not among the model's {vocabulary}: its tokenizer does not fit it")]
     ForeignToken {

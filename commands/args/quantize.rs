@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCompleter;
+use mlxr::config::PackingMode;
 use mlxr::kernels::matrix::Number;
 use mlxr::quantize::{Choice, DType, Override, Recipe};
 
@@ -55,10 +56,11 @@ pub(crate) struct Quantize {
     /// How weights are packed: integers, or floats of 4 or 8 bits [default: affine]
     #[arg(
         long,
-        value_parser = PossibleValuesParser::new(["affine", "mxfp4", "nvfp4", "mxfp8"]),
+        value_parser = PossibleValuesParser::new(["affine", "mxfp4", "nvfp4", "mxfp8"])
+            .try_map(|mode| mode.parse::<PackingMode>()),
         help_heading = "Packing",
     )]
-    pub(crate) mode: Option<String>,
+    pub(crate) mode: Option<PackingMode>,
     /// Bits of a weight: 2, 3, 4, 5, 6 or 8 [default: 4, of mxfp8 8]
     #[arg(short, long, value_name = "N", help_heading = "Packing")]
     pub(crate) bits: Option<usize>,

@@ -106,7 +106,7 @@ impl Report {
                 Exit::Internal,
                 "`-v` says which library and device are in use",
             ),
-            Error::Device(..) => (
+            Error::NoGpu(_) => (
                 Exit::Missing,
                 "`--device auto` takes the best device there is",
             ),

@@ -119,7 +119,7 @@ impl Failure {
             | Error::WeightsMemory { .. }
             | Error::MlxLibrary { .. }
             | Error::Mlx(_)
-            | Error::Device(..)
+            | Error::NoGpu(_)
             | Error::ForeignToken { .. }
             | Error::NotFinite => Fault::Internal,
         };

@@ -103,19 +103,16 @@ fn quantization_has_a_default_and_overrides() {
     let config = config(&json!({"quantization": {"group_size": 64, "bits": 4,
         "model.embed_tokens": {"group_size": 32, "bits": 8}, "lm_head": false}}));
     let quantization = config.quantization().unwrap().unwrap();
-    let packing = |mode: &str, group_size, bits| PackingConfig {
-        mode: mode.to_owned(),
+    let packing = |group_size, bits| PackingConfig {
+        mode: PackingMode::Affine,
         group_size,
         bits,
     };
     assert_eq!(
         quantization.of("model.layers.0.mlp.up_proj"),
-        Some(&packing("affine", 64, 4))
+        Some(&packing(64, 4))
     );
-    assert_eq!(
-        quantization.of("model.embed_tokens"),
-        Some(&packing("affine", 32, 8))
-    );
+    assert_eq!(quantization.of("model.embed_tokens"), Some(&packing(32, 8)));
     assert_eq!(quantization.of("lm_head"), None);
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::header::Kind;
 use super::value::Value;
 use super::*;
-use crate::config::PackingConfig;
+use crate::config::{PackingConfig, PackingMode};
 use crate::progress::Silent;
 use crate::quantize::{self, Checkpoint, QuantizeSettings, Recipe, WriteOptions};
 use crate::weights::Weights;
@@ -330,7 +330,7 @@ fn a_file_becomes_a_folder_whose_codes_are_its_own() {
     fs::write(&path, made.bytes()).unwrap();
     fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
     let settings = QuantizeSettings {
-        base: PackingConfig::new("affine", None, None).unwrap(),
+        base: PackingConfig::new(PackingMode::Affine, None, None).unwrap(),
         recipe: Recipe::Default,
         embed: None,
         head: None,

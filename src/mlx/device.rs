@@ -52,7 +52,7 @@ pub fn computes_on_cpu() -> bool {
 /// `library` names a library file or a folder with one; `None` searches the usual places.
 ///
 /// # Errors
-/// [`Error::MlxLibrary`] with every place tried, or [`Error::Device`] where no GPU can be used.
+/// [`Error::MlxLibrary`] with every place tried, or [`Error::NoGpu`] where no GPU can be used.
 pub fn open(choice: DeviceChoice, library: Option<&Path>) -> Result<Device> {
     let gpu = match choice {
         DeviceChoice::Auto => None,
@@ -66,7 +66,7 @@ pub fn open(choice: DeviceChoice, library: Option<&Path>) -> Result<Device> {
             .map(|attempt| (attempt.place, attempt.reason))
             .collect();
         if gpu == Some(true) && !search.machine.nvidia && search.machine.macos.is_none() {
-            return Error::Device("GPU", "this machine has none that MLX can use".to_owned());
+            return Error::NoGpu("this machine has none that MLX can use".to_owned());
         }
         Error::MlxLibrary { tried }
     })?;
@@ -75,10 +75,7 @@ pub fn open(choice: DeviceChoice, library: Option<&Path>) -> Result<Device> {
         (DeviceChoice::Auto | DeviceChoice::Gpu, true) => Device::Gpu,
         (DeviceChoice::Gpu, false) => {
             let place = mlx_sys::loaded().map_or("", |loaded| &loaded.place);
-            return Err(Error::Device(
-                "GPU",
-                format!("{place} finds none that it can use"),
-            ));
+            return Err(Error::NoGpu(format!("{place} finds none that it can use")));
         }
     };
     use_device(device)?;

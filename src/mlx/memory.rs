@@ -47,15 +47,6 @@ pub fn clear_pool() -> Result<()> {
     check(unsafe { mlx_sys::mlx_clear_cache() })
 }
 
-/// Bounds the pool; returns the bound before.
-///
-/// # Errors
-/// What MLX says.
-pub fn limit_pool(bytes: usize) -> Result<usize> {
-    // SAFETY: writes one integer.
-    value(|out| unsafe { mlx_sys::mlx_set_cache_limit(out, bytes) })
-}
-
 /// Bounds what MLX allocates in all: past it, allocating waits for running work and then clears
 /// the pool. Returns the bound before.
 ///

@@ -22,14 +22,6 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Every mode, under the name that checkpoints use.
-    pub const ALL: [(&'static str, Self); 4] = [
-        ("affine", Self::Affine),
-        ("mxfp4", Self::Mxfp4),
-        ("mxfp8", Self::Mxfp8),
-        ("nvfp4", Self::Nvfp4),
-    ];
-
     pub(super) fn c_name(self) -> &'static CStr {
         match self {
             Self::Affine => c"affine",

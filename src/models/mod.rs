@@ -174,7 +174,7 @@ pub fn load(
         }
         Source::Random(shape, packing) => {
             let config = shape.config(packing.as_ref());
-            let weights = Weights::random(packing.as_ref().and_then(packing_of));
+            let weights = Weights::random(packing.as_ref().map(packing_of));
             load_from(&config, &weights, precision, room, progress)
         }
     }
@@ -200,7 +200,7 @@ pub fn load_from(
             room,
         });
     }
-    let loader = Loader::new(weights, quantization, precision, progress);
+    let loader = Loader::new(weights, config.path(), quantization, precision, progress);
     let model = (spec.load)(config, &loader).map_err(|error| loader.blame(error))?;
     loader.finish()?;
     Ok(LoadedModel {

@@ -57,7 +57,7 @@ impl Shape {
         }
         if let Some(packing) = packing {
             let packing = json!({
-                "mode": packing.mode,
+                "mode": packing.mode.name(),
                 "group_size": packing.group_size,
                 "bits": packing.bits,
             });

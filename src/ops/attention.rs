@@ -199,7 +199,6 @@ impl Attention {
             value_width: self.value_width,
             scale: self.scale,
             window: self.window,
-            soft_cap: None,
             sinks: match &self.sinks {
                 Some(sinks) => Some(sinks.host().ok_or_else(misplaced)?),
                 None => None,

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::plan::{Plan, Planned};
+use crate::config::PackingMode;
 use crate::weights::{SINGLE, header};
 
 /// Bytes of tensors in one file at most, unless one alone is larger: mlx-lm's 5 GiB.
@@ -69,7 +70,7 @@ pub(super) fn parts(planned: &Planned) -> Vec<Part> {
     let prefix = planned.prefix();
     let mut all = vec![part(planned.name.clone(), "U32", words)];
     let name = |end: &str| format!("{prefix}.{end}");
-    if packing.mode == "affine" {
+    if packing.mode == PackingMode::Affine {
         all.push(part(name("scales"), &planned.dtype, groups.clone()));
         all.push(part(name("biases"), &planned.dtype, groups));
     } else {

@@ -11,7 +11,7 @@ use super::checkpoint::{Checkpoint, has_codes};
 use super::settings::{DType, QuantizeSettings};
 use super::source::{Kept, SourceTensor};
 use super::strided::Strided;
-use crate::config::PackingConfig;
+use crate::config::{PackingConfig, PackingMode};
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::kernels::quantize::Scales;
@@ -98,7 +98,7 @@ impl Planned {
     /// The same if it were packed so.
     pub fn bytes_as(&self, packing: &PackingConfig) -> usize {
         let scales = DType::of(&self.dtype).map_or(0, |dtype| dtype.0.size());
-        let scale = if packing.mode == "affine" {
+        let scale = if packing.mode == PackingMode::Affine {
             2 * scales
         } else {
             1

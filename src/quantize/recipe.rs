@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::settings::QuantizeSettings;
-use crate::config::PackingConfig;
+use crate::config::{PackingConfig, PackingMode};
 use crate::models::roles::{Role, Side};
 
 /// A mix.
@@ -118,7 +118,7 @@ impl Recipe {
             },
             Self::MlxLm if subject.role == Role::Router => {
                 let packing = PackingConfig {
-                    mode: "affine".to_owned(),
+                    mode: PackingMode::Affine,
                     group_size: 64,
                     bits: 8,
                 };
@@ -145,7 +145,7 @@ impl Recipe {
         settings: &QuantizeSettings,
     ) -> (Option<PackingConfig>, &'static str) {
         let eight = || Some(settings.of_bits(8));
-        let affine = settings.base.mode == "affine";
+        let affine = settings.base.mode == PackingMode::Affine;
         match subject.role {
             Role::Embedding => (None, "Ollama keeps embeddings"),
             Role::Router | Role::DeltaDecay => (None, "Ollama keeps it"),
@@ -182,7 +182,7 @@ fn is_down(role: Role) -> bool {
 fn raised(settings: &QuantizeSettings) -> PackingConfig {
     let bits = match settings.base.bits {
         2 | 3 => settings.base.bits + 1,
-        4 if settings.base.mode == "affine" => 6,
+        4 if settings.base.mode == PackingMode::Affine => 6,
         _ => 8,
     };
     settings.of_bits(bits)

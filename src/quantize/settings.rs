@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::recipe::Recipe;
-use crate::config::PackingConfig;
+use crate::config::{PackingConfig, PackingMode};
 use crate::kernels::matrix::Number;
 
 /// How one tensor is to be stored.
@@ -158,28 +158,16 @@ pub struct QuantizeSettings {
 impl QuantizeSettings {
     /// A packing of so many bits that goes with the base.
     pub fn of_bits(&self, bits: usize) -> PackingConfig {
-        let group_size = if self.base.mode == "affine" {
-            self.base.group_size
-        } else {
-            64
+        let (mode, group_size) = match (self.base.mode, bits) {
+            (PackingMode::Affine, _) => (PackingMode::Affine, self.base.group_size),
+            (mode, 4) => (mode, self.base.group_size),
+            (_, 8) => (PackingMode::Mxfp8, 32),
+            _ => (PackingMode::Affine, 64),
         };
-        match (self.base.mode.as_str(), bits) {
-            ("affine", _) => PackingConfig {
-                mode: "affine".to_owned(),
-                group_size,
-                bits,
-            },
-            (_, 4) => self.base.clone(),
-            (_, 8) => PackingConfig {
-                mode: "mxfp8".to_owned(),
-                group_size: 32,
-                bits,
-            },
-            _ => PackingConfig {
-                mode: "affine".to_owned(),
-                group_size,
-                bits,
-            },
+        PackingConfig {
+            mode,
+            group_size,
+            bits,
         }
     }
 

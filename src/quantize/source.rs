@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::settings::DType;
-use crate::config::PackingConfig;
+use crate::config::{PackingConfig, PackingMode};
 use crate::gguf::Change;
 use crate::kernels::matrix::Number;
 use crate::kernels::pool;
@@ -100,7 +100,7 @@ impl SourceTensor {
             _ => return None,
         };
         Some(Kept {
-            packing: PackingConfig::new("affine", Some(bits), Some(group)).ok()?,
+            packing: PackingConfig::new(PackingMode::Affine, Some(bits), Some(group)).ok()?,
             dtype: self.dtype()?,
             codes,
         })

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::MANIFEST;
 use super::settings::DType;
 use super::write::digest;
-use crate::config::{Config, PackingConfig};
+use crate::config::{Config, PackingConfig, PackingMode};
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::progress::{Progress, Unit};
@@ -121,7 +121,7 @@ fn packed(
     let Some(weight) = all.get(format!("{prefix}.weight").as_str()) else {
         return Some(format!("{prefix} has scales and no weight"));
     };
-    let affine = packing.mode == "affine";
+    let affine = packing.mode == PackingMode::Affine;
     let biases = all.get(format!("{prefix}.biases").as_str());
     if affine != biases.is_some() {
         let word = if affine { "no biases" } else { "biases" };
@@ -157,7 +157,7 @@ fn packed(
     }
     // 255 is not a number in E8M0; 127 and 255 are not in E4M3.
     let bytes = &scales.bytes[scales.range.clone()];
-    let bad: &[u8] = if packing.mode == "nvfp4" {
+    let bad: &[u8] = if packing.mode == PackingMode::Nvfp4 {
         &[0x7f, 0xff]
     } else {
         &[0xff]

@@ -17,7 +17,7 @@ use self::store::{Shards, Store};
 use super::journal::Journal;
 use super::layout::Layout;
 use super::plan::{Plan, Planned};
-use crate::config::PackingConfig;
+use crate::config::{PackingConfig, PackingMode};
 use crate::error::{Error, Result};
 use crate::kernels::matrix::{Format, Number};
 use crate::progress::{Progress, Unit, Work};
@@ -144,11 +144,11 @@ fn rows_of(tensor: &Planned) -> usize {
 
 /// The kernels' name for a packing of numbers of this type.
 pub(super) fn format_of(packing: &PackingConfig, number: Number) -> Format {
-    match packing.mode.as_str() {
-        "mxfp4" => Format::Mxfp4,
-        "mxfp8" => Format::Mxfp8,
-        "nvfp4" => Format::Nvfp4,
-        _ => Format::Affine {
+    match packing.mode {
+        PackingMode::Mxfp4 => Format::Mxfp4,
+        PackingMode::Mxfp8 => Format::Mxfp8,
+        PackingMode::Nvfp4 => Format::Nvfp4,
+        PackingMode::Affine => Format::Affine {
             bits: packing.bits,
             group: packing.group_size,
             number,

@@ -230,7 +230,7 @@ fn a_gpu_that_is_not_there_is_an_error() {
             .unwrap();
         return;
     }
-    run(|_| (), &["--device", "gpu", "a"]).refused(6, "no GPU device: ");
+    run(|_| (), &["--device", "gpu", "a"]).refused(6, "no GPU: ");
 }
 
 #[test]

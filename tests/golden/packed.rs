@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mlxr::config::{Config, PackingConfig};
+use mlxr::config::{Config, PackingConfig, PackingMode};
 use mlxr::files::ModelFiles;
 use mlxr::models::{LoadedModel, Precision};
 use mlxr::progress::Silent;
@@ -31,7 +31,7 @@ fn made(golden: &Golden, settings: &QuantizeSettings, folder: &Path) -> PathBuf 
 
 pub(super) fn settings(bits: usize, overrides: Vec<Override>) -> QuantizeSettings {
     QuantizeSettings {
-        base: PackingConfig::new("affine", Some(bits), Some(32)).unwrap(),
+        base: PackingConfig::new(PackingMode::Affine, Some(bits), Some(32)).unwrap(),
         recipe: Recipe::Default,
         embed: None,
         head: None,

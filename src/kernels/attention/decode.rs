@@ -242,7 +242,7 @@ impl Tile<'_> {
             // SAFETY: a row of scores holds `KEYS`, a multiple of 8.
             *factor = unsafe {
                 let scores = scores[q].as_mut_ptr();
-                running.take::<S>(scores, (start, end.max(start)), length, attention.soft_cap)
+                running.take::<S>(scores, (start, end.max(start)), length)
             };
             self.states[q] = [running.highest, running.sum];
         }

@@ -40,8 +40,6 @@ pub struct Attention<'a> {
     pub scale: f32,
     /// How many positions a query sees, its own included; all if absent.
     pub window: Option<usize>,
-    /// Scores become `cap · tanh(score / cap)`.
-    pub soft_cap: Option<f32>,
     /// `[H]`: a score that takes part in each softmax and has no value.
     pub sinks: Option<&'a [f32]>,
     /// How the caches store keys and values.

@@ -204,12 +204,12 @@ impl Matrices<'_> {
             let start = visible.start.clamp(keys.start, keys.end) - keys.start;
             let end = visible.end.clamp(keys.start, keys.end) - keys.start;
             let scores = &mut self.scores[i * KEYS..][..seen.next_multiple_of(8)];
-            let (length, soft_cap) = (scores.len(), self.block.group.attention.soft_cap);
+            let length = scores.len();
             // SAFETY: `seen` is the most that a row of the tile sees.
             self.factors[i] = unsafe {
                 let scores = scores.as_mut_ptr();
                 let seen = (start.min(end), end);
-                self.running[i].take::<S>(scores, seen, length, soft_cap)
+                self.running[i].take::<S>(scores, seen, length)
             };
         }
     }

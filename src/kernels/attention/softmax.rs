@@ -33,17 +33,10 @@ impl Running {
         scores: *mut f32,
         (start, end): (usize, usize),
         length: usize,
-        soft_cap: Option<f32>,
     ) -> f32 {
         // SAFETY: all indices stay below `length`.
         unsafe {
             let vectors = length / 8;
-            if let Some(cap) = soft_cap {
-                for i in 0..vectors {
-                    let score = S::load(scores.add(8 * i));
-                    S::store(scores.add(8 * i), soft_capped::<S>(score, cap));
-                }
-            }
             fill(scores, (0, start), UNSEEN);
             fill(scores, (end, length), UNSEEN);
             let mut highest = S::splat(self.highest);
@@ -94,13 +87,4 @@ unsafe fn fill(floats: *mut f32, (start, end): (usize, usize), with: f32) {
         // SAFETY: the caller's promise.
         unsafe { *floats.add(at) = with };
     }
-}
-
-/// `cap · tanh(score / cap)`, with `tanh(y) = 1 - 2 / (e^2y + 1)`.
-#[inline(always)]
-fn soft_capped<S: Simd>(score: S::Floats, cap: f32) -> S::Floats {
-    let one = S::splat(1.0);
-    let power = exp::<S>(S::mul(score, S::splat(2.0 / cap)));
-    let tanh = S::sub(one, S::div(S::splat(2.0), S::add(power, one)));
-    S::mul(tanh, S::splat(cap))
 }

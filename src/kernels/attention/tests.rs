@@ -15,7 +15,6 @@ struct Case {
     width: usize,
     value_width: usize,
     window: Option<usize>,
-    soft_cap: Option<f32>,
     sinks: bool,
     number: CacheNumber,
     segments: Vec<(usize, usize)>,
@@ -26,11 +25,7 @@ fn cases() -> impl Strategy<Value = Case> {
     let segment = (0_usize..30, before).prop_map(|(rows, before)| (rows, before + rows));
     let widths = (1_usize..70, 1_usize..70);
     let number = numbers();
-    let options = (
-        prop::option::of(1_usize..90),
-        prop::option::of(0.5_f32..20.0),
-        any::<bool>(),
-    );
+    let options = (prop::option::of(1_usize..90), any::<bool>());
     let segments = prop::collection::vec(segment, 0..4);
     (1_usize..4, 1_usize..7, widths, options, number, segments).prop_map(
         |(kv_heads, group, (width, value_width), options, number, segments)| Case {
@@ -39,8 +34,7 @@ fn cases() -> impl Strategy<Value = Case> {
             width,
             value_width,
             window: options.0,
-            soft_cap: options.1,
-            sinks: options.2,
+            sinks: options.1,
             number,
             segments,
         },
@@ -119,12 +113,9 @@ fn reference(
     let scores: Vec<f64> = (seen.iter())
         .map(|key| {
             let products = query.iter().enumerate();
-            let score = products
+            products
                 .map(|(i, &x)| x * keys(*key).key(*key % PAGE, i))
-                .sum::<f64>();
-            attention.soft_cap.map_or(score, |cap| {
-                f64::from(cap) * (score / f64::from(cap)).tanh()
-            })
+                .sum::<f64>()
         })
         .collect();
     let sink = attention.sinks.map(|sinks| f64::from(sinks[head]));
@@ -169,7 +160,6 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
         value_width: case.value_width,
         scale: 1.0 / (case.width as f32).sqrt(),
         window: case.window,
-        soft_cap: case.soft_cap,
         sinks: case.sinks.then_some(&sinks),
         number: case.number,
     };
@@ -243,7 +233,6 @@ fn plain(group: usize, width: usize, segments: &[(usize, usize)]) -> Case {
         width,
         value_width: width,
         window: None,
-        soft_cap: None,
         sinks: false,
         number: CacheNumber::F16,
         segments: segments.to_vec(),
@@ -273,7 +262,6 @@ fn many_rows_are_cut_in_blocks() {
     check(&plain(3, 64, &[(150, 150), (40, 333), (1, 50)])).unwrap();
     check(&Case {
         window: Some(70),
-        soft_cap: Some(5.0),
         ..plain(2, 32, &[(260, 300)])
     })
     .unwrap();
@@ -295,7 +283,6 @@ fn what_is_outside_of_every_window_does_not_matter() {
                 value_width: 64,
                 scale: 0.1,
                 window: case.window,
-                soft_cap: None,
                 sinks: None,
                 number,
             };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{FLOATS, Loader, Precision};
-use crate::config::PackingConfig;
+use crate::config::{PackingConfig, PackingMode};
 use crate::error::{Error, Result};
 use crate::kernels::linear::Arithmetic;
 use crate::kernels::matrix::{Format, Matrix as HostWeights, Number, Part};
@@ -48,9 +48,9 @@ impl Loader<'_> {
         };
         let (group, bits) = (packing.group_size, packing.bits);
         let whole = inputs.is_multiple_of(group) && (inputs * bits).is_multiple_of(32);
-        let packing = packing_of(packing).filter(|_| whole);
+        let packing = whole.then(|| packing_of(packing));
         let packing = packing.ok_or_else(|| Error::Config {
-            path: "config.json".into(),
+            path: self.config.to_path_buf(),
             problem: format!(
                 "{prefix}: {inputs} inputs cannot be packed {bits} bits each in groups of {group}"
             ),
@@ -143,7 +143,7 @@ impl Loader<'_> {
         let shape = [rows.iter().product(), *columns];
         let weights = HostWeights::new(shape, format, codes, scales, biases);
         let weights = weights.map_err(|problem| Error::Config {
-            path: "config.json".into(),
+            path: self.config.to_path_buf(),
             problem: format!("{name}: {problem}"),
         })?;
         let arithmetic = match self.precision {
@@ -178,12 +178,17 @@ pub(super) fn number_of(dtype: Dtype) -> Option<Number> {
     }
 }
 
-/// A packing in MLX's terms, if MLX has it.
-pub(in super::super) fn packing_of(packing: &PackingConfig) -> Option<Packing> {
-    let (_, mode) = Mode::ALL.iter().find(|(name, _)| *name == packing.mode)?;
-    Some(Packing {
-        mode: *mode,
+/// A packing in MLX's terms.
+pub(in super::super) fn packing_of(packing: &PackingConfig) -> Packing {
+    let mode = match packing.mode {
+        PackingMode::Affine => Mode::Affine,
+        PackingMode::Mxfp4 => Mode::Mxfp4,
+        PackingMode::Mxfp8 => Mode::Mxfp8,
+        PackingMode::Nvfp4 => Mode::Nvfp4,
+    };
+    Packing {
+        mode,
         group_size: packing.group_size as i32,
         bits: packing.bits as i32,
-    })
+    }
 }

@@ -7,6 +7,7 @@ mod matrices;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 pub(super) use interleaved::{BiasStack, Picked};
 pub(super) use matrices::packing_of;
@@ -33,6 +34,8 @@ pub enum Precision {
 /// Makes parts of a model; notes which tensors were used.
 pub struct Loader<'a> {
     weights: &'a Weights,
+    /// Where the configuration is.
+    config: &'a Path,
     quantization: Option<Quantization>,
     precision: Precision,
     /// The kernels of the CPU compute.
@@ -88,6 +91,7 @@ impl<'a> Loader<'a> {
     /// Over the tensors of `weights`, packed as `quantization` says.
     pub fn new(
         weights: &'a Weights,
+        config: &'a Path,
         quantization: Option<Quantization>,
         precision: Precision,
         progress: &'a dyn Progress,
@@ -95,6 +99,7 @@ impl<'a> Loader<'a> {
         Self {
             _work: Work::begin(progress, LOADING, None, Unit::Items),
             weights,
+            config,
             quantization,
             precision,
             host: computes_on_cpu(),

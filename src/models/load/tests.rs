@@ -1,6 +1,7 @@
 //! What a loader says of kernels.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::Mutex;
 
 use super::{Loader, Precision};
@@ -20,7 +21,13 @@ impl Progress for Notices {
 #[test]
 fn a_kernel_that_does_not_work_is_told_of_once_and_tried_once() {
     let (notices, weights) = (Notices::default(), Weights::random(None));
-    let mut loader = Loader::new(&weights, None, Precision::Stored, &notices);
+    let mut loader = Loader::new(
+        &weights,
+        Path::new("config.json"),
+        None,
+        Precision::Stored,
+        &notices,
+    );
     loader.gpu_kernels = true;
     let tried = Cell::new(0);
     for _ in 0..3 {
@@ -42,7 +49,13 @@ fn a_kernel_that_does_not_work_is_told_of_once_and_tried_once() {
 #[test]
 fn no_kernel_is_tried_where_the_device_takes_none() {
     let (notices, weights) = (Notices::default(), Weights::random(None));
-    let loader = Loader::new(&weights, None, Precision::Stored, &notices);
+    let loader = Loader::new(
+        &weights,
+        Path::new("config.json"),
+        None,
+        Precision::Stored,
+        &notices,
+    );
     assert!(!loader.has_kernel("some layers", || panic!("it was tried")));
     assert!(notices.0.lock().unwrap().is_empty());
 }

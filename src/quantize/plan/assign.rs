@@ -1,5 +1,6 @@
 //! Which tensor of the source becomes which that is written, or a part of it: by the table of its architecture.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::super::settings::{DType, QuantizeSettings};
@@ -165,9 +166,20 @@ impl Planner<'_> {
             }
             return Ok(());
         }
-        let size = |field: &str| self.config.optional_size(field).ok().flatten();
+        let failed = Cell::new(None);
+        let size = |field: &str| {
+            let size = self.config.optional_size(field);
+            size.unwrap_or_else(|error| {
+                failed.set(Some(error));
+                None
+            })
+        };
         let shape = &source.stored.shape;
-        let (view, mut made) = Strided::of(wanted.view, shape, size).ok_or_else(|| {
+        let strided = Strided::of(wanted.view, shape, size);
+        if let Some(error) = failed.take() {
+            return Err(error);
+        }
+        let (view, mut made) = strided.ok_or_else(|| {
             refuse(format!(
                 "tensor {name} has shape {shape:?}, which is not that of its kind"
             ))

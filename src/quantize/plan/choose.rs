@@ -7,7 +7,7 @@ use super::super::settings::DType;
 use super::super::source::SourceTensor;
 use super::assign::Planner;
 use super::{Codes, Planned};
-use crate::config::PackingConfig;
+use crate::config::{PackingConfig, PackingMode};
 use crate::error::{Error, Result};
 use crate::kernels::quantize::Scales;
 use crate::models::roles::Role;
@@ -138,7 +138,7 @@ fn keep(planned: &mut Planned, sources: &BTreeMap<String, SourceTensor>) {
     let source = &sources[&planned.pieces[0]];
     let format = source.format().unwrap_or_default();
     let eight = PackingConfig {
-        mode: "affine".to_owned(),
+        mode: PackingMode::Affine,
         group_size: 32,
         bits: 8,
     };

@@ -188,7 +188,7 @@ fn fields(packing: &PackingConfig) -> Map<String, Value> {
     let fields = [
         ("group_size", json!(group_size)),
         ("bits", json!(bits)),
-        ("mode", json!(mode)),
+        ("mode", json!(mode.name())),
     ];
     fields
         .into_iter()
