@@ -8,6 +8,7 @@ mod doctor;
 mod framing;
 mod model;
 mod names;
+mod numbers;
 mod quantize;
 mod sampling;
 mod serve;
@@ -108,7 +109,7 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Tokens of prompt and answer together [default: what the model allows]
-    #[arg(short, long, value_name = "N", value_parser = at_least_one, help_heading = "Model")]
+    #[arg(short, long, value_name = "N", value_parser = numbers::tokens, help_heading = "Model")]
     pub(crate) ctx: Option<usize>,
 
     #[command(flatten)]
@@ -119,7 +120,7 @@ pub(crate) struct Run {
     pub(crate) framing: FramingArgs,
 
     /// Tokens to produce at most [default: to the end of the context]
-    #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one, help_heading = "Answer")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = numbers::tokens, help_heading = "Answer")]
     pub(crate) max_tokens: Option<usize>,
     /// Text that ends the answer; it is not printed (repeatable)
     #[arg(
@@ -163,14 +164,6 @@ pub(crate) enum Stats {
 /// What stands below the options.
 fn after_help() -> String {
     format!("{}\n\n{}", Settings::HELP, Exit::help())
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must be at least 1".to_owned()),
-        Ok(count) => Ok(count),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,13 @@ use mlxr::config::PackingConfig;
 use mlxr::models::SHAPES;
 
 use super::bench_tokenize::BenchTokenize;
-use super::{BudgetArgs, KeptArgs, ModelArgs, after_help, at_least_one};
+use super::{BudgetArgs, KeptArgs, ModelArgs, after_help, numbers};
 
 /// No list of sizes needs to be longer.
 const LONGEST_LIST: usize = 10_000;
+
+/// No machine computes more sequences together.
+const MOST_SEQUENCES: usize = 4096;
 
 /// Measure how fast a model computes
 ///
@@ -72,6 +75,7 @@ pub(crate) struct Bench {
         long,
         value_name = "LIST",
         default_value = "1",
+        value_parser = sequences,
         help_heading = "Tests"
     )]
     pub(crate) concurrency: Sizes,
@@ -81,7 +85,7 @@ pub(crate) struct Bench {
         long,
         value_name = "N",
         default_value_t = 5,
-        value_parser = at_least_one,
+        value_parser = numbers::repetitions,
         help_heading = "Tests",
     )]
     pub(crate) repetitions: usize,
@@ -161,7 +165,7 @@ pub(crate) struct BenchCache {
         long,
         value_name = "N",
         default_value_t = 2048,
-        value_parser = at_least_one,
+        value_parser = numbers::tokens,
     )]
     pub(crate) prompt: usize,
     /// Conversations
@@ -170,7 +174,7 @@ pub(crate) struct BenchCache {
         long,
         value_name = "N",
         default_value_t = 3,
-        value_parser = at_least_one,
+        value_parser = numbers::repetitions,
     )]
     pub(crate) repetitions: usize,
     /// Form of the results [default: a table on a terminal, else md]
@@ -194,7 +198,7 @@ pub(crate) struct BenchStart {
         long,
         value_name = "N",
         default_value_t = 5,
-        value_parser = at_least_one,
+        value_parser = numbers::repetitions,
     )]
     pub(crate) repetitions: usize,
     /// Form of the results [default: a table on a terminal, else md]
@@ -324,6 +328,10 @@ impl FromStr for Limit {
             _ => Err("not of the form TEST<-PERCENT%, as in tg<-3%".to_owned()),
         }
     }
+}
+
+fn sequences(text: &str) -> Result<Sizes, String> {
+    numbers::all_between(text, 0, MOST_SEQUENCES)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use clap_complete::ArgValueCompleter;
 
 use super::bench::{Form, Limit, Sizes};
-use super::{after_help, at_least_one};
-
-/// More threads than a machine has are of no use; more than these are a mistake.
-const MOST_THREADS: usize = 1024;
+use super::{after_help, names, numbers};
 
 /// Measure how fast text is turned into tokens and back
 ///
@@ -32,7 +30,7 @@ const MOST_THREADS: usize = 1024;
 pub(crate) struct BenchTokenize {
     /// Folder or `org/name[@revision]` of the hub, of which no weights are fetched [env: `MLXR_MODEL`] [default: the
     /// built-in model]
-    #[arg(short, long)]
+    #[arg(short, long, add = ArgValueCompleter::new(names::models))]
     pub(crate) model: Option<String>,
     /// Text to measure with (repeatable) [default: 1 MB of made-up prose, code and several scripts]
     #[arg(short, long, value_name = "FILE")]
@@ -41,7 +39,7 @@ pub(crate) struct BenchTokenize {
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
     pub(crate) engine: Vec<MeasuredEngine>,
     /// Threads that encode at the same time with one tokenizer, each a copy of the text; a list as in `bench`
-    #[arg(long, value_name = "LIST", default_value = "1", value_parser = threads)]
+    #[arg(long, value_name = "LIST", default_value = "1", value_parser = numbers::lists_of_threads)]
     pub(crate) threads: Sizes,
     /// Times that each test is timed
     #[arg(
@@ -49,7 +47,7 @@ pub(crate) struct BenchTokenize {
         long,
         value_name = "N",
         default_value_t = 5,
-        value_parser = at_least_one,
+        value_parser = numbers::repetitions,
     )]
     pub(crate) repetitions: usize,
 
@@ -79,16 +77,4 @@ pub(crate) struct BenchTokenize {
 pub(crate) enum MeasuredEngine {
     Mlxr,
     Reference,
-}
-
-fn threads(text: &str) -> Result<Sizes, String> {
-    let sizes: Sizes = text.parse()?;
-    match sizes
-        .0
-        .iter()
-        .find(|size| !(1..=MOST_THREADS).contains(*size))
-    {
-        Some(size) => Err(format!("{size} is not between 1 and {MOST_THREADS}")),
-        None => Ok(sizes),
-    }
 }

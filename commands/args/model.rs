@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCompleter;
 use mlxr::mlx::DeviceChoice;
 
-use super::{at_least_one, names};
+use super::{names, numbers};
 
 /// Which model, and how it is computed.
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_enum, default_value_t)]
     pub(crate) device: Device,
     /// Threads that compute on the CPU [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = numbers::threads)]
     pub(crate) threads: Option<usize>,
     /// Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights
     #[arg(long)]

@@ -11,7 +11,7 @@ use mlxr::config::PackingMode;
 use mlxr::kernels::matrix::Number;
 use mlxr::quantize::{Choice, DType, Override, Recipe};
 
-use super::{after_help, at_least_one, names};
+use super::{after_help, names, numbers};
 
 /// Make a model smaller: fewer bits for each weight
 ///
@@ -75,6 +75,7 @@ pub(crate) struct Quantize {
     #[arg(
         long,
         value_name = "X",
+        value_parser = numbers::above_zero,
         requires = "output",
         conflicts_with_all = ["bits", "recipe"],
         help_heading = "Packing"
@@ -104,7 +105,7 @@ pub(crate) struct Quantize {
     #[arg(long, value_name = "SIZE", help_heading = "Work")]
     pub(crate) memory: Option<ByteSize>,
     /// Threads that compute [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Work")]
+    #[arg(long, value_name = "N", value_parser = numbers::threads, help_heading = "Work")]
     pub(crate) threads: Option<usize>,
 
     /// Hold a packed model against what it says of itself: shapes, scales, digests
@@ -124,7 +125,13 @@ pub(crate) struct Quantize {
     )]
     pub(crate) report: Option<OsString>,
     /// End with code 1 if the mean divergence, in nats per token, is above X
-    #[arg(long, value_name = "X", requires = "report", help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "X",
+        value_parser = numbers::not_negative,
+        requires = "report",
+        help_heading = "Output"
+    )]
     pub(crate) max_kld: Option<f64>,
     /// Show each tensor with its role, its packing, the reason and its size
     #[arg(long, help_heading = "Output")]

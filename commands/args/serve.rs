@@ -7,7 +7,11 @@ use bytesize::ByteSize;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use super::{BudgetArgs, Device, KeptArgs, ModelArgs, after_help, at_least_one, names};
+use super::{BudgetArgs, Device, KeptArgs, ModelArgs, after_help, names, numbers};
+
+/// A machine has no memory for more models, nor for what more requests bring.
+const MOST_LOADED: usize = 1024;
+const MOST_REQUESTS: usize = 1_000_000;
 
 /// Serve models over HTTP: OpenAI's, Anthropic's and Ollama's interfaces
 ///
@@ -27,7 +31,7 @@ pub(crate) struct Serve {
     #[arg(long, value_enum, default_value_t, help_heading = "Model")]
     pub(crate) device: Device,
     /// Threads that compute on the CPU [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Model")]
+    #[arg(long, value_name = "N", value_parser = numbers::threads, help_heading = "Model")]
     pub(crate) threads: Option<usize>,
     /// Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights
     #[arg(long, help_heading = "Model")]
@@ -38,7 +42,7 @@ pub(crate) struct Serve {
     pub(crate) budget: BudgetArgs,
     /// Models that may be loaded at a time; what their weights leave of --memory is divided [default: as many as
     /// are named]
-    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Model")]
+    #[arg(long, value_name = "N", value_parser = loaded, help_heading = "Model")]
     pub(crate) loaded: Option<usize>,
     /// How long a model stays loaded that nobody uses, as `30m`; `0` or `forever`
     #[arg(
@@ -65,7 +69,7 @@ pub(crate) struct Serve {
     #[arg(long, help_heading = "Server")]
     pub(crate) lenient: bool,
     /// Requests that are answered or wait at a time; further ones are sent away
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one, help_heading = "Server")]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = queue, help_heading = "Server")]
     pub(crate) queue: usize,
     /// How large the body of a request may be
     #[arg(
@@ -93,6 +97,14 @@ pub(crate) struct Runner {
     /// Models that are to share what is left
     #[arg(long, value_name = "N", default_value_t)]
     pub(crate) coming: usize,
+}
+
+fn loaded(text: &str) -> Result<usize, String> {
+    numbers::between(text, 1, MOST_LOADED)
+}
+
+fn queue(text: &str) -> Result<usize, String> {
+    numbers::between(text, 1, MOST_REQUESTS)
 }
 
 /// A browser's name of where a page comes from: a scheme, a host and perhaps a port.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, ValueEnum};
 use clap_complete::ArgValueCompleter;
 
-use super::{after_help, at_least_one, names};
+use super::{after_help, names, numbers};
 
 /// Turn text into tokens and back, count them, compare tokenizers
 ///
@@ -79,7 +79,7 @@ pub(crate) struct Tokenize {
     #[arg(long, group = "task", help_heading = "Task")]
     pub(crate) verify: bool,
     /// Print parts of the text of at most so many tokens, each as a line of JSON
-    #[arg(long, group = "task", value_name = "TOKENS", value_parser = at_least_one, help_heading = "Task")]
+    #[arg(long, group = "task", value_name = "TOKENS", value_parser = numbers::tokens, help_heading = "Task")]
     pub(crate) split: Option<usize>,
     /// Tokens that a part has in common with the one before it
     #[arg(

@@ -56,7 +56,8 @@ impl Pool {
             panicked: AtomicBool::new(false),
             panic: Mutex::new(None),
         }));
-        // A system that gives fewer threads than asked for gives a smaller pool.
+        // A thread that the system refuses makes the pool smaller. One that it gives and then has no room for what it
+        // needs to begin aborts the program: whoever asks for a number of threads must bound it.
         let workers = (1..threads.get())
             .filter_map(|index| {
                 let thread = thread::Builder::new().name(format!("kernels-{index}"));

@@ -77,7 +77,7 @@ fn arguments_that_mean_nothing_are_refused() {
         &["--device", "tpu", "a"],
         "invalid value 'tpu' for '--device <DEVICE>'",
     );
-    check(&["-n", "0", "a"], "must be at least 1");
+    check(&["-n", "0", "a"], "0 is not between 1 and");
     check(&["-n", "-1", "a"], "unexpected argument '-1'");
     check(&["--seed", "x", "a"], "invalid value 'x' for '--seed <N>'");
     check(

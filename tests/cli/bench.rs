@@ -268,7 +268,7 @@ fn what_cannot_be_measured_is_refused_by_name() {
         "not affine<BITS>g<GROUP>",
     );
     usage(&["--delay=-1"], "value is negative");
-    usage(&["-r", "0"], "must be at least 1");
+    usage(&["-r", "0"], "0 is not between 1 and");
     mlxr(&["bench", "-p", "8", "start"]).fails(2, "subcommand 'start' cannot be used with");
     mlxr(&["bench", "-m", "./absent"]).fails(6, "no model `./absent`");
 }

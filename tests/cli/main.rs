@@ -9,6 +9,7 @@ mod bad_weights;
 mod bench;
 #[cfg(test)]
 mod bench_tokenize;
+mod bounds;
 mod chat;
 #[cfg(test)]
 mod doctor;
