@@ -5,16 +5,12 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use mlxr::engine::request::{Event, Request, Usage};
-use mlxr::progress::{Progress, Unit};
 use mlxr::{Error, Result};
 
 use crate::interrupt::Interrupt;
 use crate::model::Model;
 use crate::ui::Printer;
-use crate::ui::progress::Drawn;
-
-/// The name that the bar has.
-const PREFILL: &str = "prompt";
+use crate::ui::progress::Prefill;
 
 /// What it took.
 pub(crate) struct Computed {
@@ -34,20 +30,12 @@ pub(crate) fn computed(
 ) -> Result<Option<Computed>> {
     let begin = Instant::now();
     let (sender, receiver) = channel();
-    let progress = Drawn::new(printer);
+    let mut prefill = Prefill::new(printer);
     let pressed = interrupt.clone();
-    let mut is_begun = false;
     let sink = Box::new(move |event: Event<'_>| {
         match event {
             Event::Prefill { done, total } => {
-                if !is_begun {
-                    progress.start(PREFILL, Some(total as u64), Unit::Tokens);
-                    is_begun = true;
-                }
-                progress.advance(PREFILL, done as u64);
-                if done == total {
-                    progress.finish(PREFILL);
-                }
+                prefill.advance(done, total);
             }
             // Nobody listens any more only where this thread has ended.
             Event::Done { usage, .. } => drop(sender.send(Ok(usage))),

@@ -104,14 +104,9 @@ fn shown(checks: &[Check], on_terminal: bool) -> String {
     table.column("verdict", Align::Left, verdicts);
     let found = checks.iter().map(|check| check.found.clone());
     table.column("found", Align::Left, found);
-    let drawn = if on_terminal {
-        table.drawn()
-    } else {
-        table.markdown()
-    };
     let advice = checks.iter().filter_map(|check| {
         let advice = check.advice.as_ref()?;
         Some(format!("\n{}: {}: {advice}\n", check.verdict, check.name))
     });
-    drawn + &advice.collect::<String>()
+    table.shown(on_terminal) + &advice.collect::<String>()
 }

@@ -10,7 +10,6 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, channel};
 
-use mlxr::progress::{Progress, Unit};
 use mlxr::{Error, Result};
 
 use crate::args::Run;
@@ -21,12 +20,9 @@ use crate::model::{self, Model};
 use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::{self, Printer};
-use crate::ui::progress::Drawn;
+use crate::ui::progress::Prefill;
 use answer::{Answer, Growing, News, Stage};
 use output::{Form, Output};
-
-/// The name that the bar has while the prompt is evaluated.
-const PREFILL: &str = "prompt";
 
 /// Answers what the arguments and standard input ask.
 pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<Exit> {
@@ -101,8 +97,7 @@ fn listen(
     news: &Receiver<News>,
     output: &Output<'_>,
 ) -> Result<(Exit, Answer)> {
-    let progress = Drawn::new(output.printer);
-    let mut prefilling = false;
+    let mut prefill = Prefill::new(output.printer);
     loop {
         let next = match news.try_recv() {
             Ok(next) => next,
@@ -121,14 +116,7 @@ fn listen(
         };
         match stage {
             Stage::Prefill { done, total } => {
-                if !prefilling {
-                    progress.start(PREFILL, Some(total as u64), Unit::Tokens);
-                    prefilling = true;
-                }
-                progress.advance(PREFILL, done as u64);
-                if done == total {
-                    progress.finish(PREFILL);
-                }
+                prefill.advance(done, total);
             }
             Stage::Grown(added) => output.grown(&added)?,
             Stage::Complete(added, answer) => {

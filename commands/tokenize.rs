@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Tokenize, settings: &Settings, printer: Printer) -> Res
         }
     } else if args.chat {
         for input in &inputs {
-            chat::show(&job, &input.text)?;
+            chat::show(&job, &input.text, settings.terminals.stdout)?;
         }
     } else if let Some(size) = args.split {
         for input in &inputs {

@@ -63,8 +63,7 @@ impl Output {
     /// Writes what is written at the end; `table` is how people are shown the rows.
     pub(crate) fn end(self, table: &Table) -> Result<()> {
         match self.form {
-            Form::Md if self.drawn => printer::data(&table.drawn())?,
-            Form::Md => printer::data(&table.markdown())?,
+            Form::Md => printer::data(&table.shown(self.drawn))?,
             Form::Json => printer::data(&format!("{:#}\n", Value::Array(self.rows)))?,
             Form::Csv | Form::Jsonl | Form::Sql => {}
         }

@@ -18,9 +18,6 @@ use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::{self, Printer};
 
-/// Characters of a text that are shown.
-const SHOWN: usize = 60;
-
 /// A prefix, for programs.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
@@ -52,7 +49,11 @@ pub(super) fn inspect(args: &CacheInspect, settings: &Settings, printer: Printer
             exit = printer.error(damage);
         }
         let texts = texts(model, args, printer);
-        let shown = shown(model, args, &texts);
+        let parents = model.entries.iter().map(|entry| entry.parent);
+        let parents: Vec<Option<usize>> = parents.collect();
+        let shown = rows::shown(args.find.as_deref(), &parents, |index| {
+            texts[index].as_deref()
+        });
         for (index, entry) in model.entries.iter().enumerate() {
             if args.verify
                 && let Err(error) = entry.prefix.verify()
@@ -112,25 +113,6 @@ fn texts(model: &ModelPrefixes, args: &CacheInspect, printer: Printer) -> Vec<Op
     }
 }
 
-/// Which prefixes have the text that is looked for, or lead to one that has.
-fn shown(model: &ModelPrefixes, args: &CacheInspect, texts: &[Option<String>]) -> Vec<bool> {
-    let Some(wanted) = &args.find else {
-        return vec![true; model.entries.len()];
-    };
-    let mut shown = vec![false; model.entries.len()];
-    for (index, text) in texts.iter().enumerate() {
-        if !text.as_ref().is_some_and(|text| text.contains(wanted)) {
-            continue;
-        }
-        let mut next = Some(index);
-        while let Some(index) = next.filter(|&index| !shown[index]) {
-            shown[index] = true;
-            next = model.entries[index].parent;
-        }
-    }
-    shown
-}
-
 fn row<'a>(model: &'a ModelPrefixes, entry: &'a Entry, text: Option<&String>) -> Row<'a> {
     let Sizes {
         rows,
@@ -188,8 +170,7 @@ fn tree(
             lines += &"  ".repeat(depth);
             lines += &line(&model.entries[index]);
             if let Some(text) = texts[index].as_ref().filter(|_| with_text) {
-                let start: String = text.chars().take(SHOWN).collect();
-                lines.extend(["  ", &format!("{start:?}")]);
+                lines += &rows::beginning(text);
             }
             lines.push('\n');
         });

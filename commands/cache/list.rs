@@ -166,7 +166,7 @@ fn drawn(rows: &[Row]) -> String {
     table.column("size", Align::Right, sizes);
     table.column("used", Align::Right, rows.iter().map(age));
     table.column("of", Align::Left, rows.iter().map(|row| row.of.clone()));
-    table.drawn()
+    table.shown(true)
 }
 
 /// A stretch of time to its largest unit.

@@ -1,6 +1,9 @@
-//! Rows for programs.
+//! Rows for programs, and which prefixes are shown.
 
 use serde::Serialize;
+
+/// Characters of a text that are shown.
+const SHOWN: usize = 60;
 
 /// An array.
 pub(super) fn json(rows: &[impl Serialize]) -> String {
@@ -25,6 +28,35 @@ pub(super) fn tabs(rows: &[impl Serialize]) -> String {
         lines += &(cells.collect::<Vec<_>>().join("\t") + "\n");
     }
     lines
+}
+
+/// Which prefixes have the text that is looked for, or lead to one that has; all where none is. `parents` are their
+/// places among them.
+pub(super) fn shown<'a>(
+    wanted: Option<&str>,
+    parents: &[Option<usize>],
+    text: impl Fn(usize) -> Option<&'a str>,
+) -> Vec<bool> {
+    let Some(wanted) = wanted else {
+        return vec![true; parents.len()];
+    };
+    let mut shown = vec![false; parents.len()];
+    for index in 0..parents.len() {
+        let has = text(index).is_some_and(|text| text.contains(wanted));
+        let mut next = has.then_some(index);
+        // A server's answer may name any place.
+        while let Some(index) = next.filter(|&index| shown.get(index) == Some(&false)) {
+            shown[index] = true;
+            next = parents[index];
+        }
+    }
+    shown
+}
+
+/// How a text begins, as it stands behind what is told of a prefix.
+pub(super) fn beginning(text: &str) -> String {
+    let start: String = text.chars().take(SHOWN).collect();
+    format!("  {start:?}")
 }
 
 /// So many of something.

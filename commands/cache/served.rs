@@ -16,9 +16,6 @@ use crate::wire::{Held, HeldModel, HeldPrefix, LoadedModel};
 /// How long a server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Characters of a text that are shown.
-const SHOWN: usize = 60;
-
 /// A prefix, for programs.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
@@ -58,7 +55,11 @@ pub(super) fn inspect(
     let loaded: Vec<&LoadedModel> = loaded.collect();
     let mut prefixes = Vec::new();
     for model in &loaded {
-        let shown = shown(model, args);
+        let parents = model.prefixes.iter().map(|prefix| prefix.parent);
+        let parents: Vec<Option<usize>> = parents.collect();
+        let shown = rows::shown(args.find.as_deref(), &parents, |index| {
+            model.prefixes[index].text.as_deref()
+        });
         let shown = || {
             model
                 .prefixes
@@ -110,26 +111,6 @@ fn ask(address: &str, url: &str, settings: &Settings) -> Result<Held> {
     read.map_err(|error| failed(format!("it is no server of mlxr: {error}")))
 }
 
-/// Which prefixes have the text that is looked for, or lead to one that has.
-fn shown(model: &LoadedModel, args: &CacheInspect) -> Vec<bool> {
-    let Some(wanted) = &args.find else {
-        return vec![true; model.prefixes.len()];
-    };
-    let mut shown = vec![false; model.prefixes.len()];
-    for (index, prefix) in model.prefixes.iter().enumerate() {
-        let has = prefix
-            .text
-            .as_ref()
-            .is_some_and(|text| text.contains(wanted));
-        let mut next = has.then_some(index);
-        while let Some(index) = next.filter(|&index| shown.get(index) == Some(&false)) {
-            shown[index] = true;
-            next = model.prefixes[index].parent;
-        }
-    }
-    shown
-}
-
 fn head(model: &LoadedModel) -> String {
     format!(
         "{} ({} on {}): weights {}, state {} of {}, {} live, {} waiting, {} prefixes\n",
@@ -177,8 +158,7 @@ fn line(model: &LoadedModel, prefix: &HeldPrefix, with_text: bool) -> String {
         },
     );
     if let Some(text) = prefix.text.as_ref().filter(|_| with_text) {
-        let start: String = text.chars().take(SHOWN).collect();
-        line.extend(["  ", &format!("{start:?}")]);
+        line += &rows::beginning(text);
     }
     line + "\n"
 }

@@ -239,12 +239,7 @@ impl Parity {
             // It has string keys and finite numbers only, so it cannot fail.
             printer::json(&serde_json::to_value(self).unwrap_or_default())?;
         } else {
-            let table = self.table();
-            printer::data(&if settings.terminals.stdout {
-                table.drawn()
-            } else {
-                table.markdown()
-            })?;
+            printer::data(&self.table().shown(settings.terminals.stdout))?;
         }
         printer::flush()?;
         printer.talk(format_args!(

@@ -31,11 +31,7 @@ pub(super) fn show(plan: &Plan, args: &Quantize, settings: &Settings) -> Result<
     } else {
         roles(plan)
     };
-    printer::data(&if settings.terminals.stdout {
-        table.drawn()
-    } else {
-        table.markdown()
-    })?;
+    printer::data(&table.shown(settings.terminals.stdout))?;
     printer::data(&format!(
         "\n{} in {:.3} bits per weight, from {}\n",
         BinaryBytes(plan.bytes() as u64),

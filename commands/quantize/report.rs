@@ -120,10 +120,6 @@ impl Report {
         }
         let heads = ["against the source", "measured (95 % of such texts)"];
         let table = Table::of_pairs(heads, &rows);
-        printer::data(&if settings.terminals.stdout {
-            table.drawn()
-        } else {
-            table.markdown()
-        })
+        printer::data(&table.shown(settings.terminals.stdout))
     }
 }

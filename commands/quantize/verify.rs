@@ -45,11 +45,7 @@ pub(super) fn verify(
             ("problems", found.problems.len().to_string()),
         ];
         let table = Table::of_pairs(["of the model", "found"], &rows);
-        printer::data(&if settings.terminals.stdout {
-            table.drawn()
-        } else {
-            table.markdown()
-        })?;
+        printer::data(&table.shown(settings.terminals.stdout))?;
     }
     for problem in &found.problems {
         printer::say(problem);

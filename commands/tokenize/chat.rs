@@ -10,7 +10,7 @@ use crate::ui::printer;
 use crate::ui::table::{Align, Table};
 
 /// Prints the tokens of a chat in the form that is asked for.
-pub(super) fn show(job: &Job<'_>, text: &str) -> Result<()> {
+pub(super) fn show(job: &Job<'_>, text: &str, on_terminal: bool) -> Result<()> {
     let value: Value = serde_json::from_str(text).map_err(|error| Error::Request {
         field: "chat",
         problem: format!("the input is not JSON: {error}"),
@@ -46,7 +46,7 @@ pub(super) fn show(job: &Job<'_>, text: &str) -> Result<()> {
     table.column("from", Align::Right, column("begin"));
     table.column("to", Align::Right, column("end"));
     table.column("tokens", Align::Right, column("tokens"));
-    printer::data(&table.drawn())
+    printer::data(&table.shown(on_terminal))
 }
 
 /// The tokens of a chat, and which of them are whose. What the template writes behind the last message, so that the

@@ -53,6 +53,37 @@ impl Drawn {
     }
 }
 
+/// The bar of a prompt while it is evaluated.
+pub(crate) struct Prefill {
+    drawn: Drawn,
+    is_begun: bool,
+}
+
+impl Prefill {
+    /// The name that the bar has.
+    const NAME: &str = "prompt";
+
+    pub(crate) fn new(printer: Printer) -> Self {
+        Self {
+            drawn: Drawn::new(printer),
+            is_begun: false,
+        }
+    }
+
+    /// So many of so many tokens are evaluated.
+    pub(crate) fn advance(&mut self, done: usize, total: usize) {
+        if !self.is_begun {
+            let total = Some(total as u64);
+            self.drawn.start(Self::NAME, total, Unit::Tokens);
+            self.is_begun = true;
+        }
+        self.drawn.advance(Self::NAME, done as u64);
+        if done == total {
+            self.drawn.finish(Self::NAME);
+        }
+    }
+}
+
 impl Progress for Drawn {
     fn start(&self, name: &str, total: Option<u64>, unit: Unit) {
         if !self.printer.live && unit == Unit::Bytes {

@@ -43,8 +43,17 @@ impl Table {
         self.columns.push((heading.to_owned(), align, cells));
     }
 
+    /// As it is read where it goes: with lines around it on a terminal, else as Markdown.
+    pub(crate) fn shown(&self, on_terminal: bool) -> String {
+        if on_terminal {
+            self.drawn()
+        } else {
+            self.markdown()
+        }
+    }
+
     /// With lines around it.
-    pub(crate) fn drawn(&self) -> String {
+    fn drawn(&self) -> String {
         let mut drawn = Drawn::new();
         drawn.load_style(UTF8_FULL_CONDENSED);
         drawn.set_header(self.columns.iter().map(|(heading, ..)| heading));
@@ -61,7 +70,7 @@ impl Table {
     }
 
     /// As Markdown whose columns are also straight to the eye.
-    pub(crate) fn markdown(&self) -> String {
+    fn markdown(&self) -> String {
         let mut lines = vec![String::from("|"); self.rows() + 2];
         for (heading, align, cells) in &self.columns {
             let texts = || std::iter::once(heading).chain(cells);

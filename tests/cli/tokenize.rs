@@ -131,7 +131,11 @@ fn a_chat_says_whose_tokens_are_whose() {
     assert_eq!(told["tokens"], sum);
     assert_eq!(told["ids"].as_array().unwrap().len() as u64, sum);
     assert_eq!(rows[1]["begin"], rows[0]["end"]);
-    assert!(tokenize(chat, &["--chat"]).contains("assistant"));
+    let table = tokenize(chat, &["--chat"]);
+    assert!(
+        table.starts_with("| role ") && table.contains("\n| assistant "),
+        "{table}"
+    );
     let refused = mlxr_with("[1]", &["tokenize", "--chat"]);
     assert_eq!(refused.code, Some(2));
 }
