@@ -22,6 +22,14 @@ use input::Input;
 
 /// Does what the arguments ask for.
 pub(crate) fn run(args: &Tokenize, settings: &Settings, printer: Printer) -> Result<Exit> {
+    if args.split.is_some_and(|size| args.overlap >= size) {
+        return Err(Error::Request {
+            field: "overlap",
+            problem:
+                "parts cannot have all of their tokens in common: name fewer than --split does"
+                    .to_owned(),
+        });
+    }
     let progress = Drawn::new(printer);
     let files = |name: Option<&str>| match name {
         Some(name) => hub::resolve_tokenizer(name, &Settings::hub()?, &progress),

@@ -24,6 +24,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// One of several things that were asked for is wrong.
+    #[error("{part}: {source}")]
+    Part {
+        /// Which: a file, a line of a file.
+        part: String,
+        /// What is wrong with it.
+        source: Box<Self>,
+    },
     /// Nothing in a cache goes by this name.
     #[error("nothing in the caches is called `{0}`")]
     NotCached(String),
@@ -246,6 +254,15 @@ impl Error {
             action,
             path,
             source,
+        }
+    }
+
+    /// Says in which part of what was asked for an error is, as [`Error::Part`].
+    pub fn in_part(part: impl Into<String>) -> impl FnOnce(Self) -> Self {
+        let part = part.into();
+        move |source| Self::Part {
+            part,
+            source: Box::new(source),
         }
     }
 }

@@ -8,6 +8,9 @@ use clap_complete::ArgValueCompleter;
 
 use super::{after_help, names, numbers};
 
+/// What says nothing of a comparison of tokenizers.
+const NOT_COMPARED: [&str; 6] = ["ids", "count", "pieces", "offsets", "bos", "jsonl"];
+
 /// Turn text into tokens and back, count them, compare tokenizers
 ///
 /// The text is the words given, joined by spaces, or the files, or standard input; of files and standard input every
@@ -67,21 +70,45 @@ pub(crate) struct Tokenize {
     pub(crate) json: bool,
 
     /// The input is ids, and what is printed is their text
-    #[arg(long, group = "task", help_heading = "Task")]
+    #[arg(long, group = "task", conflicts_with_all = ["form", "bos"], help_heading = "Task")]
     pub(crate) decode: bool,
     /// The input is messages in JSON, alone or in an object with `messages` and `tools`: print the tokens of each
-    #[arg(long, group = "task", help_heading = "Task")]
+    #[arg(
+        long,
+        group = "task",
+        conflicts_with_all = ["offsets", "bos", "special"],
+        help_heading = "Task"
+    )]
     pub(crate) chat: bool,
     /// Print where another tokenizer cuts the text otherwise; the exit code is 1 if it does
-    #[arg(long, group = "task", value_name = "MODEL", help_heading = "Task")]
+    #[arg(
+        long,
+        group = "task",
+        value_name = "MODEL",
+        conflicts_with_all = NOT_COMPARED,
+        help_heading = "Task"
+    )]
     pub(crate) diff: Option<String>,
     /// Compare our ids with the reference's; the exit code is 1 where they differ
-    #[arg(long, group = "task", help_heading = "Task")]
+    #[arg(
+        long,
+        group = "task",
+        conflicts_with_all = NOT_COMPARED,
+        conflicts_with = "engine",
+        help_heading = "Task"
+    )]
     pub(crate) verify: bool,
     /// Print parts of the text of at most so many tokens, each as a line of JSON
-    #[arg(long, group = "task", value_name = "TOKENS", value_parser = numbers::tokens, help_heading = "Task")]
+    #[arg(
+        long,
+        group = "task",
+        value_name = "TOKENS",
+        value_parser = numbers::tokens,
+        conflicts_with_all = ["ids", "count", "pieces", "offsets"],
+        help_heading = "Task"
+    )]
     pub(crate) split: Option<usize>,
-    /// Tokens that a part has in common with the one before it
+    /// Tokens that a part has in common with the one before it, fewer than it has
     #[arg(
         long,
         value_name = "TOKENS",

@@ -91,5 +91,12 @@ pub(super) fn tokens(job: &Job<'_>, value: &Value) -> Result<Value> {
     if begin < end {
         rows.push(json!({ "role": "", "begin": begin, "end": end, "tokens": end - begin }));
     }
-    Ok(json!({ "tokens": end, "messages": rows, "ids": prompt.tokens, "text": prompt.text }))
+    let mut told = json!({ "tokens": end, "messages": rows, "text": prompt.text });
+    if job.args.pieces {
+        told["pieces"] = prompt.tokens.iter().map(|id| job.piece(*id)).collect();
+    }
+    if !job.args.count {
+        told["ids"] = prompt.tokens.into();
+    }
+    Ok(told)
 }

@@ -51,16 +51,17 @@ pub(super) fn read(args: &Tokenize) -> Result<Vec<Input>> {
     files.collect()
 }
 
-/// Answers each line of the input by a line.
+/// Answers each line of the input by a line; blank lines ask nothing.
 ///
 /// # Errors
-/// [`Error::Io`], and what `answer` says of the first line that is wrong, with its number.
+/// [`Error::Io`], [`Error::InvalidUtf8`], and what `answer` says of the first line that is wrong, with its number.
 pub(super) fn each_line(args: &Tokenize, answer: impl Fn(&Value) -> Result<Value>) -> Result<()> {
-    let lines: Box<dyn BufRead> = match &args.file[..] {
-        [] if args.words.is_empty() => Box::new(stdin().lock()),
-        [path] => Box::new(BufReader::new(
-            fs::File::open(path).map_err(Error::io("read", path))?,
-        )),
+    let (name, lines): (String, Box<dyn BufRead>) = match &args.file[..] {
+        [] if args.words.is_empty() => ("standard input".to_owned(), Box::new(stdin().lock())),
+        [path] => {
+            let file = fs::File::open(path).map_err(Error::io("read", path))?;
+            (path.display().to_string(), Box::new(BufReader::new(file)))
+        }
         _ => {
             let problem = "lines are read from one file, or from standard input".to_owned();
             return Err(Error::Request {
@@ -69,15 +70,19 @@ pub(super) fn each_line(args: &Tokenize, answer: impl Fn(&Value) -> Result<Value
             });
         }
     };
-    for (number, line) in (1..).zip(lines.lines()) {
-        let line = line.map_err(Error::io("read", "the lines"))?;
-        let refuse = |problem: String| Error::Request {
+    for (number, line) in (1..).zip(lines.split(b'\n')) {
+        let line = line.map_err(Error::io("read", &name))?;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let place = format!("line {number} of {name}");
+        let line = utf8(&place, line)?;
+        let value = serde_json::from_str(&line).map_err(|error| Error::Request {
             field: "jsonl",
-            problem: format!("line {number}: {problem}"),
-        };
-        let value =
-            serde_json::from_str(&line).map_err(|error| refuse(format!("not JSON: {error}")))?;
-        printer::json(&answer(&value).map_err(|error| refuse(error.to_string()))?)?;
+            problem: format!("not JSON: {error}"),
+        });
+        let answered = value.and_then(|value| answer(&value));
+        printer::json(&answered.map_err(Error::in_part(place))?)?;
     }
     printer::flush()
 }

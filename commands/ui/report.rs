@@ -26,6 +26,7 @@ impl Report {
         let (exit, hint) = match error {
             Error::Io { path, source, .. } => return Self::of_io(path, source.kind()),
             Error::MlxLibrary { tried } => return Self::of_library(tried),
+            Error::Part { source, .. } => return Self::of(source),
             Error::UnknownArchitecture { known, .. } => return Self::of_architecture(known),
             Error::NotCached(_) => (Exit::Missing, "`mlxr cache ls` lists what there is"),
             Error::ModelNotFound { .. } => (

@@ -93,6 +93,7 @@ impl Failure {
     /// arm: a new error must be given its row.
     pub(crate) fn of(error: &Error) -> Self {
         let fault = match error {
+            Error::Part { source, .. } => Self::of(source).fault,
             Error::Template(_)
             | Error::InvalidUtf8 { .. }
             | Error::EmptyPrompt

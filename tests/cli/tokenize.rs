@@ -117,7 +117,29 @@ fn lines_are_answered_by_lines() {
     );
     let refused = mlxr_with("\"a\"\n[]\n", &["tokenize", "--jsonl"]);
     assert_eq!(refused.code, Some(2));
-    assert!(refused.stderr.contains("line 2"), "{}", refused.stderr);
+    let sentence = "line 2 of standard input: text: a line is neither";
+    assert!(refused.stderr.contains(sentence), "{}", refused.stderr);
+}
+
+#[test]
+fn lines_that_are_blank_are_passed_over_and_bad_ones_are_named() {
+    assert_eq!(
+        tokenize("\"Once\"\n\n  \r\n\"a\"\n", &["--jsonl"])
+            .lines()
+            .count(),
+        2
+    );
+    let home = Sealed::new();
+    let refused = |bytes: &[u8], sentence: &str| {
+        fs::write(home.path("lines"), bytes).unwrap();
+        let printed = ended(&mut home.command(&["tokenize", "--jsonl", "-f", "lines"]));
+        printed.refused(2, sentence);
+    };
+    refused(
+        b"\n\"caf\xff\"\n",
+        "line 2 of lines is not valid UTF-8 at byte 4",
+    );
+    refused(b"\n\n{\n", "line 3 of lines: jsonl: not JSON");
 }
 
 #[test]
@@ -136,6 +158,11 @@ fn a_chat_says_whose_tokens_are_whose() {
         table.starts_with("| role ") && table.contains("\n| assistant "),
         "{table}"
     );
+    let line = |form: &str| parsed(&tokenize(chat, &["--chat", "--jsonl", form]));
+    assert_eq!(line("--count")["ids"], Value::Null);
+    assert_eq!(line("--count")["tokens"], told["tokens"]);
+    let pieces = line("--pieces")["pieces"].as_array().unwrap().len();
+    assert_eq!(pieces as u64, sum);
     let refused = mlxr_with("[1]", &["tokenize", "--chat"]);
     assert_eq!(refused.code, Some(2));
 }
@@ -223,13 +250,28 @@ fn what_does_not_go_together_is_refused() {
         ["--ids", "--count"],
         ["--decode", "--chat"],
         ["--overlap", "3"],
+        ["--decode", "--count"],
+        ["--decode", "--json"],
+        ["--decode", "--bos"],
+        ["--chat", "--offsets"],
+        ["--chat", "--bos"],
+        ["--chat", "--special=off"],
+        ["--verify", "--jsonl"],
+        ["--verify", "--ids"],
+        ["--verify", "--bos"],
+        ["--verify", "--engine=reference"],
+        ["--diff=other", "--count"],
+        ["--diff=other", "--jsonl"],
+        ["--split=4", "--ids"],
     ] {
-        assert_eq!(
-            mlxr_with("", &[&["tokenize"], &arguments[..]].concat()).code,
-            Some(2),
-            "{arguments:?}"
-        );
+        let refused = mlxr_with("", &[&["tokenize"], &arguments[..]].concat());
+        refused.fails(2, arguments[0].split('=').next().unwrap());
     }
+    let all = ["tokenize", "--split", "4", "--overlap", "4"];
+    mlxr_with("a b", &all).refused(
+        2,
+        "overlap: parts cannot have all of their tokens in common",
+    );
     let refused = mlxr_with([0xff, 0xfe], &["tokenize"]);
     assert_eq!(refused.code, Some(2));
 }
