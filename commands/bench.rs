@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Bench, settings: &Settings, printer: Printer) -> Result
     if interrupted {
         return Ok(Exit::Interrupted);
     }
-    baseline::gate(&args.fail_if, &rows, printer)
+    baseline::gate(&args.fail_if, &rows)
 }
 
 /// What is to be measured, and its name.

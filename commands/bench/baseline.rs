@@ -11,7 +11,7 @@ use serde_json::Deserializer;
 use super::row::Row;
 use crate::args::Limit;
 use crate::ui::Exit;
-use crate::ui::printer::Printer;
+use crate::ui::printer;
 
 /// What identifies a row of an earlier run, and its rate.
 #[derive(Debug, Deserialize)]
@@ -21,6 +21,9 @@ pub(crate) struct Baseline {
     test: String,
     n_sequences: usize,
     device: String,
+    /// None on a GPU.
+    n_threads: Option<usize>,
+    cpu_exact: bool,
     median_ts: f64,
 }
 
@@ -56,6 +59,8 @@ pub(crate) fn rate(baseline: &[Baseline], row: &Row) -> Option<f64> {
             && old.test == row.test
             && old.n_sequences == row.n_sequences
             && old.device == row.device
+            && old.n_threads == row.n_threads
+            && old.cpu_exact == row.cpu_exact
     };
     let found = baseline.iter().rfind(same)?;
     (found.median_ts > 0.0).then_some(found.median_ts)
@@ -65,10 +70,10 @@ pub(crate) fn rate(baseline: &[Baseline], row: &Row) -> Option<f64> {
 ///
 /// # Errors
 /// As [`violations`].
-pub(crate) fn gate(limits: &[Limit], rows: &[impl Compared], printer: Printer) -> Result<Exit> {
+pub(crate) fn gate(limits: &[Limit], rows: &[impl Compared]) -> Result<Exit> {
     let violations = violations(limits, rows)?;
     for violation in &violations {
-        printer.talk(violation);
+        printer::say(violation);
     }
     Ok(if violations.is_empty() {
         Exit::Success
@@ -122,6 +127,8 @@ mod tests {
             test: test.to_owned(),
             n_sequences: 1,
             device: "cpu".to_owned(),
+            n_threads: Some(2),
+            cpu_exact: false,
             median_ts,
         }
     }
@@ -132,9 +139,19 @@ mod tests {
             device: "gpu".to_owned(),
             ..old("tg4", 1.0)
         };
+        let fewer = Baseline {
+            n_threads: Some(1),
+            ..old("tg4", 4.0)
+        };
+        let exact = Baseline {
+            cpu_exact: true,
+            ..old("tg4", 5.0)
+        };
         let baseline = [
             old("tg4", 50.0),
             other,
+            fewer,
+            exact,
             old("pp4", 2.0),
             old("tg4 @ d8", 3.0),
         ];

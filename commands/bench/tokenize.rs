@@ -25,7 +25,7 @@ use crate::interrupt::Interrupt;
 use crate::model::BUILT_IN;
 use crate::settings::Settings;
 use crate::ui::Exit;
-use crate::ui::printer::Printer;
+use crate::ui::printer::{self, Printer};
 use crate::ui::progress::Drawn;
 use corpus::Corpus;
 use engines::Engines;
@@ -53,7 +53,7 @@ pub(super) fn run(args: &BenchTokenize, settings: &Settings, printer: Printer) -
     if let Some((ours, reference)) = engines.pair() {
         for corpus in &corpora {
             if let Some(difference) = check::difference(ours, reference, corpus)? {
-                printer.talk(difference);
+                printer::say(difference);
                 return Ok(Exit::Gate);
             }
         }
@@ -92,7 +92,7 @@ pub(super) fn run(args: &BenchTokenize, settings: &Settings, printer: Printer) -
     if interrupted {
         return Ok(Exit::Interrupted);
     }
-    baseline::gate(&args.fail_if, &rows, printer)
+    baseline::gate(&args.fail_if, &rows)
 }
 
 /// Measures one test after the other.
