@@ -24,7 +24,7 @@ use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::{self, Printer};
 use crate::ui::progress::Drawn;
-use reading::place;
+use reading::{Text, place};
 use search::Search;
 
 /// How the names of files end that are read instead of a folder.
@@ -46,16 +46,19 @@ pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Res
     } else {
         Checkpoint::open(&hub::resolve(name, &Settings::hub()?, &*progress)?)?
     };
-    let text = args.report.as_deref().map(Path::new);
-    let text = text.map(|path| Some(path).filter(|path| !path.as_os_str().is_empty()));
+    // Opened before anything is measured or written, which takes long.
+    let path = args.report.as_deref().filter(|path| !path.is_empty());
+    let measures = args.report.is_some() || args.target_bpw.is_some();
+    let text = measures.then(|| Text::read(path.map(Path::new), checkpoint.files()));
+    let text = text.transpose()?;
     let memory = args.memory.map(|memory| memory.as_u64() as usize);
-    if let (Some(target), Some(folder)) = (args.target_bpw, &args.output) {
+    if let (Some(target), Some(folder), Some(text)) = (args.target_bpw, &args.output, &text) {
         let whole = plan(&checkpoint, &asked)?;
         let search = Search {
             checkpoint: &checkpoint,
             target,
             folder,
-            text: text.flatten(),
+            text,
             place: place("--target-bpw", &checkpoint, &whole, memory, settings)?,
         };
         search.run(&mut asked, &progress)?;
@@ -71,7 +74,9 @@ pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Res
     let Some(target) = args.output.as_ref().filter(|_| !args.dry_run) else {
         return Ok(Exit::Success);
     };
+    let text = text.filter(|_| args.report.is_some());
     let place = text
+        .as_ref()
         .map(|_| place("--report", &checkpoint, &plan, memory, settings))
         .transpose()?;
     let options = WriteOptions {
@@ -96,7 +101,7 @@ pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Res
         plan.bits_per_weight(),
     ));
     let report = text.zip(place).map(|(text, place)| {
-        report::report(&plan, checkpoint.files(), target, text, place, &progress)
+        report::report(&plan, checkpoint.files(), target, &text, place, &progress)
     });
     let report = report.transpose()?;
     if args.json && !looks {
@@ -108,15 +113,16 @@ pub(crate) fn run(args: &Quantize, settings: &Settings, printer: Printer) -> Res
     } else if let Some(report) = &report {
         report.show(settings)?;
     }
-    let too_far = |report: &report::Report| {
-        args.max_kld
-            .is_some_and(|most| report.divergence.mean > most)
-    };
-    Ok(if report.as_ref().is_some_and(too_far) {
-        Exit::Gate
-    } else {
-        Exit::Success
-    })
+    if let (Some(report), Some(most)) = (&report, args.max_kld)
+        && report.divergence.mean > most
+    {
+        let mean = report.divergence.mean;
+        printer::say(format_args!(
+            "the mean divergence is {mean}, {most} nats per token are allowed"
+        ));
+        return Ok(Exit::Gate);
+    }
+    Ok(Exit::Success)
 }
 
 /// What the arguments ask for, if they do not contradict each other.

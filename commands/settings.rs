@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-use mlxr::hub::HubSettings;
+use mlxr::hub::{HubSettings, is_true};
 use mlxr::{Error, Result};
 
 /// Everything that is read from outside the arguments.
@@ -136,7 +136,7 @@ impl Settings {
             started: Instant::now(),
             started_at: SystemTime::now(),
             library: folder("MLXR_MLX_DIR"),
-            graphs: get("MLXR_GRAPHS").is_some(),
+            graphs: text("MLXR_GRAPHS").is_some_and(|value| is_true(&value)),
             model: text(Self::MODEL),
             api_key: text("MLXR_API_KEY"),
             colour: get("NO_COLOR").is_none() && terminal_is_capable,
@@ -180,6 +180,12 @@ mod tests {
         assert!(!settings(&[("NO_COLOR", "0")]).colour);
         assert!(!settings(&[("TERM", "dumb")]).colour);
         assert!(settings(&[("TERM", "xterm")]).colour);
+    }
+
+    #[test]
+    fn graphs_are_asked_for_as_the_hub_s_variables_ask() {
+        let graphs = |value: &str| settings(&[("MLXR_GRAPHS", value)]).graphs;
+        assert!(graphs("1") && graphs("true") && !graphs("0") && !graphs(""));
     }
 
     #[test]

@@ -13,6 +13,25 @@ use mlxr::quantize::{Choice, DType, Override, Recipe};
 
 use super::{after_help, names, numbers};
 
+/// What says nothing of a model that is packed already.
+const NOT_VERIFIED: [&str; 15] = [
+    "model",
+    "output",
+    "mode",
+    "bits",
+    "group",
+    "recipe",
+    "target_bpw",
+    "embed",
+    "head",
+    "expert",
+    "overrides",
+    "dtype",
+    "memory",
+    "explain",
+    "dry_run",
+];
+
 /// Make a model smaller: fewer bits for each weight
 ///
 /// What a tensor is for decides how it is stored: each architecture has a table of roles. Matrices get the base
@@ -109,7 +128,7 @@ pub(crate) struct Quantize {
     pub(crate) threads: Option<usize>,
 
     /// Hold a packed model against what it says of itself: shapes, scales, digests
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "output", "explain", "dry_run"], help_heading = "Output")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = NOT_VERIFIED, help_heading = "Output")]
     pub(crate) verify: Option<PathBuf>,
     /// Measure what was lost on a text, the sample or a file: divergence, agreement, perplexity; also kept beside
     /// the weights

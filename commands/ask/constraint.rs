@@ -38,16 +38,15 @@ pub(crate) fn of(
 
 /// A schema that is written there, or in the file that is named there.
 fn schema(text: &str) -> Result<Value> {
-    let parsed = if text.trim_start().starts_with('{') {
-        serde_json::from_str(text)
-    } else {
-        let bytes = fs::read(text).map_err(Error::io("read", text))?;
-        serde_json::from_slice(&bytes)
-    };
-    parsed.map_err(|error| Error::Request {
+    let refuse = |problem: String| Error::Request {
         field: "schema",
-        problem: format!("not JSON: {error}"),
-    })
+        problem,
+    };
+    if text.trim_start().starts_with('{') {
+        return serde_json::from_str(text).map_err(|error| refuse(format!("not JSON: {error}")));
+    }
+    let bytes = fs::read(text).map_err(Error::io("read", text))?;
+    serde_json::from_slice(&bytes).map_err(|error| refuse(format!("{text} is not JSON: {error}")))
 }
 
 #[cfg(test)]
@@ -74,7 +73,10 @@ mod tests {
         assert_eq!(named("{\"type\": \"null\"}\n").unwrap(), wanted);
         for (refused, wanted) in [
             (said("{\"type\": }"), "schema: not JSON"),
-            (named("type: null"), "schema: not JSON"),
+            (
+                named("type: null"),
+                &format!("schema: {} is not JSON", file.path().display()),
+            ),
             (
                 said("no/such/file.json"),
                 "could not read no/such/file.json",

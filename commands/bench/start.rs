@@ -16,6 +16,7 @@ use super::output::Output;
 use super::row::nanoseconds;
 use super::statistics::Statistics;
 use crate::args::{BenchStart, Device, ModelArgs};
+use crate::model;
 use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::Printer;
@@ -94,6 +95,8 @@ pub(super) fn run(args: &BenchStart, settings: &Settings, printer: Printer) -> R
     let program = Settings::program()?;
     let arguments = arguments(&args.model);
     let progress = Drawn::new(printer);
+    // What is not there is told once and for what it is, and what must be fetched is no part of a start.
+    model::files(&args.model, settings, &progress)?;
     let began = Timestamp::now().to_string();
     let runs = 1 + args.repetitions as u64;
     progress.start("start", Some(runs), Unit::Items);
@@ -186,6 +189,7 @@ fn start(program: &Path, arguments: &[OsString]) -> Result<Start> {
     });
     let (Some(told), Ok(())) = (told, read) else {
         let said = stderr.lines().next().unwrap_or("nothing");
+        let said = said.strip_prefix("mlxr: error: ").unwrap_or(said);
         return Err(refuse(format!(
             "the program gave no first token; it said: {said}"
         )));

@@ -100,6 +100,43 @@ impl Place {
     }
 }
 
+/// A text as a model reads it.
+pub(super) struct Text {
+    ids: Vec<i32>,
+    bos: Option<i32>,
+}
+
+impl Text {
+    /// Reads a text, or the sample.
+    ///
+    /// # Errors
+    /// What opening the text and the tokenizer says, and [`Error::Quantize`] where no token follows another.
+    pub(super) fn read(path: Option<&Path>, files: &ModelFiles) -> Result<Self> {
+        let text = match path {
+            Some(path) => {
+                let bytes = fs::read(path).map_err(Error::io("read", path))?;
+                String::from_utf8(bytes).map_err(|error| Error::InvalidUtf8 {
+                    what: path.display().to_string(),
+                    offset: error.utf8_error().valid_up_to(),
+                })?
+            }
+            None => SAMPLE.to_owned(),
+        };
+        let tokenizer = Tokenizer::load(files)?;
+        let ids = tokenizer.encode(&text, Bos::Never)?;
+        if ids.len() < 2 {
+            return Err(Error::Quantize {
+                what: format!("--report={}", path.unwrap_or(Path::new("")).display()),
+                problem: "the text has fewer than two tokens".to_owned(),
+            });
+        }
+        Ok(Self {
+            ids: ids.iter().map(|&id| id as i32).collect(),
+            bos: tokenizer.bos_id().map(|id| id as i32),
+        })
+    }
+}
+
 /// What the source makes of a text.
 pub(super) struct Reading<'a> {
     source: &'a LoadedModel,
@@ -108,25 +145,14 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// Lets the source read a text, or the sample, of which `most` tokens count.
+    /// Lets the source read a text, of which `most` tokens count.
     pub(super) fn new(
         source: &'a LoadedModel,
-        files: &ModelFiles,
-        text: Option<&Path>,
+        text: &Text,
         most: usize,
         progress: &Arc<Drawn>,
     ) -> Result<Self> {
-        let text = match text {
-            Some(path) => fs::read_to_string(path).map_err(Error::io("read", path))?,
-            None => SAMPLE.to_owned(),
-        };
-        let tokenizer = Tokenizer::load(files)?;
-        let ids = tokenizer.encode(&text, Bos::Never)?;
-        let ids: Vec<i32> = ids.iter().take(most).map(|&id| id as i32).collect();
-        let bos = tokenizer.bos_id().map(|id| id as i32);
-        if ids.len() < 2 {
-            return Err(Error::EmptyPrompt);
-        }
+        let (ids, bos) = (&text.ids[..text.ids.len().min(most)], text.bos);
         let each = source.model.context().min(STRETCH) - usize::from(bos.is_some());
         let stretches = ids.chunks(each).map(|stretch| {
             let input: Vec<i32> = bos.into_iter().chain(stretch.iter().copied()).collect();

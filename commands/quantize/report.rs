@@ -9,7 +9,7 @@ use mlxr::quantize::{Plan, TensorError, errors};
 use mlxr::{Error, Result};
 use serde_json::{Value, json};
 
-use super::reading::{Place, Reading};
+use super::reading::{Place, Reading, Text};
 use super::statistics::Estimate;
 use crate::settings::Settings;
 use crate::ui::printer;
@@ -29,18 +29,18 @@ pub(super) struct Report {
     tensors: Vec<TensorError>,
 }
 
-/// Measures a packed model on a text, or on the sample, and stores what was found beside its weights.
+/// Measures a packed model on a text, and stores what was found beside its weights.
 pub(super) fn report(
     plan: &Plan,
     source: &ModelFiles,
     target: &Path,
-    text: Option<&Path>,
+    text: &Text,
     place: Place,
     progress: &Arc<Drawn>,
 ) -> Result<Report> {
     let packed = ModelFiles::Folder(target.to_path_buf());
     let loaded = place.load(source, progress)?;
-    let reading = Reading::new(&loaded, source, text, usize::MAX, progress)?;
+    let reading = Reading::new(&loaded, text, usize::MAX, progress)?;
     let tokens = reading.compare(&place.load(&packed, progress)?)?;
     let report = Report {
         tokens: tokens.len(),

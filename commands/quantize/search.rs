@@ -22,7 +22,7 @@ use mlxr::quantize::{
 };
 use mlxr::{Error, Result};
 
-use super::reading::{Place, Reading};
+use super::reading::{Place, Reading, Text};
 use super::statistics::Estimate;
 use crate::ui::progress::Drawn;
 
@@ -47,7 +47,7 @@ pub(super) struct Search<'a> {
     pub(super) target: f64,
     /// The folder that is written in the end: what is tried lies beside it for a while.
     pub(super) folder: &'a Path,
-    pub(super) text: Option<&'a Path>,
+    pub(super) text: &'a Text,
     pub(super) place: Place,
 }
 
@@ -83,7 +83,7 @@ impl Search<'_> {
         }
         let base = self.base(&whole, settings, &self.beside("base"))?;
         let loaded = self.place.load(&base, progress)?;
-        let reading = Reading::new(&loaded, &base, self.text, TOKENS, progress)?;
+        let reading = Reading::new(&loaded, self.text, TOKENS, progress)?;
         let probe = settings.of_bits(PROBE);
         progress.start(SEARCHING, Some(parts.len() as u64), Unit::Items);
         let mut choices = Vec::new();

@@ -22,9 +22,9 @@ pub(super) fn verify(
     progress: &Drawn,
 ) -> Result<Exit> {
     if !folder.is_dir() {
-        return Err(Error::Quantize {
-            what: folder.display().to_string(),
-            problem: "there is no such folder".to_owned(),
+        return Err(Error::ModelNotFound {
+            name: folder.display().to_string(),
+            reason: "there is no such folder".to_owned(),
         });
     }
     let found = quantize::verify(&ModelFiles::Folder(folder.to_path_buf()), progress)?;

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use mlxr::Error;
+use mlxr::{Error, hub};
 
 use super::exit::Exit;
 
@@ -139,16 +139,21 @@ impl Report {
             ErrorKind::BrokenPipe if standard_output => Exit::BrokenPipe,
             _ => Exit::Missing,
         };
+        let is_in_hub = hub::is_cached(path);
         let hint = match kind {
             _ if standard_output => None,
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded if is_in_hub => {
                 Some("free some space, or let HF_HOME name a folder on another disk")
             }
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some("free some space"),
             ErrorKind::PermissionDenied
             | ErrorKind::ReadOnlyFilesystem
-            | ErrorKind::NotADirectory => {
+            | ErrorKind::NotADirectory
+                if is_in_hub =>
+            {
                 Some("check the permissions, or let HF_HOME name a folder that you may write to")
             }
+            ErrorKind::PermissionDenied => Some("check the permissions"),
             _ => None,
         };
         Self {
@@ -177,5 +182,25 @@ impl Report {
             details: vec![format!("known architectures: {}", known.join(", "))],
             hint: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{Error, Report};
+
+    #[test]
+    fn the_hub_s_folder_is_named_only_where_it_is_to_blame() {
+        let hint = |path: &str, kind: io::ErrorKind| {
+            Report::of(&Error::io("write", path)(kind.into())).hint
+        };
+        let model = "/c/hub/models--org--name/blobs/1";
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::PermissionDenied] {
+            assert!(hint(model, kind).unwrap().contains("HF_HOME"));
+            assert!(!hint("/tmp/small", kind).unwrap().contains("HF_HOME"));
+        }
+        assert_eq!(hint("/tmp/a/b", io::ErrorKind::NotADirectory), None);
     }
 }

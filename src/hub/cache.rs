@@ -127,6 +127,14 @@ impl Cache {
     }
 }
 
+/// Whether a path is of what a cache of the hub keeps of a repository of models, its locks included.
+pub fn is_cached(path: &Path) -> bool {
+    path.components().any(|part| {
+        let name = part.as_os_str().as_encoded_bytes();
+        name.starts_with(b"models--")
+    })
+}
+
 /// Makes the folder that a file will be in.
 pub(super) fn create_parent(path: &Path) -> Result<()> {
     match path.parent() {

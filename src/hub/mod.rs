@@ -20,8 +20,9 @@ use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::progress::Progress;
 
+pub use cache::is_cached;
 pub use list::{CachedModel, list, remove};
-pub use settings::HubSettings;
+pub use settings::{HubSettings, is_true};
 
 use cache::Cache;
 use name::Repository;

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// The public hub.
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
-/// Values that switch `HF_HUB_OFFLINE` on, in any case: those of Hugging Face's own tools.
+/// Values that switch on what a variable is about, in any case: those of Hugging Face's own tools.
 const TRUE: [&str; 4] = ["1", "on", "yes", "true"];
 
 /// How models are found and fetched.
@@ -60,10 +60,14 @@ impl HubSettings {
                 .map(|token| token.trim().to_owned())
                 .filter(|token| !token.is_empty()),
             endpoint: endpoint.trim_end_matches('/').to_owned(),
-            offline: variable("HF_HUB_OFFLINE")
-                .is_some_and(|value| TRUE.contains(&value.to_lowercase().as_str())),
+            offline: variable("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value)),
         })
     }
+}
+
+/// Whether a variable such as `HF_HUB_OFFLINE` switches on what it is about: 1, `on`, `yes` or `true`.
+pub fn is_true(value: &str) -> bool {
+    TRUE.contains(&value.to_lowercase().as_str())
 }
 
 /// Whether an error says that a file is not there, the case of `HF_HOME=/dev/null` included.

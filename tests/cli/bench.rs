@@ -221,6 +221,13 @@ fn an_earlier_run_is_a_gate() {
         "pp8<-1%",
     ]);
     assert_eq!(passed.code, Some(0), "{passed:?}");
+    let quiet = run(&["-q", "--baseline", "faster.json", "--fail-if", "pp<-3%"]);
+    assert_eq!(quiet.code, Some(1), "{quiet:?}");
+    let sentence = "mlxr: pp8 is 100.0 % below the baseline, 3 % are allowed\n";
+    assert_eq!(quiet.stderr, sentence);
+    // Other conditions are no earlier run of the same.
+    let exact = ["--baseline", "slower.json", "--cpu-exact", "-o", "json"];
+    assert_eq!(rows(&run(&exact))[0]["baseline_ratio"], Value::Null);
     let compared = run(&["--baseline", "slower.json", "-o", "json"]);
     let ratio = rows(&compared)[0]["baseline_ratio"].as_f64().unwrap();
     assert!(ratio > 1000.0, "{ratio}");
@@ -236,6 +243,9 @@ fn an_earlier_run_is_a_gate() {
     fs::write(home.path("none.json"), "{}").unwrap();
     run(&["--baseline", "none.json"]).refused(2, "none.json: not what `-o json` writes");
     run(&["--baseline", "absent.json"]).refused(6, "could not read absent.json");
+    let inside = run(&["--baseline", "none.json/old"]);
+    inside.refused(6, "could not read none.json/old");
+    assert!(!inside.stderr.contains("HF_HOME"), "{inside:?}");
 }
 
 #[test]
@@ -326,7 +336,17 @@ fn a_start_is_told_in_parts_that_make_the_whole() {
 
     let told = mlxr(&["bench", "start", "-r", "1"]);
     assert!(told.stdout.contains("| part "), "{told:?}");
-    mlxr(&["bench", "start", "-m", "./absent"]).refused(2, "no model `./absent`");
+}
+
+#[test]
+fn a_start_that_fails_is_told_once() {
+    let absent = mlxr(&["bench", "start", "-m", "./absent"]);
+    absent.refused(6, "mlxr: error: no model `./absent`");
+    let home = Sealed::new();
+    fs::create_dir(home.path("empty")).unwrap();
+    fs::write(home.path("empty/config.json"), "{}").unwrap();
+    let damaged = ended(&mut home.command(&["bench", "start", "-m", "./empty"]));
+    damaged.refused(2, "it said: ./empty");
 }
 
 #[test]

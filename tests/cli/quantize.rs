@@ -218,6 +218,28 @@ fn what_cannot_be_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn a_packed_model_is_verified_and_nothing_else_is_asked_of_it() {
+    mlxr(&["quantize", "--verify", "/absent"]).refused(6, "no model `/absent`");
+    for option in [
+        "--mode=affine",
+        "--bits=4",
+        "--group=32",
+        "--recipe=default",
+        "--embed=8",
+        "--head=8",
+        "--expert=8",
+        "--override=a=8",
+        "--dtype=bf16",
+        "--memory=1GiB",
+        "--explain",
+    ] {
+        let refused = mlxr(&["quantize", "--verify", "/absent", option]);
+        refused.fails(2, option.split('=').next().unwrap());
+        refused.fails(2, "cannot be used with");
+    }
+}
+
+#[test]
 fn numbers_that_are_none_and_damage_are_told_by_name() {
     let home = Sealed::new();
     let (source, target) = (home.path("model"), home.path("small"));

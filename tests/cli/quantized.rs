@@ -279,8 +279,29 @@ fn what_was_lost_is_measured_kept_and_held_against_a_bound() {
     assert_eq!(bound(divergence * 1.01).code, Some(0));
     let too_far = bound(divergence * 0.99);
     assert_eq!(too_far.code, Some(1), "{too_far:?}");
+    let sentence = format!("mlxr: the mean divergence is {divergence}, ");
+    assert!(too_far.stderr.starts_with(&sentence), "{too_far:?}");
     let memory = run(&[&report, "--force", "--memory", "16KiB"]);
     memory.refused(2, "--report: it loads the source and the packed model");
+}
+
+#[test]
+fn the_text_of_a_report_is_opened_before_anything_is_written() {
+    let home = Sealed::new();
+    let (source, target) = (made(&home), home.path("small"));
+    let run = |report: &str| {
+        let all = ["quantize", text(&source), "-o", text(&target), report];
+        let ended = ended(&mut home.command(&[&all[..], &["--group", "32"]].concat()));
+        assert!(!target.exists(), "{ended:?}");
+        ended
+    };
+    run("--report=absent").refused(6, "could not read absent");
+    fs::write(home.path("bytes"), b"ab\xff").unwrap();
+    run("--report=bytes").refused(2, "bytes is not valid UTF-8 at byte 2");
+    fs::write(home.path("short"), "a").unwrap();
+    run("--report=short").refused(2, "--report=short: the text has fewer than two tokens");
+    fs::remove_file(source.join("tokenizer.json")).unwrap();
+    run("--report").refused(6, "has no tokenizer.json");
 }
 
 #[test]
