@@ -35,7 +35,7 @@ pub(crate) enum CacheCommand {
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
 pub(crate) struct CacheLs {
-    /// What `mlxr run --cache` keeps prompts in [default: mlxr in `XDG_CACHE_HOME` or ~/.cache]
+    /// The folder that `mlxr run --cache=DIR` keeps prompts in [default: mlxr in `XDG_CACHE_HOME` or ~/.cache]
     pub(crate) folder: Option<PathBuf>,
     /// Print a JSON array
     #[arg(long)]
@@ -101,7 +101,7 @@ pub(crate) struct CacheRm {
     /// What is to go
     #[arg(required = true, value_name = "ID", add = ArgValueCompleter::new(names::cached_models))]
     pub(crate) ids: Vec<String>,
-    /// What `mlxr run --cache` keeps prompts in [default: mlxr in `XDG_CACHE_HOME` or ~/.cache]
+    /// The folder that `mlxr run --cache=DIR` keeps prompts in [default: mlxr in `XDG_CACHE_HOME` or ~/.cache]
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
     /// Do not ask
@@ -124,8 +124,8 @@ pub(crate) struct CacheRm {
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
 pub(crate) struct CacheInspect {
-    /// What `mlxr run --cache` keeps prompts in, or the URL of a server [default: mlxr in `XDG_CACHE_HOME` or
-    /// ~/.cache]
+    /// The folder that `mlxr run --cache=DIR` keeps prompts in, or the URL of a server [default: mlxr in
+    /// `XDG_CACHE_HOME` or ~/.cache]
     pub(crate) folder: Option<PathBuf>,
     /// Print a JSON array
     #[arg(long)]
@@ -150,7 +150,7 @@ pub(crate) struct CacheInspect {
     group = ArgGroup::new("which").args(["unused", "to"]).required(true).multiple(true),
 )]
 pub(crate) struct CachePrune {
-    /// What `mlxr run --cache` keeps prompts in [default: mlxr in `XDG_CACHE_HOME` or ~/.cache]
+    /// The folder that `mlxr run --cache=DIR` keeps prompts in [default: mlxr in `XDG_CACHE_HOME` or ~/.cache]
     pub(crate) folder: Option<PathBuf>,
     /// Those that nobody has used for so long: 30days, 12h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]

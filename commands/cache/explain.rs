@@ -55,17 +55,22 @@ struct Difference {
 pub(super) fn explain(args: &CacheExplain, settings: &Settings, printer: Printer) -> Result<Exit> {
     let ask = Ask::new(&args.framing, &SamplingArgs::default())?;
     let paths = [&args.first, &args.second];
+    let in_file = |path: &Path| Error::in_part(path.display().to_string());
     let [first, second] = paths.map(|path| prompt(path, &ask));
     let prompts = [first?, second?];
     let interrupt = Interrupt::listen().map_err(Error::io("listen to", "signals"))?;
     let budget = args.budget.bytes();
     let model = model::open(&args.model, budget, None, settings, printer)?;
-    let requests = prompts.map(|(prompt, ask)| Ok::<_, Error>(ask.request(prompt, &model)?.0));
-    let [first, second] = requests;
-    let requests = [first?, second?];
+    let [first, second] = prompts;
+    let request = |path: &Path, (prompt, ask): (Prompt, Ask)| {
+        let request = ask.request(prompt, &model).map_err(in_file(path));
+        request.map(|(request, _)| request)
+    };
+    let requests = [request(&args.first, first)?, request(&args.second, second)?];
     let mut usages = Vec::new();
-    for request in &requests {
-        match computed(&model, request.clone(), &interrupt, printer)? {
+    for (path, request) in paths.into_iter().zip(&requests) {
+        let computed = computed(&model, request.clone(), &interrupt, printer);
+        match computed.map_err(in_file(path))? {
             Some(computed) => usages.push(computed),
             None => return Ok(Exit::Interrupted),
         }
@@ -93,7 +98,8 @@ fn prompt(path: &Path, ask: &Ask) -> Result<(Prompt, Ask)> {
     if let Ok(Value::Object(mut row)) = serde_json::from_str(&text) {
         // A request's name is nothing that is computed.
         row.remove("id");
-        return ask.read(row);
+        let read = ask.read(row);
+        return read.map_err(Error::in_part(path.display().to_string()));
     }
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok((Prompt::Text(text.to_owned()), ask.clone()))

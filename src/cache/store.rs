@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_128;
 pub use file::{Prefix, StoredFile};
 pub use list::{Entry, ModelPrefixes, Sizes, list};
 
+use super::rows::LayerRows;
 use super::{Checkpoint, Rows};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -146,6 +147,9 @@ impl Store {
         if path.exists() {
             return Ok(path);
         }
+        // The rest of a file is small: what its rows alone are too large for need not be written to be refused.
+        let stored = rows.layers.iter().map(LayerRows::stored_bytes);
+        self.check_size(stored.sum::<usize>() as u64)?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let unfinished = format!("{}-{number}.{UNFINISHED}", std::process::id());
         let unfinished = self.folder.join(unfinished);
@@ -181,10 +185,8 @@ impl Store {
         file.sync_all().map_err(failed())?;
         let size = file.metadata().map_err(failed())?.len();
         let _turn = self.turn()?;
-        if self.make_room(size)? {
-            fs::rename(unfinished, path).map_err(Error::io("write", path))?;
-        }
-        Ok(())
+        self.make_room(size)?;
+        fs::rename(unfinished, path).map_err(Error::io("write", path))
     }
 
     /// Waits until no other process changes the folders; until the handle is dropped none will.
@@ -196,12 +198,22 @@ impl Store {
         Ok(file)
     }
 
-    /// Removes the files that were used longest ago until there is room for so many bytes more; says whether
-    /// there is. What processes that are gone have not finished goes in any case.
-    fn make_room(&self, size: u64) -> Result<bool> {
+    /// Whether a file of so many bytes can be among what is kept.
+    fn check_size(&self, size: u64) -> Result<()> {
         if size > self.limit {
-            return Ok(false);
+            let limit = self.limit;
+            let problem = format!("it takes {size} bytes, and the folder may hold {limit}");
+            return Err(Error::io("write", &self.folder)(std::io::Error::other(
+                problem,
+            )));
         }
+        Ok(())
+    }
+
+    /// Removes the files that were used longest ago until there is room for so many bytes more. What processes
+    /// that are gone have not finished goes in any case.
+    fn make_room(&self, size: u64) -> Result<()> {
+        self.check_size(size)?;
         let list = |folder: &Path| -> Result<Vec<fs::DirEntry>> {
             let entries = fs::read_dir(folder).map_err(Error::io("list", folder))?;
             Ok(entries.flatten().collect())
@@ -232,7 +244,7 @@ impl Store {
             drop(fs::remove_file(path));
             bytes -= kept;
         }
-        Ok(true)
+        Ok(())
     }
 }
 

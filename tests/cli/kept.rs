@@ -94,6 +94,7 @@ fn a_damaged_file_is_told_of_and_computed_again() {
         assert!(ended.stderr.contains("; it is removed"), "{ended:?}");
         let made_again = fs::metadata(&file).unwrap().len();
         assert_eq!(made_again, whole.len() as u64);
+        assert_eq!(files(&home), [file.as_path()]);
     }
 }
 
@@ -304,6 +305,26 @@ fn a_prompt_that_was_warmed_is_not_computed_again() {
     assert_eq!(tokens, count(&rows[0], "prompt_tokens"));
     let (row, _) = run(&home, "Tom ran after it.", &[]);
     assert!(count(&row, "cached_tokens") >= tokens - 1, "{row}");
+    assert_eq!(rows[0]["kept_tokens"], tokens);
+    let again = cache(&home, &["warm", "--raw", BEGINNING]);
+    let sentence = format!("mlxr: {tokens} tokens are kept; 1 were computed");
+    assert!(again.stderr.starts_with(&sentence), "{again:?}");
+}
+
+#[test]
+fn a_prompt_that_there_is_no_room_for_is_not_said_to_be_kept() {
+    let home = Sealed::new();
+    let small = ["--raw", "--cache", "--cache-size", "1B", BEGINNING];
+    let warmed = cache(&home, &[&["warm"], &small[..]].concat());
+    assert_eq!((warmed.code, warmed.stdout.as_str()), (Some(2), ""));
+    for sentence in [
+        "mlxr: a prefix is not kept: ",
+        " bytes, and the folder may hold 1\n",
+        "mlxr: error: cache: nothing of the prompt's ",
+    ] {
+        assert!(warmed.stderr.contains(sentence), "{warmed:?}");
+    }
+    assert!(files(&home).is_empty());
 }
 
 #[test]
@@ -342,4 +363,15 @@ fn two_prompts_are_told_apart() {
     );
     let file = home.path("none").display().to_string();
     cache(&home, &["explain", &file, &file]).fails(6, "could not read");
+    let sound = home.path("c").display().to_string();
+    let wrong = home.path("wrong").display().to_string();
+    for (content, code, problem) in [
+        ("{\"prompt\": 3}", 2, "prompt: invalid type"),
+        ("", 2, "the prompt is empty"),
+        (&BEGINNING.repeat(200), 4, "the prompt has"),
+    ] {
+        fs::write(&wrong, content).unwrap();
+        let refused = cache(&home, &["explain", "--raw", &sound, &wrong]);
+        refused.fails(code, &format!("mlxr: error: {wrong}: {problem}"));
+    }
 }

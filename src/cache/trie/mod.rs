@@ -241,7 +241,9 @@ impl<R: Rows, C: Checkpoint> Trie<R, C> {
             return;
         };
         self.bytes -= node.bytes();
-        (node.rows, node.checkpoint, node.is_stored) = (None, None, false);
+        // Of the root there is nothing that could be stored.
+        let is_stored = id == Self::ROOT;
+        (node.rows, node.checkpoint, node.is_stored) = (None, None, is_stored);
         self.prune(id);
     }
 

@@ -83,9 +83,11 @@ impl<R: Rows, C: Checkpoint> Prefixes<R, C> {
                 return;
             };
             let state = node.checkpoint().or(state.as_ref());
-            if let Some(stored) = stepper.store(&tokens, rows, state) {
-                self.trie.replace(id, Some(stored.rows), stored.checkpoint);
-            }
+            // What would go on from what is not stored is of no use either.
+            let Some(stored) = stepper.store(&tokens, rows, state) else {
+                return;
+            };
+            self.trie.replace(id, Some(stored.rows), stored.checkpoint);
             self.trie.mark_stored(id);
         }
     }
