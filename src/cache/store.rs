@@ -9,7 +9,7 @@ mod write;
 use std::fs::{self, DirBuilder, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use xxhash_rust::xxh3::xxh3_128;
@@ -47,6 +47,8 @@ pub struct Store {
     /// Bytes of all models' files at most.
     limit: u64,
     progress: Arc<dyn Progress>,
+    /// The last prefix could not be kept.
+    is_failing: AtomicBool,
 }
 
 impl Store {
@@ -78,6 +80,7 @@ impl Store {
             folder,
             limit,
             progress,
+            is_failing: AtomicBool::new(false),
         })
     }
 
@@ -113,7 +116,7 @@ impl Store {
     }
 
     /// Stores a prefix, whose `rows` end with its tokens, and makes room for it; gives it as it is stored. Where
-    /// that fails, nothing is stored, which is told.
+    /// that fails, nothing is stored, which is told once until something is.
     pub fn keep(
         &self,
         tokens: &[u32],
@@ -122,10 +125,15 @@ impl Store {
     ) -> Option<Prefix> {
         match self.try_to_keep(tokens, rows, checkpoint) {
             // Another process may have made room of it by now.
-            Ok(path) => read::read(&path).ok(),
+            Ok(path) => {
+                self.is_failing.store(false, Ordering::Relaxed);
+                read::read(&path).ok()
+            }
             Err(error) => {
-                self.progress
-                    .notice(&format!("a prefix is not kept: {error}"));
+                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                    self.progress
+                        .notice(&format!("a prefix is not kept: {error}"));
+                }
                 None
             }
         }
