@@ -112,6 +112,10 @@ pub(crate) struct Run {
     #[arg(short, long, value_name = "N", value_parser = numbers::tokens, help_heading = "Model")]
     pub(crate) ctx: Option<usize>,
 
+    /// Processes that compute the model together, each a part of every layer; on the CPU, yet
+    #[arg(long, value_name = "N", value_parser = numbers::ranks, conflicts_with = "cache", help_heading = "Model")]
+    pub(crate) ranks: Option<usize>,
+
     #[command(flatten)]
     pub(crate) kept: KeptArgs,
     #[command(flatten)]

@@ -12,6 +12,7 @@ mod interrupt;
 mod model;
 mod parse;
 mod quantize;
+mod ranks;
 mod run;
 mod runner;
 mod serve;

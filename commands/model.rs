@@ -103,6 +103,7 @@ pub(crate) fn options(args: &ModelArgs, settings: &Settings) -> LoadOptions {
         sharing: Sharing::default(),
         kept: None,
         tables: settings.tables(),
+        is_shared: false,
     }
 }
 
@@ -135,12 +136,33 @@ pub(crate) fn prompts(named: Option<&Path>, settings: &Settings) -> Result<PathB
     })
 }
 
+/// Computes a part of the model for the first of several processes, until that has ended.
+///
+/// # Errors
+/// Whatever is wrong with the files, the device or MLX's library.
+pub(crate) fn follow(
+    args: &ModelArgs,
+    memory: Option<usize>,
+    settings: &Settings,
+    printer: Printer,
+) -> Result<()> {
+    let progress = Drawn::new(printer);
+    let (_, files) = files(args, settings, &progress)?;
+    let options = LoadOptions {
+        memory,
+        is_shared: true,
+        ..options(args, settings)
+    };
+    mlxr::follow(&files, &options, Arc::new(progress))
+}
+
 /// Finds, fetches and loads the model that is asked for, or the built-in one.
 /// It takes no more than `memory` bytes; what is computed of prompts outlives the process where it is `kept`.
 pub(crate) fn open(
     args: &ModelArgs,
     memory: Option<usize>,
     kept: Option<Kept>,
+    is_shared: bool,
     settings: &Settings,
     printer: Printer,
 ) -> Result<Model> {
@@ -149,6 +171,7 @@ pub(crate) fn open(
     let options = LoadOptions {
         memory,
         kept,
+        is_shared,
         ..options(args, settings)
     };
     let begin = settings.started.elapsed();

@@ -17,15 +17,31 @@ use crate::ask::prompt::{self, Situation, Source};
 use crate::ask::{Ask, Prompt, constraint};
 use crate::interrupt::Interrupt;
 use crate::model::{self, Model};
+use crate::ranks;
 use crate::settings::Settings;
 use crate::ui::Exit;
-use crate::ui::printer::{self, Printer};
+use crate::ui::printer::{self, Printer, Verbosity};
 use crate::ui::progress::Prefill;
 use answer::{Answer, Growing, News, Stage};
 use output::{Form, Output};
 
 /// Answers what the arguments and standard input ask.
 pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<Exit> {
+    match (flags.ranks, settings.rank) {
+        (Some(count), None) => return ranks::launch(count),
+        (Some(_), Some(1..)) => {
+            // The first process decides what Ctrl-C means.
+            let interrupt = Interrupt::listen().map_err(Error::io("listen to", "signals"))?;
+            interrupt.begin();
+            let quiet = Printer {
+                verbosity: Verbosity::Quiet,
+                ..printer
+            };
+            model::follow(&flags.model, flags.budget.bytes(), settings, quiet)?;
+            return Ok(Exit::Success);
+        }
+        _ => {}
+    }
     let form = match (flags.json, flags.jsonl) {
         (true, _) => Form::Json,
         (_, true) => Form::JsonLines,
@@ -47,6 +63,7 @@ pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<
         &flags.model,
         flags.budget.bytes(),
         model::kept(&flags.kept, settings)?,
+        flags.ranks.is_some(),
         settings,
         printer,
     )?;

@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) library: Option<PathBuf>,
     /// `MLXR_GRAPHS`: GPUs compute every step as a graph.
     pub(crate) graphs: bool,
+    /// `MLX_RANK`: which of several processes that compute a model together this is.
+    pub(crate) rank: Option<usize>,
     /// Whether `NO_COLOR` and `TERM` allow colours.
     pub(crate) colour: bool,
     /// Whether terminals understand more than plain lines: `TERM` is not `dumb`.
@@ -124,6 +126,11 @@ impl Settings {
         env::current_exe().map_err(Error::io("find", "the running program"))
     }
 
+    /// What this program was started with, without its name.
+    pub(crate) fn arguments() -> Vec<OsString> {
+        env::args_os().skip(1).collect()
+    }
+
     /// An empty variable counts as one that is not set.
     fn from_variables(get: impl Fn(&str) -> Option<OsString>, terminals: Terminals) -> Self {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
@@ -136,6 +143,7 @@ impl Settings {
             started: Instant::now(),
             started_at: SystemTime::now(),
             library: folder("MLXR_MLX_DIR"),
+            rank: text("MLX_RANK").and_then(|rank| rank.parse().ok()),
             graphs: text("MLXR_GRAPHS").is_some_and(|value| is_true(&value)),
             model: text(Self::MODEL),
             api_key: text("MLXR_API_KEY"),

@@ -227,6 +227,9 @@ pub enum Error {
     /// MLX refused or failed an operation.
     #[error("MLX: {0}")]
     Mlx(String),
+    /// The model cannot be computed by so many processes together.
+    #[error("ranks: {0}")]
+    Ranks(String),
     /// There is no GPU, which was asked for.
     #[error("no GPU: {0}")]
     NoGpu(String),

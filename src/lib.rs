@@ -28,6 +28,6 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use open::{
-    Kept, LoadOptions, LoadParts, Loaded, ModelDescription, Sharing, Span, open, open_engine,
-    open_stepper,
+    Kept, LoadOptions, LoadParts, Loaded, ModelDescription, Sharing, Span, follow, open,
+    open_engine, open_stepper,
 };

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use crate::cache::store::Store;
 use crate::config::default_sampling;
-use crate::engine::Engine;
 use crate::engine::model_stepper;
 use crate::engine::model_stepper::{Budget, ModelStepper};
-use crate::error::Result;
+use crate::engine::together::Peers as _;
+use crate::engine::{self, Engine};
+use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::kernels::pool;
 use crate::memory;
-use crate::mlx::{self, Device, DeviceChoice};
+use crate::mlx::{self, Device, DeviceChoice, Group};
 use crate::models::{self, Precision, Source};
 use crate::progress::Progress;
 use crate::sample::Sampling;
@@ -49,6 +50,8 @@ pub struct LoadOptions {
     pub kept: Option<Kept>,
     /// A folder in which tables of tokenizers are kept; `None` builds them each time.
     pub tables: Option<PathBuf>,
+    /// Several processes compute the model together, of which this is one: see [`Group::join`].
+    pub is_shared: bool,
 }
 
 /// A folder of state that outlives the process.
@@ -186,6 +189,21 @@ fn engine(
     Ok((engine, description))
 }
 
+/// Computes a part of a model for the engine of another process, until that has ended.
+///
+/// # Errors
+/// Whatever is wrong with the files, the device or MLX's library, or [`Error::Ranks`].
+pub fn follow(
+    files: &ModelFiles,
+    options: &LoadOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<()> {
+    let tokenizer = Arc::new(Tokenizer::load(files)?);
+    let source = Source::Files(files.clone());
+    let (stepper, _) = stepper(&source, options, progress, Instant::now())?;
+    engine::follow(tokenizer, stepper)
+}
+
 /// Opens a model without an engine around it: for measuring. It computes on the calling thread.
 ///
 /// # Errors
@@ -216,8 +234,17 @@ fn stepper(
     if let Some(threads) = options.threads.and_then(NonZero::new) {
         pool::set_threads(threads);
     }
+    if options.is_shared && device == Device::Gpu {
+        return Err(Error::Ranks(
+            "GPUs do not compute a model together yet: take --device cpu".to_owned(),
+        ));
+    }
+    let group = options.is_shared.then(Group::join).transpose()?;
+    let group = group.map(Arc::new);
     let room = options.sharing.room(options.memory, device)?;
-    let (loaded, weights) = timed(begin, || models::load(source, precision, room, &*progress))?;
+    let (loaded, weights) = timed(begin, || {
+        models::load(source, precision, room, group.as_ref(), &*progress)
+    })?;
     let memory = options.sharing.part(room, loaded.weights_bytes);
     let description = ModelDescription {
         architecture: loaded.architecture,
@@ -257,12 +284,18 @@ fn stepper(
         }
         None => None,
     };
+    // All decide alike what there is room for.
+    let memory = match &group {
+        Some(group) => shared_size(group, memory)?,
+        None => memory,
+    };
     let budget = Budget {
         memory,
         weights: description.weights_bytes,
-        rest: match device {
-            Device::Cpu => memory::resident(),
-            Device::Gpu => 0,
+        rest: match (device, &group) {
+            (Device::Cpu, Some(group)) => shared_size(group, memory::resident())?,
+            (Device::Cpu, None) => memory::resident(),
+            (Device::Gpu, _) => 0,
         },
         work: loaded.work_bytes,
         offload: match device {
@@ -276,7 +309,7 @@ fn stepper(
         mlx::memory::limit_total(memory)?;
     }
     let program = match device {
-        Device::Gpu if !options.graphs => loaded.model.decode_program(),
+        Device::Gpu if !options.graphs && group.is_none() => loaded.model.decode_program(),
         Device::Cpu | Device::Gpu => Ok(None),
     };
     let program = program.unwrap_or_else(|error| {
@@ -285,8 +318,17 @@ fn stepper(
         ));
         None
     });
-    let stepper = model_stepper::new(loaded.model, program, device, store, budget);
+    let stepper = model_stepper::new(loaded.model, program, device, store, budget, group);
     Ok((stepper, description))
+}
+
+/// What the first process says of a size.
+fn shared_size(group: &Group, size: usize) -> Result<usize> {
+    let told = group.share(size.to_le_bytes().to_vec())?;
+    let told = told
+        .try_into()
+        .map_err(|_| Error::Ranks("they do not understand each other".to_owned()))?;
+    Ok(usize::from_le_bytes(told))
 }
 
 fn timed<T>(begin: Instant, work: impl FnOnce() -> Result<T>) -> Result<(T, Span)> {

@@ -8,6 +8,9 @@ use super::bench::Sizes;
 /// More threads than a machine has are of no use.
 const MOST_THREADS: usize = 1024;
 
+/// No model has so many heads of keys.
+const MOST_RANKS: usize = 64;
+
 /// No context holds more.
 const MOST_TOKENS: usize = u32::MAX as usize;
 
@@ -22,6 +25,11 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
 /// A list of numbers of threads.
 pub(super) fn lists_of_threads(text: &str) -> Result<Sizes, String> {
     all_between(text, 1, MOST_THREADS)
+}
+
+/// Processes that compute a model together.
+pub(super) fn ranks(text: &str) -> Result<usize, String> {
+    between(text, 2, MOST_RANKS)
 }
 
 /// Tokens, at least one.

@@ -83,7 +83,7 @@ impl Place {
     /// Loads a model.
     pub(super) fn load(self, files: &ModelFiles, progress: &Drawn) -> Result<LoadedModel> {
         let source = Source::Files(files.clone());
-        models::load(&source, self.precision(), self.room, progress)
+        models::load(&source, self.precision(), self.room, None, progress)
     }
 
     /// Loads a model of which a part, in a folder of its own, was made anew.
@@ -96,7 +96,14 @@ impl Place {
     ) -> Result<LoadedModel> {
         let weights = Weights::open_over(base, over, hidden)?;
         let config = Config::read(over)?;
-        models::load_from(&config, &weights, self.precision(), self.room, progress)
+        models::load_from(
+            &config,
+            &weights,
+            self.precision(),
+            self.room,
+            None,
+            progress,
+        )
     }
 }
 

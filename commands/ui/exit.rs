@@ -38,6 +38,13 @@ impl Exit {
         self as u8
     }
 
+    /// The way that a program with this code has ended.
+    pub(crate) fn of_code(code: i32) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|exit| i32::from(exit.code()) == code)
+    }
+
     /// One word for machines: the `kind` of an error in JSON.
     pub(crate) fn name(self) -> &'static str {
         self.row().0

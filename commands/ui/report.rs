@@ -107,6 +107,7 @@ impl Report {
                 Exit::Internal,
                 "`-v` says which library and device are in use",
             ),
+            Error::Ranks(_) => (Exit::Usage, "take fewer `--ranks`, or none"),
             Error::NoGpu(_) => (
                 Exit::Missing,
                 "`--device auto` takes the best device there is",

@@ -120,6 +120,7 @@ impl Failure {
             | Error::WeightsMemory { .. }
             | Error::MlxLibrary { .. }
             | Error::Mlx(_)
+            | Error::Ranks(_)
             | Error::NoGpu(_)
             | Error::ForeignToken { .. }
             | Error::NotFinite => Fault::Internal,

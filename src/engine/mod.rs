@@ -11,6 +11,7 @@ mod schedule;
 mod sequence;
 pub mod stepper;
 mod stop;
+pub mod together;
 
 #[cfg(test)]
 mod fake;
@@ -177,15 +178,20 @@ fn live<S: Restorable>(
             let context = stepper.context();
             let scheduler = scheduler.insert(Scheduler::new(stepper, tokenizer));
             if made.send(Ok(context)).is_ok() {
-                run(scheduler, receiver);
+                return run(scheduler, receiver);
             }
+            Ok(())
         }
-        Err(error) => drop(made.send(Err(error))),
+        Err(error) => {
+            drop(made.send(Err(error)));
+            Ok(())
+        }
     }));
-    let why = life.map_or_else(
-        |panic| format!("its thread panicked: {}", panic_text(&*panic)),
-        |()| "its last handle is gone".to_owned(),
-    );
+    let why = match life {
+        Ok(Ok(())) => "its last handle is gone".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => format!("its thread panicked: {}", panic_text(&*panic)),
+    };
     let why = ended.get_or_init(|| why);
     if let Some(scheduler) = scheduler {
         scheduler.stop(why);
@@ -199,28 +205,64 @@ fn live<S: Restorable>(
 }
 
 /// Serves until the last handle is gone. Sleeps when there is nothing to do.
-fn run<S: Restorable>(scheduler: &mut Scheduler<S>, receiver: &Receiver<Message>) {
+fn run<S: Restorable>(scheduler: &mut Scheduler<S>, receiver: &Receiver<Message>) -> Result<()> {
+    let mut together = scheduler.together();
     loop {
+        let mut submitted = Vec::new();
+        let mut is_over = false;
         if !scheduler.has_work() {
             match receiver.recv() {
-                Ok(message) => hear(scheduler, message),
-                Err(_) => return,
+                Ok(message) => hear(scheduler, message, &mut submitted),
+                Err(_) => is_over = true,
             }
         }
-        loop {
+        while !is_over {
             match receiver.try_recv() {
-                Ok(message) => hear(scheduler, message),
+                Ok(message) => hear(scheduler, message, &mut submitted),
                 Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Disconnected) => is_over = true,
             }
+        }
+        if let Some(together) = &mut together {
+            (submitted, is_over) = together.hear(submitted, is_over)?;
+        }
+        if is_over {
+            return Ok(());
+        }
+        for submission in submitted {
+            scheduler.submit(submission);
         }
         scheduler.turn();
     }
 }
 
-fn hear<S: Restorable>(scheduler: &mut Scheduler<S>, message: Message) {
+fn hear<S: Restorable>(
+    scheduler: &Scheduler<S>,
+    message: Message,
+    submitted: &mut Vec<Submission>,
+) {
     match message {
-        Message::Submitted(submission) => scheduler.submit(*submission),
+        Message::Submitted(submission) => submitted.push(*submission),
         Message::Asked(tell) => tell(scheduler.figures()),
+    }
+}
+
+/// Does what the engine of the first of several processes does, turn by turn, until that has ended.
+///
+/// # Errors
+/// [`Error::Ranks`] where the others cannot be reached, or there are none.
+pub fn follow<S: Restorable>(tokenizer: Arc<Tokenizer>, stepper: S) -> Result<()> {
+    let mut scheduler = Scheduler::new(stepper, tokenizer);
+    let together = scheduler.together();
+    let mut together = together.ok_or_else(|| Error::Ranks("there are no others".to_owned()))?;
+    loop {
+        let (submitted, is_over) = together.hear(Vec::new(), false)?;
+        if is_over {
+            return Ok(());
+        }
+        for submission in submitted {
+            scheduler.submit(submission);
+        }
+        scheduler.turn();
     }
 }

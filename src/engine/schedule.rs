@@ -10,6 +10,7 @@ use crate::engine::prefixes::{Placed, Prefixes};
 use crate::engine::request::{Event, Finish, Request, Timings, Usage};
 use crate::engine::sequence::{Part, Sequence, Submission};
 use crate::engine::stepper::{Outcome, Restorable, Slot, Work};
+use crate::engine::together::Together;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 
@@ -52,6 +53,12 @@ impl<S: Restorable> Scheduler<S> {
             queued: VecDeque::new(),
             next_id: 0,
         }
+    }
+
+    /// Those who compute together with this process, if there are several.
+    pub(super) fn together(&self) -> Option<Together> {
+        let peers = self.stepper.peers()?;
+        Some(Together::new(peers, Arc::clone(&self.tokenizer)))
     }
 
     /// Takes a request in; it joins the next step that has room for its prompt.
@@ -361,6 +368,6 @@ fn again(error: &Error) -> Error {
 /// A seed nobody can guess: the standard library keys each hasher from the system's randomness.
 ///
 /// 53 bits: what a reader of JSON that keeps numbers as doubles can say back to us.
-fn fresh_seed() -> u64 {
+pub(super) fn fresh_seed() -> u64 {
     RandomState::new().build_hasher().finish() >> 11
 }

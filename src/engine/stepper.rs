@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::cache::trie::{Checkpoint, Rows};
 use crate::engine::request::{Read, Token};
+use crate::engine::together::Peers;
 use crate::error::Result;
 use crate::sample::{Mask, Sampling};
 
@@ -114,6 +115,11 @@ pub trait Stepper {
 
     /// Ends a sequence and frees its cache.
     fn close(&mut self, slot: Slot);
+
+    /// The processes that compute every step together with this one, if there are several: all must be told the same.
+    fn peers(&self) -> Option<Arc<dyn Peers>> {
+        None
+    }
 }
 
 /// State that was stored by this process or another one.
@@ -264,6 +270,10 @@ impl<S: Stepper + ?Sized> Stepper for Box<S> {
 
     fn close(&mut self, slot: Slot) {
         (**self).close(slot);
+    }
+
+    fn peers(&self) -> Option<Arc<dyn Peers>> {
+        (**self).peers()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A matrix of weights where it lies: in a mapped file, in the program, in memory.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use half::f16;
 
@@ -135,6 +136,36 @@ impl Matrix {
         Some(Self {
             rows: rows.len(),
             columns: self.columns,
+            format: self.format,
+            codes: part(&self.codes)?,
+            scales: part(&self.scales)?,
+            biases: part(&self.biases)?,
+        })
+    }
+
+    /// Some of the columns, copied; `None` where there are fewer, or they are not whole groups.
+    pub fn columns_part(&self, columns: Range<usize>) -> Option<Self> {
+        let group = self.format.group();
+        let is_whole = |column: usize| {
+            column.is_multiple_of(group) && (column * self.format.bits()).is_multiple_of(32)
+        };
+        if columns.end > self.columns || !is_whole(columns.start) || !is_whole(columns.end) {
+            return None;
+        }
+        let part = |whole: &Part| {
+            let row = whole.len() / self.rows.max(1);
+            let place = |column: usize| column * row / self.columns;
+            let range = place(columns.start)..place(columns.end);
+            let mut bytes = Vec::with_capacity(self.rows * range.len());
+            for row in whole.chunks_exact(row.max(1)) {
+                bytes.extend_from_slice(&row[range.clone()]);
+            }
+            let size = bytes.len();
+            Part::new(Arc::new(bytes), 0..size)
+        };
+        Some(Self {
+            rows: self.rows,
+            columns: columns.len(),
             format: self.format,
             codes: part(&self.codes)?,
             scales: part(&self.scales)?,

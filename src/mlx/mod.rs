@@ -8,6 +8,7 @@ mod call;
 mod copied;
 mod device;
 mod gathered;
+mod group;
 mod inspect;
 mod kernel;
 mod mapped;
@@ -22,6 +23,7 @@ pub use device::{
     Device, DeviceChoice, compute_by_graphs, computes_on_cpu, library_version, open, synchronize,
 };
 pub use gathered::{Stacked, gather_matmul};
+pub use group::Group;
 pub use inspect::{DeviceProperties, Library, devices, has_nvidia_driver, library};
 pub use kernel::{GpuKernel, Launch, computes_with_cuda, has_gpu_kernels, kernel_source};
 pub use mapped::{Bytes, MappedFile, SystemMemory, array_over, item_size};

@@ -91,7 +91,7 @@ impl Config {
         let correction = format!("{gate}.e_score_correction_bias");
         let shared = format!("{prefix}.shared_experts");
         let taken = [self.experts, self.taken];
-        Ok(Experts {
+        let whole = Experts {
             router: Router {
                 linear: loader.exact_linear(&gate, hidden, self.experts, false)?,
                 scores: Scores::Sigmoid,
@@ -107,7 +107,12 @@ impl Config {
                 mlp: loader.gated_mlp(&shared, hidden, self.shared * self.inner, false)?,
                 gate: None,
             }),
-        })
+            group: None,
+        };
+        match loader.group() {
+            Some(group) => whole.part(group),
+            None => Ok(whole),
+        }
     }
 }
 

@@ -79,6 +79,7 @@ impl Config {
             stack: self.stack(loader, prefix, hidden)?,
             activation: Activation::Clamped(self.limit),
             shared: None,
+            group: None,
         })
     }
 

@@ -19,6 +19,7 @@ mod shapes;
 mod smollm3;
 
 use std::fmt;
+use std::sync::Arc;
 
 use load::{BiasStack, Picked, packing_of};
 pub use load::{Loader, Precision, text_prefixes};
@@ -28,6 +29,7 @@ use crate::cache::SequenceCache;
 use crate::config::{self, PackingConfig};
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
+use crate::mlx::Group;
 use crate::ops::batch::Batch;
 use crate::ops::decode::Program;
 use crate::ops::tensor::Tensor;
@@ -161,6 +163,7 @@ pub fn load(
     source: &Source,
     precision: Precision,
     room: usize,
+    group: Option<&Arc<Group>>,
     progress: &dyn Progress,
 ) -> Result<LoadedModel> {
     match source {
@@ -170,12 +173,12 @@ pub fn load(
             spec(&config)?;
             config.quantization()?;
             let weights = Weights::open(files)?;
-            load_from(&config, &weights, precision, room, progress)
+            load_from(&config, &weights, precision, room, group, progress)
         }
         Source::Random(shape, packing) => {
             let config = shape.config(packing.as_ref());
             let weights = Weights::random(packing.as_ref().map(packing_of));
-            load_from(&config, &weights, precision, room, progress)
+            load_from(&config, &weights, precision, room, group, progress)
         }
     }
 }
@@ -189,6 +192,7 @@ pub fn load_from(
     weights: &Weights,
     precision: Precision,
     room: usize,
+    group: Option<&Arc<Group>>,
     progress: &dyn Progress,
 ) -> Result<LoadedModel> {
     let architecture = config.architecture()?.to_owned();
@@ -200,7 +204,8 @@ pub fn load_from(
             room,
         });
     }
-    let loader = Loader::new(weights, config.path(), quantization, precision, progress);
+    let mut loader = Loader::new(weights, config.path(), quantization, precision, progress);
+    loader.share(group);
     let model = (spec.load)(config, &loader).map_err(|error| loader.blame(error))?;
     loader.finish()?;
     Ok(LoadedModel {

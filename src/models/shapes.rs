@@ -117,6 +117,7 @@ mod tests {
             &Source::Random(small, packing),
             Precision::Float32,
             usize::MAX,
+            None,
             &Silent,
         )?;
         let mut cache = loaded.model.new_cache();

@@ -94,7 +94,14 @@ mod tests {
         fields.extend(more.as_object().unwrap().clone());
         let config = Config::of("config.json", fields.clone());
         let weights = Weights::random(None);
-        let loaded = load_from(&config, &weights, Precision::Float32, usize::MAX, &Silent)?;
+        let loaded = load_from(
+            &config,
+            &weights,
+            Precision::Float32,
+            usize::MAX,
+            None,
+            &Silent,
+        )?;
         let batch = Batch::new(&[(0, 0, tokens)])?;
         let hidden = loaded
             .model

@@ -59,6 +59,7 @@ impl Embedding {
         Linear {
             matrix: self.matrix.clone(),
             bias: None,
+            group: None,
         }
     }
 }

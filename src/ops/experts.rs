@@ -1,5 +1,7 @@
 //! Feed-forward layers of which each token takes a few, and what decides which.
 
+use std::sync::Arc;
+
 use super::gate::activate;
 use super::linear::{Linear, Matrix};
 use super::mlp::GatedMlp;
@@ -13,7 +15,7 @@ use crate::kernels::gate::Activation;
 use crate::kernels::linear::Arithmetic;
 use crate::kernels::pool;
 use crate::kernels::router::{Rule, Scores, route};
-use crate::mlx::{Array, Dtype, gather_matmul, ops, slice};
+use crate::mlx::{Array, Dtype, Group, gather_matmul, ops, slice};
 
 /// From so many choices on, rows are sorted by their experts, so that each one's weights are read once
 /// (reference: 64).
@@ -56,6 +58,48 @@ pub enum Stack {
     Host(Vec<Expert>, Arithmetic),
 }
 
+impl Stack {
+    /// Some of the intermediate numbers of every expert; `None` where they have biases.
+    fn part(&self, group: &Group) -> Result<Option<Self>> {
+        match self {
+            Self::Device {
+                gate,
+                up,
+                down,
+                biases: None,
+            } => {
+                let part = group.part(down.inputs())?;
+                Ok(Some(Self::Device {
+                    gate: gate.rows(part.clone())?,
+                    up: up.rows(part.clone())?,
+                    down: down.columns(part)?,
+                    biases: None,
+                }))
+            }
+            Self::Host(experts, arithmetic) => {
+                let part = |expert: &Expert| {
+                    let part = group.part(expert.down.columns())?;
+                    let made = || {
+                        Some(Expert {
+                            gate: expert.gate.part(part.clone())?,
+                            up: expert.up.part(part.clone())?,
+                            down: expert.down.columns_part(part.clone())?,
+                            biases: None,
+                        })
+                    };
+                    made().ok_or_else(misplaced)
+                };
+                if experts.iter().any(|expert| expert.biases.is_some()) {
+                    return Ok(None);
+                }
+                let parts = experts.iter().map(part).collect::<Result<_>>()?;
+                Ok(Some(Self::Host(parts, *arithmetic)))
+            }
+            Self::Device { .. } => Ok(None),
+        }
+    }
+}
+
 /// An expert that every token takes.
 #[derive(Debug, Clone)]
 pub struct Shared {
@@ -76,15 +120,33 @@ pub struct Experts {
     pub activation: Activation,
     /// The one that is always taken.
     pub shared: Option<Shared>,
+    /// Each of these processes has some of every expert's intermediate numbers, and what they make is added up.
+    pub group: Option<Arc<Group>>,
 }
 
 impl Experts {
+    /// What one of a group computes of it. The one that is always taken is parted by itself. Stacks with biases stay whole:
+    /// all then compute the same.
+    ///
+    /// # Errors
+    /// What MLX says, or that they cannot be parted so.
+    pub fn part(self, group: &Arc<Group>) -> Result<Self> {
+        let Some(stack) = self.stack.part(group)? else {
+            return Ok(self);
+        };
+        Ok(Self {
+            stack,
+            group: Some(Arc::clone(group)),
+            ..self
+        })
+    }
+
     /// `x + Σ weight · expert(norm(x)) + shared(norm(x))`, `[T, hidden]` to the same.
     ///
     /// # Errors
     /// What MLX says.
     pub fn add_to(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
-        let sum = match (x, &self.stack) {
+        let mut fed = match (x, &self.stack) {
             (
                 Tensor::Device(x),
                 Stack::Device {
@@ -95,19 +157,18 @@ impl Experts {
                 },
             ) => {
                 let normed = norm.forward(x)?;
-                let fed = self.on_device([gate, up, down], biases.as_ref(), &normed)?;
-                Tensor::Device(x.add(fed)?)
+                Tensor::Device(self.on_device([gate, up, down], biases.as_ref(), &normed)?)
             }
             (Tensor::Host(x), Stack::Host(experts, arithmetic)) => {
                 let normed = norm.on_host(x)?;
-                let mut out = self.on_host(experts, *arithmetic, &normed)?;
-                for (out, x) in out.numbers.iter_mut().zip(&x.numbers) {
-                    *out += x;
-                }
-                Tensor::Host(out)
+                Tensor::Host(self.on_host(experts, *arithmetic, &normed)?)
             }
             _ => return Err(misplaced()),
         };
+        if let Some(group) = &self.group {
+            fed = fed.summed(group)?;
+        }
+        let sum = x.plus(&fed)?;
         match &self.shared {
             Some(shared) => shared.add_to(norm, x, &sum),
             None => Ok(sum),

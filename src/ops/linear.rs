@@ -1,6 +1,7 @@
 //! `y = x Wᵀ + b` over dense or packed weights, with the norm before it and the sum after it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::host::{HostLinear, HostMatrix};
 use super::norm::RmsNorm;
@@ -12,7 +13,8 @@ use crate::kernels::linear::{Arithmetic, Then, multiply};
 use crate::kernels::matrix::Matrix as HostWeights;
 use crate::kernels::pool;
 use crate::mlx::{
-    Array, Packing, Stacked, computes_with_cuda, dequantize, eval, ops, quantized_matmul, slice,
+    Array, Group, Packing, Stacked, computes_with_cuda, dequantize, eval, ops, quantized_matmul,
+    slice,
 };
 
 /// Rows from which on a packed matrix is unpacked for them, and multiplied with by the library for dense ones, where
@@ -61,6 +63,71 @@ impl Matrix {
     pub fn stack_rows(&self, rows: Range<usize>) -> Result<Self> {
         let rows = rows.start as i32..rows.end as i32;
         self.each_array(|arrays| slice(arrays[0], 1, rows.clone()), &[self])
+    }
+
+    /// Some of the outputs.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
+        if let Self::Host(HostMatrix {
+            weights,
+            arithmetic,
+        }) = self
+        {
+            let weights = weights.part(rows).ok_or_else(misplaced)?;
+            return Ok(Self::Host(HostMatrix {
+                weights: Arc::new(weights),
+                arithmetic: *arithmetic,
+            }));
+        }
+        let rows = rows.start as i32..rows.end as i32;
+        self.each_array(
+            |arrays| slice(arrays[0], arrays[0].ndim() - 2, rows.clone()),
+            &[self],
+        )
+    }
+
+    /// Some of the inputs, whole groups of them where it is packed.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn columns(&self, columns: Range<usize>) -> Result<Self> {
+        if let Self::Host(HostMatrix {
+            weights,
+            arithmetic,
+        }) = self
+        {
+            let weights = weights.columns_part(columns).ok_or_else(misplaced)?;
+            return Ok(Self::Host(HostMatrix {
+                weights: Arc::new(weights),
+                arithmetic: *arithmetic,
+            }));
+        }
+        let inputs = self.inputs();
+        let part = |arrays: &[&Array]| {
+            let array = arrays[0];
+            // Of words and of scales there are fewer, in proportion.
+            let size = array.dim(-1) as usize;
+            let place = |column: usize| (column * size / inputs) as i32;
+            slice(
+                array,
+                array.ndim() - 1,
+                place(columns.start)..place(columns.end),
+            )
+        };
+        self.each_array(part, &[self])
+    }
+
+    /// How many inputs it has.
+    pub fn inputs(&self) -> usize {
+        match self {
+            Self::Dense(weight) => weight.dim(-1) as usize,
+            Self::Packed {
+                weight, packing, ..
+            } => weight.dim(-1) as usize * 32 / packing.bits as usize,
+            Self::Host(matrix) => matrix.weights.columns(),
+        }
     }
 
     /// A stack `[E, outputs, inputs]` of matrices that are packed alike, for MLX.
@@ -166,6 +233,8 @@ pub struct Linear {
     pub matrix: Matrix,
     /// Added to the product, `[outputs]`.
     pub bias: Option<Vector>,
+    /// Each of these processes has some of the inputs, and outputs are the sums of what all make of theirs.
+    pub group: Option<Arc<Group>>,
 }
 
 impl Linear {
@@ -174,9 +243,12 @@ impl Linear {
     /// # Errors
     /// What MLX says.
     pub fn forward(&self, x: &Array) -> Result<Array> {
-        let product = self.matrix.apply(x)?;
-        match &self.bias {
-            Some(bias) => Ok(product.add(bias.array())?),
+        let mut product = self.matrix.apply(x)?;
+        if let Some(bias) = &self.bias {
+            product = product.add(bias.array())?;
+        }
+        match &self.group {
+            Some(group) => group.sum(&product),
             None => Ok(product),
         }
     }
@@ -198,7 +270,10 @@ impl Linear {
             layer.matrix.arithmetic,
             products,
         );
-        Ok(Tensor::Host(out))
+        match &self.group {
+            Some(group) => Tensor::Host(out).summed(group),
+            None => Ok(Tensor::Host(out)),
+        }
     }
 
     /// `to + self(x)`: the end of a residual branch. `to` is `[T, outputs]`.
@@ -211,12 +286,40 @@ impl Linear {
                 to.device()?.add(self.forward(x.device()?)?)?,
             ));
         };
+        if self.group.is_some() {
+            return to.plus(&self.apply(x)?);
+        }
         let (to, x) = (to.host()?, x.host()?);
         let mut out = layer.outputs(x.count());
         let products = vec![layer.product(Then::Add(&to.numbers), &mut out)];
         let arithmetic = layer.matrix.arithmetic;
         multiply(pool::shared(), &x.numbers, arithmetic, products);
         Ok(Tensor::Host(out))
+    }
+
+    /// What one of several processes computes of it that each have some of the outputs: rows of the matrix.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn outputs(&self, rows: Range<usize>) -> Result<Self> {
+        Ok(Self {
+            matrix: self.matrix.rows(rows.clone())?,
+            bias: self.bias.as_ref().map(|bias| bias.part(rows)).transpose()?,
+            group: None,
+        })
+    }
+
+    /// What one of a group computes of it, each of which has some of the inputs: columns of the matrix.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn inputs(&self, columns: Range<usize>, group: &Arc<Group>) -> Result<Self> {
+        Ok(Self {
+            matrix: self.matrix.columns(columns)?,
+            // Once among all.
+            bias: self.bias.clone().filter(|_| group.rank() == 0),
+            group: Some(Arc::clone(group)),
+        })
     }
 
     /// For the kernels, where it is there for them.

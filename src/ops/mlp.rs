@@ -1,5 +1,7 @@
 //! The gated feed-forward layer.
 
+use std::sync::Arc;
+
 use super::gate::activate;
 use super::linear::Linear;
 use super::norm::RmsNorm;
@@ -8,6 +10,7 @@ use crate::error::Result;
 use crate::kernels::gate::Activation;
 use crate::kernels::linear::{Then, multiply};
 use crate::kernels::pool;
+use crate::mlx::Group;
 
 /// `down(activation(gate(x)) · up(x))` (Shazeer 2020, arXiv:2002.05202).
 #[derive(Debug, Clone)]
@@ -30,6 +33,20 @@ impl GatedMlp {
             activation: Activation::GeluTanh,
             ..self
         }
+    }
+
+    /// What one of a group computes of it, each of which has some of the intermediate numbers.
+    ///
+    /// # Errors
+    /// What MLX says, or that they cannot be parted so.
+    pub fn part(&self, group: &Arc<Group>) -> Result<Self> {
+        let part = group.part(self.down.matrix.inputs())?;
+        Ok(Self {
+            gate: self.gate.outputs(part.clone())?,
+            up: self.up.outputs(part.clone())?,
+            down: self.down.inputs(part, group)?,
+            activation: self.activation,
+        })
     }
 
     /// `x + self(norm(x))`: a whole residual branch, `[T, hidden]` to the same.

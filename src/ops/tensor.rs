@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::mlx::{self, Array, ops, slice};
+use crate::mlx::{self, Array, Group, ops, slice};
 
 /// Rows of activations `[T, width]`.
 #[derive(Debug, Clone)]
@@ -46,6 +46,40 @@ impl Rows {
 }
 
 impl Tensor {
+    /// The sum of what all processes of a group have.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn summed(self, group: &Group) -> Result<Self> {
+        match self {
+            Self::Device(array) => Ok(Self::Device(group.sum(&array)?)),
+            Self::Host(mut rows) => {
+                let count = rows.numbers.len() as i32;
+                let sum = group.sum(&Array::from_slice(&rows.numbers, &[count]))?;
+                rows.numbers = mlx::to_vec(&sum)?;
+                Ok(Self::Host(rows))
+            }
+        }
+    }
+
+    /// `self + other`.
+    ///
+    /// # Errors
+    /// What MLX says.
+    pub fn plus(&self, other: &Self) -> Result<Self> {
+        match (self, other) {
+            (Self::Device(one), Self::Device(other)) => Ok(Self::Device(one.add(other)?)),
+            (Self::Host(one), Self::Host(other)) => {
+                let mut sum = one.clone();
+                for (sum, other) in sum.numbers.iter_mut().zip(&other.numbers) {
+                    *sum += other;
+                }
+                Ok(Self::Host(sum))
+            }
+            _ => Err(misplaced()),
+        }
+    }
+
     /// Chosen rows, in the order given.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
 //! Weights that are one row: of norms and biases.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::mlx::Array;
+use crate::error::Result;
+use crate::mlx::{Array, eval, slice};
 
 /// A row of weights where the ops want it.
 #[derive(Debug, Clone)]
@@ -27,6 +29,24 @@ impl Vector {
         match self {
             Self::Device(array) => array.size(),
             Self::Host(numbers) => numbers.len(),
+        }
+    }
+
+    /// Some of the numbers.
+    ///
+    /// # Errors
+    /// What MLX says.
+    ///
+    /// # Panics
+    /// On the host, where there are fewer.
+    pub fn part(&self, range: Range<usize>) -> Result<Self> {
+        match self {
+            Self::Device(array) => {
+                let part = slice(array, 0, range.start as i32..range.end as i32)?.contiguous()?;
+                eval([&part])?;
+                Ok(Self::Device(part))
+            }
+            Self::Host(numbers) => Ok(Self::Host(numbers[range].into())),
         }
     }
 

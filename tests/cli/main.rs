@@ -25,6 +25,9 @@ mod manners;
 mod quantize;
 #[cfg(test)]
 mod quantized;
+#[cfg(test)]
+mod ranks;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod shells;

@@ -47,6 +47,7 @@ pub(super) fn engine(golden: &Golden, tokenizer: &Arc<Tokenizer>) -> Engine {
             device,
             None,
             budget,
+            None,
         ))
     });
     engine.unwrap()

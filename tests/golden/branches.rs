@@ -213,11 +213,12 @@ fn check(leaves: Leaves) {
                 device,
                 store,
                 budget,
+                None,
             ))
         });
         let engine = engine.unwrap();
         let program = loaded.model.decode_program().unwrap();
-        let mut cold = model_stepper::new(loaded.model, program, device, None, whole);
+        let mut cold = model_stepper::new(loaded.model, program, device, None, whole, None);
         let mut random = Random(7);
         let mut known = vec![vec![40, 41, 42]];
         let (mut cached, mut prompts) = (0, 0);

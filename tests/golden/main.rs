@@ -17,6 +17,7 @@ mod changed;
 mod gguf;
 mod int8;
 mod packed;
+mod ranks;
 mod reading;
 mod state;
 
@@ -293,6 +294,7 @@ fn for_each(check: impl Fn(&Golden)) {
                     "left out: {name} ({architecture} is not known yet)"
                 ));
             }
+            Err(error @ mlxr::Error::Ranks(_)) => say(&format!("left out: {name} ({error})")),
             Err(error) => panic!("{name}: {error}"),
         }
     }
@@ -305,7 +307,13 @@ fn for_each(check: impl Fn(&Golden)) {
 
 fn load(folder: &Path, precision: Precision) -> mlxr::Result<LoadedModel> {
     let files = ModelFiles::Folder(folder.to_path_buf());
-    models::load(&Source::Files(files), precision, usize::MAX, &Silent)
+    models::load(
+        &Source::Files(files),
+        precision,
+        usize::MAX,
+        ranks::group(),
+        &Silent,
+    )
 }
 
 fn read_golden(folder: &Path, name: String, loaded: LoadedModel) -> Golden {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::Budget;
 use super::fused::Fused;
@@ -10,6 +11,7 @@ use super::live::{Live, choose_each, results, take_each};
 use super::reading::{Reader, read};
 use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::stepper::{Input, Outcome, Restorable, Slot, Stepper, Stored, Work};
+use crate::engine::together::Peers;
 use crate::error::Result;
 use crate::memory::held;
 use crate::mlx::{Array, async_eval, eval, memory, synchronize};
@@ -32,6 +34,7 @@ pub(super) struct DeviceStepper {
     empty: SequenceCache,
     budget: Budget,
     kept: Kept,
+    peers: Option<Arc<dyn Peers>>,
     live: BTreeMap<Slot, Live>,
     next_slot: usize,
     queued: VecDeque<Queued>,
@@ -57,11 +60,13 @@ impl DeviceStepper {
         program: Option<Program>,
         kept: Kept,
         budget: Budget,
+        peers: Option<Arc<dyn Peers>>,
     ) -> Self {
         Self {
             empty: model.new_cache(),
             budget,
             kept,
+            peers,
             model,
             live: BTreeMap::new(),
             next_slot: 0,
@@ -294,6 +299,10 @@ impl Stepper for DeviceStepper {
     fn close(&mut self, slot: Slot) {
         self.retire(slot);
         self.live.remove(&slot);
+    }
+
+    fn peers(&self) -> Option<Arc<dyn Peers>> {
+        self.peers.clone()
     }
 }
 

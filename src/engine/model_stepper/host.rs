@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::Budget;
 use super::kept::Kept;
 use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::request::{Logprobs, Read, Token};
 use crate::engine::stepper::{Input, Outcome, Reading, Restorable, Slot, Stepper, Stored, Work};
+use crate::engine::together::Peers;
 use crate::error::Result;
 use crate::kernels::sampling::{self, Choice, Noise, choose, score};
 use crate::memory;
@@ -33,6 +35,7 @@ pub(super) struct HostStepper {
     empty: SequenceCache,
     budget: Budget,
     kept: Kept,
+    peers: Option<Arc<dyn Peers>>,
     live: BTreeMap<Slot, Live>,
     next_slot: usize,
     queued: VecDeque<Queued>,
@@ -57,12 +60,18 @@ enum Queued {
 }
 
 impl HostStepper {
-    pub(super) fn new(model: Box<dyn Model>, kept: Kept, budget: Budget) -> Self {
+    pub(super) fn new(
+        model: Box<dyn Model>,
+        kept: Kept,
+        budget: Budget,
+        peers: Option<Arc<dyn Peers>>,
+    ) -> Self {
         Self {
             empty: model.new_cache(),
             budget,
             model,
             kept,
+            peers,
             live: BTreeMap::new(),
             next_slot: 0,
             queued: VecDeque::new(),
@@ -326,6 +335,10 @@ impl Stepper for HostStepper {
     fn close(&mut self, slot: Slot) {
         self.withdraw(slot);
         self.live.remove(&slot);
+    }
+
+    fn peers(&self) -> Option<Arc<dyn Peers>> {
+        self.peers.clone()
     }
 }
 

@@ -1,7 +1,5 @@
 //! What numbers and packed weights stand for, against their definitions.
 
-use std::sync::Arc;
-
 use super::made::{bytes, formats, matrix};
 use super::*;
 

@@ -87,7 +87,7 @@ impl SparseConfig {
             }),
             None => None,
         };
-        Ok(Experts {
+        let whole = Experts {
             router: Router {
                 linear: loader.exact_linear(&name("gate"), hidden, self.count, false)?,
                 scores: Scores::Softmax,
@@ -100,7 +100,12 @@ impl SparseConfig {
             stack: stack(loader, prefix, [self.count, self.taken], hidden, self.inner)?,
             activation: Activation::Silu,
             shared,
-        })
+            group: None,
+        };
+        match loader.group() {
+            Some(group) => whole.part(group),
+            None => Ok(whole),
+        }
     }
 }
 

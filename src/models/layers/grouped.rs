@@ -1,10 +1,14 @@
 //! Attention whose query heads share the heads of keys and values: what most architectures have.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::block::Mixer;
 use super::decoder::DecoderConfig;
 use crate::cache::{LayerCaches, LayerKind};
 use crate::config::Config;
 use crate::error::Result;
+use crate::mlx::Group;
 use crate::models::Loader;
 use crate::ops::attention::Attention;
 use crate::ops::decode::Builder;
@@ -198,13 +202,42 @@ impl GroupedAttention {
             loader.linear(&name, hidden, heads * attention.width, biases.inputs)
         };
         let inner = attention.heads * attention.width;
-        Ok(Self {
+        let whole = Self {
             query: input("q_proj", attention.heads * if gated { 2 } else { 1 })?,
             key: input("k_proj", attention.kv_heads)?,
             value: input("v_proj", attention.kv_heads)?,
             output: loader.linear(&format!("{prefix}.o_proj"), inner, hidden, biases.output)?,
             attention,
             gated,
+        };
+        match loader.group() {
+            Some(group) => whole.part(group),
+            None => Ok(whole),
+        }
+    }
+
+    /// What one of a group computes of it, each of which has some of the heads.
+    fn part(self, group: &Arc<Group>) -> Result<Self> {
+        let (heads, kv_heads) = (
+            group.part(self.attention.heads)?,
+            group.part(self.attention.kv_heads)?,
+        );
+        let rows = |heads: &Range<usize>, width: usize| heads.start * width..heads.end * width;
+        let width = self.attention.width;
+        let of_query = if self.gated { 2 * width } else { width };
+        let sinks = self.attention.sinks.as_ref();
+        Ok(Self {
+            query: self.query.outputs(rows(&heads, of_query))?,
+            key: self.key.outputs(rows(&kv_heads, width))?,
+            value: self.value.outputs(rows(&kv_heads, width))?,
+            output: self.output.inputs(rows(&heads, width), group)?,
+            attention: Attention {
+                sinks: sinks.map(|sinks| sinks.part(heads.clone())).transpose()?,
+                heads: heads.len(),
+                kv_heads: kv_heads.len(),
+                ..self.attention
+            },
+            gated: self.gated,
         })
     }
 

@@ -5,7 +5,9 @@ use super::{FLOATS, Loader, Precision};
 use crate::error::Result;
 use crate::kernels::gate::Activation;
 use crate::kernels::linear::Arithmetic;
-use crate::mlx::{Array, Dtype, eval};
+use std::sync::Arc;
+
+use crate::mlx::{Array, Dtype, Group, eval};
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::{Linear, Matrix};
 use crate::ops::mlp::GatedMlp;
@@ -129,6 +131,7 @@ impl Loader<'_> {
         Ok(Linear {
             matrix: self.matrix(prefix, hidden, vocabulary)?,
             bias: None,
+            group: None,
         })
     }
 
@@ -148,7 +151,11 @@ impl Loader<'_> {
         let bias = bias
             .then(|| self.vector(&format!("{prefix}.bias"), outputs))
             .transpose()?;
-        Ok(Linear { matrix, bias })
+        Ok(Linear {
+            matrix,
+            bias,
+            group: None,
+        })
     }
 
     /// The same, computed in float32 whatever the others are: what it decides is not to be rounded.
@@ -180,12 +187,26 @@ impl Loader<'_> {
         inner: usize,
         bias: bool,
     ) -> Result<GatedMlp> {
-        Ok(GatedMlp {
+        let whole = GatedMlp {
             gate: self.linear(&format!("{prefix}.gate_proj"), hidden, inner, bias)?,
             up: self.linear(&format!("{prefix}.up_proj"), hidden, inner, bias)?,
             down: self.linear(&format!("{prefix}.down_proj"), inner, hidden, bias)?,
             activation: Activation::Silu,
-        })
+        };
+        match &self.group {
+            Some(group) => whole.part(group),
+            None => Ok(whole),
+        }
+    }
+
+    /// Has layers parted among these processes.
+    pub fn share(&mut self, group: Option<&Arc<Group>>) {
+        self.group = group.cloned();
+    }
+
+    /// The processes that compute the model together, if there are several.
+    pub fn group(&self) -> Option<&Arc<Group>> {
+        self.group.as_ref()
     }
 
     /// An embedding `prefix.weight` `[rows, width]`.

@@ -8,6 +8,7 @@ mod matrices;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 pub(super) use interleaved::{BiasStack, Picked};
 pub(super) use matrices::packing_of;
@@ -15,7 +16,7 @@ pub(super) use matrices::packing_of;
 use crate::config::Quantization;
 use crate::error::{Error, Result};
 use crate::kernels::CacheNumber;
-use crate::mlx::{Dtype, computes_on_cpu, has_gpu_kernels};
+use crate::mlx::{Dtype, Group, computes_on_cpu, has_gpu_kernels};
 use crate::progress::{Progress, Unit, Work};
 use crate::weights::Weights;
 
@@ -38,6 +39,8 @@ pub struct Loader<'a> {
     config: &'a Path,
     quantization: Option<Quantization>,
     precision: Precision,
+    /// The processes that compute the model together.
+    group: Option<Arc<Group>>,
     /// The kernels of the CPU compute.
     host: bool,
     /// The device takes kernels of ours.
@@ -102,6 +105,7 @@ impl<'a> Loader<'a> {
             config,
             quantization,
             precision,
+            group: None,
             host: computes_on_cpu(),
             gpu_kernels: has_gpu_kernels(),
             progress,

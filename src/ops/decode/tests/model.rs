@@ -90,6 +90,7 @@ impl Storage {
         Linear {
             matrix: self.matrix(rows, inputs, seed),
             bias: Some(self.row(rows, seed + 0.5)),
+            group: None,
         }
     }
 }
@@ -178,6 +179,7 @@ impl Layer {
             },
             activation: Activation::Silu,
             shared: None,
+            group: None,
         };
         Self {
             experts: Some(experts),
@@ -205,6 +207,7 @@ impl Model {
             head: Linear {
                 matrix: storage.matrix(VOCABULARY, HIDDEN, 102.0),
                 bias: None,
+                group: None,
             },
         }
     }
@@ -218,6 +221,7 @@ impl Model {
         let linear = |linear: &Linear| Linear {
             matrix: exact_matrix(&linear.matrix),
             bias: linear.bias.as_ref().map(exact_row),
+            group: None,
         };
         let layer = |layer: &Layer| Layer {
             norms: layer.norms.each_ref().map(norm),
