@@ -8,7 +8,7 @@ use super::norm::RmsNorm;
 use super::packed;
 use super::tensor::{Rows, Tensor, misplaced};
 use super::vector::Vector;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::linear::{Arithmetic, Then, multiply};
 use crate::kernels::matrix::Matrix as HostWeights;
 use crate::kernels::pool;
@@ -88,11 +88,22 @@ impl Matrix {
         )
     }
 
-    /// Some of the inputs, whole groups of them where it is packed.
+    /// Some of the inputs.
     ///
     /// # Errors
-    /// What MLX says.
+    /// [`Error::Ranks`] where they are not whole groups of a packed matrix, or what MLX says.
     pub fn columns(&self, columns: Range<usize>) -> Result<Self> {
+        let group = match self {
+            Self::Dense(_) => 1,
+            Self::Packed { packing, .. } => packing.group_size as usize,
+            Self::Host(matrix) => matrix.weights.format().group(),
+        };
+        if !columns.start.is_multiple_of(group) || !columns.end.is_multiple_of(group) {
+            return Err(Error::Ranks(format!(
+                "inputs {} to {} are not whole groups of {group}",
+                columns.start, columns.end
+            )));
+        }
         if let Self::Host(HostMatrix {
             weights,
             arithmetic,

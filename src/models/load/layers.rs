@@ -1,12 +1,12 @@
 //! Layers from the tensors of a checkpoint.
 
+use std::sync::Arc;
+
 use super::matrices::number_of;
 use super::{FLOATS, Loader, Precision};
 use crate::error::Result;
 use crate::kernels::gate::Activation;
 use crate::kernels::linear::Arithmetic;
-use std::sync::Arc;
-
 use crate::mlx::{Array, Dtype, Group, eval};
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::{Linear, Matrix};
