@@ -2,19 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Server;
-
-fn chat(fields: &Value) -> Value {
-    let mut asked = json!({
-        "model": "stories",
-        "messages": [{"role": "user", "content": "Hello"}],
-        "max_tokens": 1,
-    });
-    for (name, value) in fields.as_object().unwrap() {
-        asked[name] = value.clone();
-    }
-    asked
-}
+use crate::support::{Server, chat};
 
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {

@@ -2,19 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Response, Server};
-
-fn chat(fields: &Value) -> Value {
-    let mut asked = json!({
-        "model": "stories",
-        "messages": [{"role": "user", "content": "Hello"}],
-        "max_tokens": 1,
-    });
-    for (name, value) in fields.as_object().unwrap() {
-        asked[name] = value.clone();
-    }
-    asked
-}
+use crate::support::{Response, Server, chat};
 
 #[test]
 fn bodies_that_are_none_are_refused() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sysinfo::{ProcessStatus, ProcessesToUpdate, System};
 use tempfile::TempDir;
 
@@ -301,4 +301,17 @@ pub(crate) fn copy_of_stories(name: &str) -> (TempDir, PathBuf) {
         fs::copy(file.path(), model.join(file.file_name())).unwrap();
     }
     (folder, model)
+}
+
+/// A short conversation with these fields.
+pub(crate) fn chat(fields: &Value) -> Value {
+    let mut asked = json!({
+        "model": "stories",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 1,
+    });
+    for (name, value) in fields.as_object().unwrap() {
+        asked[name] = value.clone();
+    }
+    asked
 }
