@@ -32,7 +32,7 @@ pub(crate) fn launch(count: usize) -> Result<Exit> {
 
 async fn all(count: usize) -> Result<Exit> {
     let hosts = hosts(count)?;
-    // Ctrl-C goes to all of them: the first decides what it means.
+    // The first of them decides what Ctrl-C means.
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(Error::io("listen to", "signals"))?;
     let mut ends = signal(SignalKind::terminate()).map_err(Error::io("listen to", "signals"))?;
@@ -47,8 +47,10 @@ async fn all(count: usize) -> Result<Exit> {
             .env("MLX_HOSTFILE", hosts.path())
             .kill_on_drop(true);
         if rank > 0 {
-            // What they say matters where the first one says nothing of its own.
+            // Ctrl-C is the first one's to answer: it does not reach the others. What they say matters where the first one
+            // says nothing of its own.
             command
+                .process_group(0)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped());

@@ -30,9 +30,6 @@ pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<
     match (flags.ranks, settings.rank) {
         (Some(count), None) => return ranks::launch(count),
         (Some(_), Some(1..)) => {
-            // The first process decides what Ctrl-C means.
-            let interrupt = Interrupt::listen().map_err(Error::io("listen to", "signals"))?;
-            interrupt.begin();
             let quiet = Printer {
                 verbosity: Verbosity::Quiet,
                 ..printer

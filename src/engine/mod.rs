@@ -208,17 +208,21 @@ fn live<S: Restorable>(
 fn run<S: Restorable>(scheduler: &mut Scheduler<S>, receiver: &Receiver<Message>) -> Result<()> {
     let mut together = scheduler.together();
     loop {
-        let mut submitted = Vec::new();
+        let (mut submitted, mut asked) = (Vec::new(), Vec::new());
+        let mut hear = |message| match message {
+            Message::Submitted(submission) => submitted.push(*submission),
+            Message::Asked(tell) => asked.push(tell),
+        };
         let mut is_over = false;
         if !scheduler.has_work() {
             match receiver.recv() {
-                Ok(message) => hear(scheduler, message, &mut submitted),
+                Ok(message) => hear(message),
                 Err(_) => is_over = true,
             }
         }
         while !is_over {
             match receiver.try_recv() {
-                Ok(message) => hear(scheduler, message, &mut submitted),
+                Ok(message) => hear(message),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => is_over = true,
             }
@@ -226,24 +230,17 @@ fn run<S: Restorable>(scheduler: &mut Scheduler<S>, receiver: &Receiver<Message>
         if let Some(together) = &mut together {
             (submitted, is_over) = together.hear(submitted, is_over)?;
         }
-        if is_over {
-            return Ok(());
-        }
         for submission in submitted {
             scheduler.submit(submission);
         }
+        // Who asks after a request was submitted finds it.
+        for tell in asked {
+            tell(scheduler.figures());
+        }
+        if is_over {
+            return Ok(());
+        }
         scheduler.turn();
-    }
-}
-
-fn hear<S: Restorable>(
-    scheduler: &Scheduler<S>,
-    message: Message,
-    submitted: &mut Vec<Submission>,
-) {
-    match message {
-        Message::Submitted(submission) => submitted.push(*submission),
-        Message::Asked(tell) => tell(scheduler.figures()),
     }
 }
 

@@ -70,16 +70,8 @@ impl Matrix {
     /// # Errors
     /// What MLX says.
     pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
-        if let Self::Host(HostMatrix {
-            weights,
-            arithmetic,
-        }) = self
-        {
-            let weights = weights.part(rows).ok_or_else(misplaced)?;
-            return Ok(Self::Host(HostMatrix {
-                weights: Arc::new(weights),
-                arithmetic: *arithmetic,
-            }));
+        if let Self::Host(matrix) = self {
+            return matrix.with(matrix.weights.part(rows));
         }
         let rows = rows.start as i32..rows.end as i32;
         self.each_array(
@@ -104,16 +96,8 @@ impl Matrix {
                 columns.start, columns.end
             )));
         }
-        if let Self::Host(HostMatrix {
-            weights,
-            arithmetic,
-        }) = self
-        {
-            let weights = weights.columns_part(columns).ok_or_else(misplaced)?;
-            return Ok(Self::Host(HostMatrix {
-                weights: Arc::new(weights),
-                arithmetic: *arithmetic,
-            }));
+        if let Self::Host(matrix) = self {
+            return matrix.with(matrix.weights.columns_part(columns));
         }
         let inputs = self.inputs();
         let part = |arrays: &[&Array]| {
@@ -234,6 +218,16 @@ impl Matrix {
             }
             Self::Host(_) => Err(misplaced()),
         }
+    }
+}
+
+impl HostMatrix {
+    /// The same with other weights, which are there.
+    fn with(&self, weights: Option<HostWeights>) -> Result<Matrix> {
+        Ok(Matrix::Host(Self {
+            weights: Arc::new(weights.ok_or_else(misplaced)?),
+            arithmetic: self.arithmetic,
+        }))
     }
 }
 
