@@ -30,7 +30,7 @@ pub(crate) use cache::{
 pub(crate) use constraint::ConstraintArgs;
 pub(crate) use doctor::Doctor;
 pub(crate) use framing::{FramingArgs, Think};
-pub(crate) use model::{BudgetArgs, Device, KeptArgs, ModelArgs};
+pub(crate) use model::{BudgetArgs, Device, KeptArgs, ModelArgs, RanksArgs};
 pub(crate) use quantize::Quantize;
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use serve::{KeepAlive, Runner, Serve};
@@ -112,9 +112,8 @@ pub(crate) struct Run {
     #[arg(short, long, value_name = "N", value_parser = numbers::tokens, help_heading = "Model")]
     pub(crate) ctx: Option<usize>,
 
-    /// Processes that compute the model together, each a part of every layer; on the CPU, yet
-    #[arg(long, value_name = "N", value_parser = numbers::ranks, conflicts_with = "cache", help_heading = "Model")]
-    pub(crate) ranks: Option<usize>,
+    #[command(flatten)]
+    pub(crate) together: RanksArgs,
 
     #[command(flatten)]
     pub(crate) kept: KeptArgs,

@@ -14,6 +14,7 @@ use mlxr::{Error, Kept, LoadOptions, LoadParts, Loaded, Result, Sharing, hub};
 use crate::args::{KeptArgs, ModelArgs};
 use crate::settings::Settings;
 use crate::ui::Printer;
+use crate::ui::printer::Verbosity;
 use crate::ui::progress::Drawn;
 
 /// A file of the model that needs no name, compiled in.
@@ -96,14 +97,14 @@ pub(crate) fn options(args: &ModelArgs, settings: &Settings) -> LoadOptions {
     LoadOptions {
         device: args.device.into(),
         library: settings.library.clone(),
-        threads: args.threads,
+        threads: args.threads.or(settings.threads),
         exact: args.cpu_exact,
         graphs: settings.graphs,
         memory: None,
         sharing: Sharing::default(),
         kept: None,
         tables: settings.tables(),
-        is_shared: false,
+        hosts: None,
     }
 }
 
@@ -143,14 +144,19 @@ pub(crate) fn prompts(named: Option<&Path>, settings: &Settings) -> Result<PathB
 pub(crate) fn follow(
     args: &ModelArgs,
     memory: Option<usize>,
+    hosts: Option<PathBuf>,
     settings: &Settings,
     printer: Printer,
 ) -> Result<()> {
-    let progress = Drawn::new(printer);
+    // The first one says all that there is to say.
+    let progress = Drawn::new(Printer {
+        verbosity: Verbosity::Quiet,
+        ..printer
+    });
     let (_, files) = files(args, settings, &progress)?;
     let options = LoadOptions {
         memory,
-        is_shared: true,
+        hosts,
         ..options(args, settings)
     };
     mlxr::follow(&files, &options, Arc::new(progress))
@@ -162,7 +168,7 @@ pub(crate) fn open(
     args: &ModelArgs,
     memory: Option<usize>,
     kept: Option<Kept>,
-    is_shared: bool,
+    hosts: Option<PathBuf>,
     settings: &Settings,
     printer: Printer,
 ) -> Result<Model> {
@@ -171,7 +177,7 @@ pub(crate) fn open(
     let options = LoadOptions {
         memory,
         kept,
-        is_shared,
+        hosts,
         ..options(args, settings)
     };
     let begin = settings.started.elapsed();

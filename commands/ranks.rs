@@ -1,8 +1,13 @@
 //! Processes that compute one model together: they are started here, or whoever launched this one did. Knows no model.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io;
 use std::net::TcpListener;
+use std::num::NonZero;
+use std::path::PathBuf;
 use std::process::{Output, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use mlxr::{Error, Result};
@@ -12,40 +17,81 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::args::RanksArgs;
 use crate::settings::Settings;
 use crate::ui::{Exit, printer};
 
 /// How long the first process may take to fail by itself where another one did.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Starts this program with the same arguments so many times, and waits until all have ended: as the first of them ends.
+/// Starts the processes where this is none of them yet; where it is one of them and not the first, does its part by
+/// `follow`. `None` where it is the one that answers.
 ///
 /// # Errors
-/// Where they cannot be started, or another one than the first failed.
-pub(crate) fn launch(count: usize) -> Result<Exit> {
+/// Where they cannot be started or one of them failed.
+pub(crate) fn stand_by(
+    together: RanksArgs,
+    settings: &Settings,
+    follow: impl FnOnce() -> Result<()>,
+) -> Result<Option<Exit>> {
+    match (together.ranks, settings.rank) {
+        (Some(count), None) => launch(count, settings).map(Some),
+        (Some(_), Some(1..)) => follow().map(|()| Some(Exit::Success)),
+        _ => Ok(None),
+    }
+}
+
+/// The file that says where the processes are, where there are several and this is one of them.
+///
+/// # Errors
+/// Where it is not named.
+pub(crate) fn hosts(together: RanksArgs, settings: &Settings) -> Result<Option<PathBuf>> {
+    match (together.ranks, settings.rank, &settings.hosts) {
+        (None, ..) | (_, None, _) => Ok(None),
+        (.., Some(hosts)) => Ok(Some(hosts.clone())),
+        (.., None) => Err(Error::Ranks(
+            "MLX_RANK is set and MLX_HOSTFILE is not: it names the file with their addresses"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Starts this program with the same arguments so many times, and waits until all have ended: as the first of them ends.
+fn launch(count: usize, settings: &Settings) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::io("start", "threads"))?;
-    runtime.block_on(all(count))
+    runtime.block_on(all(count, settings))
 }
 
-async fn all(count: usize) -> Result<Exit> {
-    let hosts = hosts(count)?;
+async fn all(count: usize, settings: &Settings) -> Result<Exit> {
+    let meeting = Meeting::new(count)?;
     // The first of them decides what Ctrl-C means.
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(Error::io("listen to", "signals"))?;
     let mut ends = signal(SignalKind::terminate()).map_err(Error::io("listen to", "signals"))?;
     let program = Settings::program()?;
     let arguments: Vec<OsString> = Settings::arguments();
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = (cores / count).max(1);
     let mut running = JoinSet::new();
     for rank in 0..count {
         let mut command = Command::new(&program);
         command
             .args(&arguments)
             .env("MLX_RANK", rank.to_string())
-            .env("MLX_HOSTFILE", hosts.path())
+            .env("MLX_HOSTFILE", meeting.hosts.path())
+            .env(Settings::THREADS, threads.to_string())
+            .env("MLX_WORLD_SIZE", count.to_string())
+            .env("NCCL_HOST_IP", "127.0.0.1")
+            .env("NCCL_PORT", meeting.port.to_string())
+            .env("CUDA_VISIBLE_DEVICES", gpu(settings, rank))
             .kill_on_drop(true);
+        if rank == 0 && !settings.terminals.stdin {
+            // By way of this process: where it is killed, that is the end of what the first one reads, and then of all.
+            command.stdin(Stdio::piped());
+        }
         if rank > 0 {
             // Ctrl-C is the first one's to answer: it does not reach the others. What they say matters where the first one
             // says nothing of its own.
@@ -55,7 +101,16 @@ async fn all(count: usize) -> Result<Exit> {
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped());
         }
-        let child = command.spawn().map_err(Error::io("start", &program))?;
+        let mut child = command.spawn().map_err(Error::io("start", &program))?;
+        if let Some(stdin) = child.stdin.take() {
+            let stdin = stdin
+                .into_owned_fd()
+                .map_err(Error::io("start", &program))?;
+            // Ends with the process: it may wait for ever for more.
+            let copy = move || io::copy(&mut io::stdin(), &mut File::from(stdin));
+            let copying = thread::Builder::new().name("input".to_owned()).spawn(copy);
+            copying.map_err(Error::io("start", "a thread"))?;
+        }
         running.spawn(async move { (rank, child.wait_with_output().await) });
     }
     let mut exit = Exit::Internal;
@@ -100,23 +155,44 @@ async fn all(count: usize) -> Result<Exit> {
     )))
 }
 
-/// A file that says where each process listens, as MLX's ring reads it.
-fn hosts(count: usize) -> Result<tempfile::NamedTempFile> {
-    let failed = || Error::io("find", "free ports");
-    // Held until all are known, so that they differ.
-    let listeners = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0)));
-    let listeners: Vec<TcpListener> = listeners
-        .collect::<std::io::Result<_>>()
-        .map_err(failed())?;
-    let addresses = listeners.iter().map(|listener| {
-        let address = listener.local_addr()?;
-        Ok(json!([address.to_string()]))
-    });
-    let addresses: Vec<serde_json::Value> = addresses
-        .collect::<std::io::Result<_>>()
-        .map_err(failed())?;
-    let file = tempfile::NamedTempFile::new().map_err(Error::io("make", "a file of addresses"))?;
-    std::fs::write(file.path(), json!(addresses).to_string())
-        .map_err(Error::io("write", file.path()))?;
-    Ok(file)
+/// The GPU of a process: another one for each, of those that may be used.
+fn gpu(settings: &Settings, rank: usize) -> String {
+    match &settings.gpus {
+        // None is left for it where they are too few.
+        Some(gpus) => gpus.split(',').nth(rank).unwrap_or_default().to_owned(),
+        None => rank.to_string(),
+    }
+}
+
+/// Where the processes find each other.
+struct Meeting {
+    /// A file that says where each process listens, as MLX's ring reads it.
+    hosts: tempfile::NamedTempFile,
+    /// Where NCCL's first process listens.
+    port: u16,
+}
+
+impl Meeting {
+    fn new(count: usize) -> Result<Self> {
+        let failed = || Error::io("find", "free ports");
+        // Held until all are known, so that they differ.
+        let listeners = (0..=count).map(|_| TcpListener::bind(("127.0.0.1", 0)));
+        let listeners: Vec<TcpListener> = listeners
+            .collect::<std::io::Result<_>>()
+            .map_err(failed())?;
+        let ports = listeners
+            .iter()
+            .map(|listener| Ok(listener.local_addr()?.port()));
+        let mut ports: Vec<u16> = ports.collect::<std::io::Result<_>>().map_err(failed())?;
+        let port = ports.pop().unwrap_or_default();
+        let addresses = ports
+            .iter()
+            .map(|port| json!([format!("127.0.0.1:{port}")]));
+        let addresses: serde_json::Value = addresses.collect();
+        let hosts =
+            tempfile::NamedTempFile::new().map_err(Error::io("make", "a file of addresses"))?;
+        std::fs::write(hosts.path(), addresses.to_string())
+            .map_err(Error::io("write", hosts.path()))?;
+        Ok(Self { hosts, port })
+    }
 }

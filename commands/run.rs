@@ -20,24 +20,19 @@ use crate::model::{self, Model};
 use crate::ranks;
 use crate::settings::Settings;
 use crate::ui::Exit;
-use crate::ui::printer::{self, Printer, Verbosity};
+use crate::ui::printer::{self, Printer};
 use crate::ui::progress::Prefill;
 use answer::{Answer, Growing, News, Stage};
 use output::{Form, Output};
 
 /// Answers what the arguments and standard input ask.
 pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<Exit> {
-    match (flags.ranks, settings.rank) {
-        (Some(count), None) => return ranks::launch(count),
-        (Some(_), Some(1..)) => {
-            let quiet = Printer {
-                verbosity: Verbosity::Quiet,
-                ..printer
-            };
-            model::follow(&flags.model, flags.budget.bytes(), settings, quiet)?;
-            return Ok(Exit::Success);
-        }
-        _ => {}
+    let memory = flags.budget.bytes();
+    let hosts = ranks::hosts(flags.together, settings)?;
+    if let Some(exit) = ranks::stand_by(flags.together, settings, || {
+        model::follow(&flags.model, memory, hosts.clone(), settings, printer)
+    })? {
+        return Ok(exit);
     }
     let form = match (flags.json, flags.jsonl) {
         (true, _) => Form::Json,
@@ -60,7 +55,7 @@ pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<
         &flags.model,
         flags.budget.bytes(),
         model::kept(&flags.kept, settings)?,
-        flags.ranks.is_some(),
+        hosts,
         settings,
         printer,
     )?;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::{self, BufRead};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,6 +16,7 @@ use mlxr::{Error, LoadOptions, Result};
 
 use crate::args::Runner;
 use crate::model;
+use crate::ranks;
 use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::{self, Printer};
@@ -23,12 +25,19 @@ use crate::wire::{Asked, Failure, Happened, Said};
 
 /// Loads the model and answers until standard input ends.
 pub(crate) fn run(flags: &Runner, settings: &Settings, printer: Printer) -> Result<Exit> {
+    let memory = flags.budget.bytes();
+    let hosts = ranks::hosts(flags.together, settings)?;
+    if let Some(exit) = ranks::stand_by(flags.together, settings, || {
+        model::follow(&flags.model, memory, hosts.clone(), settings, printer)
+    })? {
+        return Ok(exit);
+    }
     let (sayings, said) = channel();
     let writer = thread::Builder::new()
         .name("writer".to_owned())
         .spawn(move || write(&said))
         .map_err(Error::io("start", "a thread"))?;
-    let ended = serve(flags, settings, printer, &sayings);
+    let ended = serve(flags, hosts, settings, printer, &sayings);
     drop(sayings);
     let written = writer
         .join()
@@ -38,6 +47,7 @@ pub(crate) fn run(flags: &Runner, settings: &Settings, printer: Printer) -> Resu
 
 fn serve(
     flags: &Runner,
+    hosts: Option<PathBuf>,
     settings: &Settings,
     printer: Printer,
     sayings: &Sender<Said>,
@@ -51,6 +61,7 @@ fn serve(
                     coming: flags.coming,
                 },
                 kept: model::kept(&flags.kept, settings)?,
+                hosts,
                 ..model::options(&flags.model, settings)
             };
             mlxr::open(&files, &options, Arc::new(Told(sayings.clone())))

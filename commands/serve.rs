@@ -139,6 +139,9 @@ fn command(flags: &Serve) -> Result<RunnerCommand> {
     if let Some(memory) = flags.budget.bytes() {
         arguments.extend(["--memory".into(), format!("{memory}B").into()]);
     }
+    if let Some(ranks) = flags.together.ranks {
+        arguments.extend(["--ranks".into(), ranks.to_string().into()]);
+    }
     if let Some(cache) = &flags.kept.cache {
         let mut argument = OsString::from("--cache=");
         argument.push(cache);

@@ -26,6 +26,12 @@ pub(crate) struct Settings {
     pub(crate) graphs: bool,
     /// `MLX_RANK`: which of several processes that compute a model together this is.
     pub(crate) rank: Option<usize>,
+    /// `MLX_HOSTFILE`: the file that says where they are.
+    pub(crate) hosts: Option<PathBuf>,
+    /// `MLXR_RANK_THREADS`: how many threads are this process's, one of several on this machine.
+    pub(crate) threads: Option<usize>,
+    /// `CUDA_VISIBLE_DEVICES`: which GPUs may be used.
+    pub(crate) gpus: Option<String>,
     /// Whether `NO_COLOR` and `TERM` allow colours.
     pub(crate) colour: bool,
     /// Whether terminals understand more than plain lines: `TERM` is not `dumb`.
@@ -56,6 +62,9 @@ impl Settings {
     pub(crate) const COMPLETE: &str = "MLXR_COMPLETE";
 
     /// The names of what is read and belongs to nobody else.
+    /// How a process is told its threads by the one that starts several: not for users.
+    pub(crate) const THREADS: &str = "MLXR_RANK_THREADS";
+
     pub(crate) const VARIABLES: [&str; 12] = [
         Self::MODEL,
         "MLXR_MLX_DIR",
@@ -144,6 +153,9 @@ impl Settings {
             started_at: SystemTime::now(),
             library: folder("MLXR_MLX_DIR"),
             rank: text("MLX_RANK").and_then(|rank| rank.parse().ok()),
+            hosts: folder("MLX_HOSTFILE"),
+            threads: text(Self::THREADS).and_then(|threads| threads.parse().ok()),
+            gpus: text("CUDA_VISIBLE_DEVICES"),
             graphs: text("MLXR_GRAPHS").is_some_and(|value| is_true(&value)),
             model: text(Self::MODEL),
             api_key: text("MLXR_API_KEY"),

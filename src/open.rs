@@ -11,7 +11,8 @@ use crate::cache::store::Store;
 use crate::config::default_sampling;
 use crate::engine::model_stepper;
 use crate::engine::model_stepper::{Budget, ModelStepper};
-use crate::engine::together::Peers as _;
+use crate::engine::sockets::Sockets;
+use crate::engine::together::Peers;
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
@@ -50,8 +51,9 @@ pub struct LoadOptions {
     pub kept: Option<Kept>,
     /// A folder in which tables of tokenizers are kept; `None` builds them each time.
     pub tables: Option<PathBuf>,
-    /// Several processes compute the model together, of which this is one: see [`Group::join`].
-    pub is_shared: bool,
+    /// Several processes compute the model together, of which this is one: the file that names their addresses, as
+    /// [`Group::join`] says.
+    pub hosts: Option<PathBuf>,
 }
 
 /// A folder of state that outlives the process.
@@ -234,13 +236,15 @@ fn stepper(
     if let Some(threads) = options.threads.and_then(NonZero::new) {
         pool::set_threads(threads);
     }
-    if options.is_shared && device == Device::Gpu {
-        return Err(Error::Ranks(
-            "GPUs do not compute a model together yet: take --device cpu".to_owned(),
-        ));
-    }
-    let group = options.is_shared.then(Group::join).transpose()?;
-    let group = group.map(Arc::new);
+    let (group, peers) = match &options.hosts {
+        Some(hosts) => {
+            let group = Group::join(device)?;
+            let (rank, size) = (group.rank(), group.size());
+            let sockets = Sockets::join(rank, size, hosts, |words| group.sum_words(words))?;
+            (Some(Arc::new(group)), Some(Arc::new(sockets)))
+        }
+        None => (None, None),
+    };
     let room = options.sharing.room(options.memory, device)?;
     let (loaded, weights) = timed(begin, || {
         models::load(source, precision, room, group.as_ref(), &*progress)
@@ -285,15 +289,15 @@ fn stepper(
         None => None,
     };
     // All decide alike what there is room for.
-    let memory = match &group {
-        Some(group) => shared_size(group, memory)?,
+    let memory = match &peers {
+        Some(peers) => shared_size(&**peers, memory)?,
         None => memory,
     };
     let budget = Budget {
         memory,
         weights: description.weights_bytes,
-        rest: match (device, &group) {
-            (Device::Cpu, Some(group)) => shared_size(group, memory::resident())?,
+        rest: match (device, &peers) {
+            (Device::Cpu, Some(peers)) => shared_size(&**peers, memory::resident())?,
             (Device::Cpu, None) => memory::resident(),
             (Device::Gpu, _) => 0,
         },
@@ -318,13 +322,14 @@ fn stepper(
         ));
         None
     });
-    let stepper = model_stepper::new(loaded.model, program, device, store, budget, group);
+    let peers = peers.map(|peers| peers as Arc<dyn Peers>);
+    let stepper = model_stepper::new(loaded.model, program, device, store, budget, peers);
     Ok((stepper, description))
 }
 
 /// What the first process says of a size.
-fn shared_size(group: &Group, size: usize) -> Result<usize> {
-    let told = group.share(size.to_le_bytes().to_vec())?;
+fn shared_size(peers: &dyn Peers, size: usize) -> Result<usize> {
+    let told = peers.share(size.to_le_bytes().to_vec())?;
     let told = told
         .try_into()
         .map_err(|_| Error::Ranks("they do not understand each other".to_owned()))?;

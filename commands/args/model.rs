@@ -27,6 +27,14 @@ pub(crate) struct ModelArgs {
     pub(crate) cpu_exact: bool,
 }
 
+/// How many processes compute a model.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct RanksArgs {
+    /// Processes that compute a model together, each a part of every layer, on a GPU of its own or on the CPU
+    #[arg(long, value_name = "N", value_parser = numbers::ranks, conflicts_with = "cache", help_heading = "Model")]
+    pub(crate) ranks: Option<usize>,
+}
+
 /// What may be taken of the device's memory.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use super::{BudgetArgs, Device, KeptArgs, ModelArgs, after_help, names, numbers};
+use super::{BudgetArgs, Device, KeptArgs, ModelArgs, RanksArgs, after_help, names, numbers};
 
 /// A machine has no memory for more models, nor for what more requests bring.
 const MOST_LOADED: usize = 1024;
@@ -36,6 +36,8 @@ pub(crate) struct Serve {
     /// Compute and keep float32 on the CPU, instead of rounding to 8 bits beside packed weights
     #[arg(long, help_heading = "Model")]
     pub(crate) cpu_exact: bool,
+    #[command(flatten)]
+    pub(crate) together: RanksArgs,
     #[command(flatten)]
     pub(crate) kept: KeptArgs,
     #[command(flatten)]
@@ -87,6 +89,8 @@ pub(crate) struct Serve {
 pub(crate) struct Runner {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) together: RanksArgs,
     #[command(flatten)]
     pub(crate) kept: KeptArgs,
     #[command(flatten)]

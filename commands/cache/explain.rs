@@ -60,7 +60,7 @@ pub(super) fn explain(args: &CacheExplain, settings: &Settings, printer: Printer
     let prompts = [first?, second?];
     let interrupt = Interrupt::listen().map_err(Error::io("listen to", "signals"))?;
     let budget = args.budget.bytes();
-    let model = model::open(&args.model, budget, None, false, settings, printer)?;
+    let model = model::open(&args.model, budget, None, None, settings, printer)?;
     let [first, second] = prompts;
     let request = |path: &Path, (prompt, ask): (Prompt, Ask)| {
         let request = ask.request(prompt, &model).map_err(in_file(path));

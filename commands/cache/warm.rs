@@ -39,7 +39,7 @@ pub(super) fn warm(args: &CacheWarm, settings: &Settings, printer: Printer) -> R
         },
     };
     let budget = args.budget.bytes();
-    let model = model::open(&args.model, budget, Some(kept), false, settings, printer)?;
+    let model = model::open(&args.model, budget, Some(kept), None, settings, printer)?;
     let (request, _) = ask.request(Prompt::Text(text), &model)?;
     let tokens = request.tokens.clone();
     let Some(Computed { usage, time }) = computed(&model, request, &interrupt, printer)? else {

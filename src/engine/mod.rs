@@ -9,6 +9,7 @@ mod prefixes;
 pub mod request;
 mod schedule;
 mod sequence;
+pub mod sockets;
 pub mod stepper;
 mod stop;
 pub mod together;

@@ -12,7 +12,7 @@ use crate::support::Server;
 const KILLS: usize = 5;
 
 /// An answer that is long in coming.
-fn long(dialect: &str) -> Value {
+pub(crate) fn long(dialect: &str) -> Value {
     let mut asked = json!({
         "model": "stories",
         "messages": [{"role": "user", "content": "Tell me a story"}],

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::ends::read_until;
+use crate::ends::{long, read_until};
 use crate::support::{Server, copy_of_stories};
 
 /// Two models of different names.
@@ -248,4 +248,43 @@ fn a_model_that_fits_nowhere_says_what_it_takes() {
     let refused = refused.refused(500);
     let message = refused["error"]["message"].as_str().unwrap();
     assert!(message.contains("the weights take 4.2 MiB"), "{message}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn several_processes_answer_as_one_and_end_together() {
+    let asked = json!({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 40, "temperature": 0});
+    let answer = |server: &Server| {
+        let answered = server.post("/v1/chat/completions", &asked);
+        answered.json()["choices"][0]["message"]["content"].clone()
+    };
+    let alone = Server::new(&["--cpu-exact"]);
+    let together = Server::new(&["--cpu-exact", "--ranks", "2"]);
+    let expected = answer(&alone);
+    assert_eq!(answer(&together), expected);
+    // What the server started has not the model itself: those that have it end with it.
+    let [launcher] = together.runners()[..] else {
+        panic!("{:?}", together.runners());
+    };
+    let ranks = fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
+    assert_eq!(ranks.split_whitespace().count(), 2, "{ranks}");
+    let body = long("openai").to_string();
+    let stream = together.begin("POST", "/v1/chat/completions", &[], &body);
+    let mut reader = read_until(stream, "\"content\":\"");
+    kill(launcher, Signal::SIGKILL).unwrap();
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert!(
+        rest.contains("\"error\"") && !rest.contains("[DONE]"),
+        "{rest}"
+    );
+    for rank in ranks.split_whitespace() {
+        let is_there = || {
+            let status = fs::read_to_string(format!("/proc/{rank}/status"));
+            status.is_ok_and(|status| !status.contains("State:\tZ"))
+        };
+        while is_there() {
+            thread::yield_now();
+        }
+    }
 }

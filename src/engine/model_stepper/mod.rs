@@ -14,7 +14,7 @@ use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::stepper::{Restorable, Slot};
 use crate::engine::together::Peers;
 use crate::error::{Error, Result};
-use crate::mlx::{Array, Device, Group};
+use crate::mlx::Device;
 use crate::models::Model;
 use crate::ops::decode::Program;
 use kept::Kept;
@@ -53,48 +53,14 @@ pub fn new(
     device: Device,
     store: Option<Store>,
     budget: Budget,
-    group: Option<Arc<Group>>,
+    peers: Option<Arc<dyn Peers>>,
 ) -> Box<ModelStepper> {
     let kept = Kept(store);
-    let peers = group.map(|group| group as Arc<dyn Peers>);
     match device {
         Device::Cpu => Box::new(host::HostStepper::new(model, kept, budget, peers)),
         Device::Gpu => Box::new(device::DeviceStepper::new(
             model, program, kept, budget, peers,
         )),
-    }
-}
-
-impl Peers for Group {
-    fn rank(&self) -> usize {
-        self.rank()
-    }
-
-    fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
-        let is_first = self.rank() == 0;
-        // The sum with nothing from all others.
-        let length = if is_first { bytes.len() as i32 } else { 0 };
-        let length = self.sum(&Array::from_slice(&[length], &[1]))?;
-        let read = |array: &Array| {
-            let numbers = array.to_vec_exact::<i32>();
-            numbers.map_err(|error| Error::Ranks(error.to_string()))
-        };
-        let length = read(&length)?.first().copied().unwrap_or(0) as usize;
-        let mut words = vec![0_i32; length.div_ceil(4)];
-        if is_first {
-            for (word, bytes) in words.iter_mut().zip(bytes.chunks(4)) {
-                let mut four = [0; 4];
-                four[..bytes.len()].copy_from_slice(bytes);
-                *word = i32::from_le_bytes(four);
-            }
-        }
-        let words = self.sum(&Array::from_slice(&words, &[words.len() as i32]))?;
-        let mut bytes: Vec<u8> = read(&words)?
-            .iter()
-            .flat_map(|word| word.to_le_bytes())
-            .collect();
-        bytes.truncate(length);
-        Ok(bytes)
     }
 }
 
