@@ -150,6 +150,10 @@ async fn all(count: usize, settings: &Settings) -> Result<Exit> {
     for line in String::from_utf8_lossy(&stderr).lines() {
         printer::say(line.strip_prefix("mlxr: ").unwrap_or(line));
     }
+    if let Some(exit) = status.code().and_then(Exit::of_code) {
+        // It has said why.
+        return Ok(exit);
+    }
     Err(Error::EngineStopped(format!(
         "process {rank} of {count} ended with {status}"
     )))
