@@ -49,10 +49,12 @@ pub(crate) fn hosts(together: RanksArgs, settings: &Settings) -> Result<Option<P
     match (together.ranks, settings.rank, &settings.hosts) {
         (None, ..) | (_, None, _) => Ok(None),
         (.., Some(hosts)) => Ok(Some(hosts.clone())),
-        (.., None) => Err(Error::Ranks(
-            "MLX_RANK is set and MLX_HOSTFILE is not: it names the file with their addresses"
-                .to_owned(),
-        )),
+        (.., None) => Err(Error::Request {
+            field: "MLX_HOSTFILE",
+            problem:
+                "it is to name a file with the addresses of all processes where MLX_RANK is set"
+                    .to_owned(),
+        }),
     }
 }
 

@@ -65,6 +65,12 @@ pub(crate) fn run(flags: &Serve, settings: &Settings, printer: Printer) -> Resul
 }
 
 async fn serve(flags: &Serve, settings: &Settings, printer: Printer) -> Result<Exit> {
+    if flags.together.ranks.is_some() && settings.rank.is_some() {
+        return Err(Error::Request {
+            field: "MLX_RANK",
+            problem: "a server starts the processes of --ranks itself: unset it".to_owned(),
+        });
+    }
     let mut arguments = flags.model.clone();
     if arguments.is_empty() {
         arguments.extend(settings.model.clone());

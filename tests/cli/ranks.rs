@@ -56,6 +56,23 @@ fn a_model_that_cannot_be_parted_is_refused() {
 }
 
 #[test]
+fn processes_that_others_start_have_to_be_told_where_they_meet() {
+    let sealed = Sealed::new();
+    let refused = |arguments: &[&str], said: &str| {
+        let refused = ended(sealed.command(arguments).env("MLX_RANK", "0"));
+        refused.fails(2, said);
+    };
+    refused(
+        &["run", "--ranks", "2", "a"],
+        "MLX_HOSTFILE: it is to name a file",
+    );
+    refused(
+        &["serve", "--ranks", "2", "--port", "0"],
+        "MLX_RANK: a server starts the processes",
+    );
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn where_one_ends_all_end() {
     let sealed = Sealed::new();
