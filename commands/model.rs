@@ -144,7 +144,7 @@ pub(crate) fn prompts(named: Option<&Path>, settings: &Settings) -> Result<PathB
 pub(crate) fn follow(
     args: &ModelArgs,
     memory: Option<usize>,
-    hosts: Option<PathBuf>,
+    hosts: PathBuf,
     settings: &Settings,
     printer: Printer,
 ) -> Result<()> {
@@ -156,7 +156,7 @@ pub(crate) fn follow(
     let (_, files) = files(args, settings, &progress)?;
     let options = LoadOptions {
         memory,
-        hosts,
+        hosts: Some(hosts),
         ..options(args, settings)
     };
     mlxr::follow(&files, &options, Arc::new(progress))

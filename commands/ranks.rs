@@ -1,10 +1,11 @@
-//! Processes that compute one model together: they are started here, or whoever launched this one did. Knows no model.
+//! Processes that compute one model together: they are started here, or whoever launched this one did. Knows no more of a model than where it is loaded.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::num::NonZero;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::thread;
@@ -17,45 +18,42 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::args::RanksArgs;
+use crate::args::{ModelArgs, RanksArgs};
+use crate::model;
 use crate::settings::Settings;
-use crate::ui::{Exit, printer};
+use crate::ui::{Exit, Printer, printer};
 
 /// How long the first process may take to fail by itself where another one did.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Starts the processes where this is none of them yet; where it is one of them and not the first, does its part by
-/// `follow`. `None` where it is the one that answers.
+/// Starts the processes where this is none of them yet; where it is one of them and not the first, does its part of what
+/// `model` says within `memory` bytes. Breaks with how that ended, or goes on where this process is the one that answers:
+/// with the file that says where the others are, if there are some.
 ///
 /// # Errors
-/// Where they cannot be started or one of them failed.
+/// Where that file is not named, the processes cannot be started, or one of them failed.
 pub(crate) fn stand_by(
     together: RanksArgs,
+    model: &ModelArgs,
+    memory: Option<usize>,
     settings: &Settings,
-    follow: impl FnOnce() -> Result<()>,
-) -> Result<Option<Exit>> {
-    match (together.ranks, settings.rank) {
-        (Some(count), None) => launch(count, settings).map(Some),
-        (Some(_), Some(1..)) => follow().map(|()| Some(Exit::Success)),
-        _ => Ok(None),
+    printer: Printer,
+) -> Result<ControlFlow<Exit, Option<PathBuf>>> {
+    let (hosts, rank) = match (together.ranks, settings.rank) {
+        (None, _) => return Ok(ControlFlow::Continue(None)),
+        (Some(count), None) => return launch(count, settings).map(ControlFlow::Break),
+        (Some(_), Some(rank)) => (settings.hosts.clone(), rank),
+    };
+    let hosts = hosts.ok_or_else(|| Error::Request {
+        field: "MLX_HOSTFILE",
+        problem: "it is to name a file with the addresses of all processes where MLX_RANK is set"
+            .to_owned(),
+    })?;
+    if rank == 0 {
+        return Ok(ControlFlow::Continue(Some(hosts)));
     }
-}
-
-/// The file that says where the processes are, where there are several and this is one of them.
-///
-/// # Errors
-/// Where it is not named.
-pub(crate) fn hosts(together: RanksArgs, settings: &Settings) -> Result<Option<PathBuf>> {
-    match (together.ranks, settings.rank, &settings.hosts) {
-        (None, ..) | (_, None, _) => Ok(None),
-        (.., Some(hosts)) => Ok(Some(hosts.clone())),
-        (.., None) => Err(Error::Request {
-            field: "MLX_HOSTFILE",
-            problem:
-                "it is to name a file with the addresses of all processes where MLX_RANK is set"
-                    .to_owned(),
-        }),
-    }
+    model::follow(model, memory, hosts, settings, printer)?;
+    Ok(ControlFlow::Break(Exit::Success))
 }
 
 /// Starts this program with the same arguments so many times, and waits until all have ended: as the first of them ends.

@@ -28,12 +28,10 @@ use output::{Form, Output};
 /// Answers what the arguments and standard input ask.
 pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<Exit> {
     let memory = flags.budget.bytes();
-    let hosts = ranks::hosts(flags.together, settings)?;
-    if let Some(exit) = ranks::stand_by(flags.together, settings, || {
-        model::follow(&flags.model, memory, hosts.clone(), settings, printer)
-    })? {
-        return Ok(exit);
-    }
+    let hosts = match ranks::stand_by(flags.together, &flags.model, memory, settings, printer)? {
+        ControlFlow::Break(exit) => return Ok(exit),
+        ControlFlow::Continue(hosts) => hosts,
+    };
     let form = match (flags.json, flags.jsonl) {
         (true, _) => Form::Json,
         (_, true) => Form::JsonLines,

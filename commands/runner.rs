@@ -26,12 +26,10 @@ use crate::wire::{Asked, Failure, Happened, Said};
 /// Loads the model and answers until standard input ends.
 pub(crate) fn run(flags: &Runner, settings: &Settings, printer: Printer) -> Result<Exit> {
     let memory = flags.budget.bytes();
-    let hosts = ranks::hosts(flags.together, settings)?;
-    if let Some(exit) = ranks::stand_by(flags.together, settings, || {
-        model::follow(&flags.model, memory, hosts.clone(), settings, printer)
-    })? {
-        return Ok(exit);
-    }
+    let hosts = match ranks::stand_by(flags.together, &flags.model, memory, settings, printer)? {
+        ControlFlow::Break(exit) => return Ok(exit),
+        ControlFlow::Continue(hosts) => hosts,
+    };
     let (sayings, said) = channel();
     let writer = thread::Builder::new()
         .name("writer".to_owned())
