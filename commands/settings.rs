@@ -61,10 +61,10 @@ impl Settings {
     /// The variable by which a shell asks what could come next.
     pub(crate) const COMPLETE: &str = "MLXR_COMPLETE";
 
-    /// The names of what is read and belongs to nobody else.
     /// How a process is told its threads by the one that starts several: not for users.
     pub(crate) const THREADS: &str = "MLXR_RANK_THREADS";
 
+    /// The names of what is read and belongs to nobody else.
     pub(crate) const VARIABLES: [&str; 12] = [
         Self::MODEL,
         "MLXR_MLX_DIR",
