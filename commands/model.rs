@@ -104,6 +104,7 @@ pub(crate) fn options(args: &ModelArgs, settings: &Settings) -> LoadOptions {
         sharing: Sharing::default(),
         kept: None,
         tables: settings.tables(),
+        compiled: settings.compiled(),
         hosts: None,
     }
 }

@@ -92,7 +92,12 @@ impl Settings {
   HF_HUB_OFFLINE              1 forbids the network
   NO_COLOR                    1 forbids colours
   XDG_DATA_HOME               where the history of chats is kept, in mlxr/history
-  XDG_CACHE_HOME              where tables of tokenizers, and prompts with --cache, are kept, in mlxr";
+  XDG_CACHE_HOME              where tables of tokenizers, compiled kernels, and prompts with --cache, are kept, in mlxr";
+
+    /// Where kernels that were compiled for a GPU are kept.
+    pub(crate) fn compiled(&self) -> Option<PathBuf> {
+        self.cache.as_ref().map(|folder| folder.join("kernels-v1"))
+    }
 
     /// Where tables of tokenizers are kept.
     pub(crate) fn tables(&self) -> Option<PathBuf> {

@@ -67,3 +67,19 @@ impl ModelFiles {
         })
     }
 }
+
+/// Removes the files of a folder that were written longest ago where there are more than `most`; `None` where that
+/// fails.
+pub(crate) fn make_room(folder: &Path, most: usize) -> Option<()> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    files.sort();
+    let surplus = files.len().saturating_sub(most);
+    for (_, path) in files.into_iter().take(surplus) {
+        fs::remove_file(path).ok()?;
+    }
+    Some(())
+}

@@ -51,6 +51,8 @@ pub struct LoadOptions {
     pub kept: Option<Kept>,
     /// A folder in which tables of tokenizers are kept; `None` builds them each time.
     pub tables: Option<PathBuf>,
+    /// A folder in which kernels that were compiled for a GPU are kept; `None` compiles them in each process.
+    pub compiled: Option<PathBuf>,
     /// Several processes compute the model together, of which this is one: the file that names their addresses, as
     /// [`Group::join`] says.
     pub hosts: Option<PathBuf>,
@@ -226,6 +228,7 @@ fn stepper(
 ) -> Result<(Box<ModelStepper>, ModelDescription)> {
     let notices = Arc::clone(&progress);
     let (device, library) = timed(begin, || {
+        mlx::keep_kernels(options.compiled.as_deref());
         mlx::open(options.device, options.library.as_deref())
     })?;
     let precision = match device {

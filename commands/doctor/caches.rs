@@ -20,6 +20,8 @@ pub(super) struct Caches {
     prompts: Option<Cache>,
     /// Tables of tokenizers.
     tables: Option<Cache>,
+    /// Kernels that were compiled for a GPU.
+    kernels: Option<Cache>,
     /// Whether there is a token, in `HF_TOKEN` or a file.
     has_token: bool,
     /// Whether the network must not be used.
@@ -65,6 +67,7 @@ impl Caches {
         let prompts = settings.cache.as_ref().map(|folder| folder.join(FORM));
         let prompts = own("prompt cache", prompts);
         let tables = own("tokenizer tables", settings.tables());
+        let kernels = own("compiled kernels", settings.compiled());
         if known {
             let said = if has_token { "set" } else { "none" };
             checks.push(Check::ok("token", said));
@@ -79,6 +82,7 @@ impl Caches {
             hub,
             prompts,
             tables,
+            kernels,
             has_token,
             offline,
         }

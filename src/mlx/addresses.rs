@@ -62,6 +62,7 @@ pub fn addresses(arrays: &[&Array]) -> Result<Array> {
         let made = ADDRESSES.launch(&Launch {
             inputs: &inputs,
             outputs: &[(&[ARRAYS as i32], Dtype::Int64)],
+            numbers: &[],
             constants: &[],
             grid: [ARRAYS as i32, 1, 1],
             block: [ARRAYS as i32, 1, 1],
@@ -80,6 +81,7 @@ pub fn multiprocessors() -> Result<i32> {
     let made = MULTIPROCESSORS.launch(&Launch {
         inputs: &[&zero],
         outputs: &[(&[1], Dtype::Int32)],
+        numbers: &[],
         constants: &[],
         grid: [1, 1, 1],
         block: [1, 1, 1],

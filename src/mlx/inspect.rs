@@ -6,7 +6,7 @@ use std::ptr;
 use super::call::{check, value};
 use super::device::Device;
 use super::kernel::is_metal;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The library in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +90,22 @@ pub fn devices() -> Result<Vec<DeviceProperties>> {
         }
     }
     Ok(found)
+}
+
+/// Of the NVIDIA GPU that computes, both parts.
+///
+/// # Errors
+/// What MLX says; where it is no GPU of NVIDIA.
+pub(super) fn compute_capability() -> Result<[usize; 2]> {
+    let information = Information::of(mlx_sys::mlx_device_type__MLX_GPU, 0)?;
+    let part = |key| {
+        let absent = || Error::Mlx("the GPU has no compute capability".to_owned());
+        information.size(key)?.ok_or_else(absent)
+    };
+    Ok([
+        part(c"compute_capability_major")?,
+        part(c"compute_capability_minor")?,
+    ])
 }
 
 /// What MLX tells of a device, freed when dropped.

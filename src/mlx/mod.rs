@@ -25,7 +25,9 @@ pub use device::{
 pub use gathered::{Stacked, gather_matmul};
 pub use group::Group;
 pub use inspect::{DeviceProperties, Library, devices, has_nvidia_driver, library};
-pub use kernel::{GpuKernel, Launch, computes_with_cuda, has_gpu_kernels, kernel_source};
+pub use kernel::{
+    GpuKernel, Launch, computes_with_cuda, has_gpu_kernels, keep_kernels, kernel_source,
+};
 pub use mapped::{Bytes, MappedFile, SystemMemory, array_over, item_size};
 pub use mlx_rs::{Array, Dtype, fast, ops, transforms::async_eval, transforms::eval};
 pub use quantized::{Mode, Packing, dequantize, quantize, quantized_matmul};
@@ -70,6 +72,22 @@ fn without_place(message: &str) -> String {
         .rfind(" at /")
         .filter(|&at| message[at..].contains(".cpp:"));
     message[..end.unwrap_or(message.len())].to_owned()
+}
+
+/// Whether there is a GPU to test on, which is opened.
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests may be told which device there is"
+)]
+pub(crate) fn opens_gpu() -> bool {
+    let is_there = std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu");
+    if is_there {
+        open(DeviceChoice::Gpu, None).unwrap();
+    } else {
+        eprintln!("skipped: the kernel needs a GPU of NVIDIA (set MLXR_TEST_DEVICE=gpu)");
+    }
+    is_there
 }
 
 #[cfg(test)]

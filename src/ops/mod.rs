@@ -20,19 +20,3 @@ pub mod rope;
 pub mod sampling;
 pub mod tensor;
 pub mod vector;
-
-/// Whether there is a GPU to test on, which is opened.
-#[cfg(test)]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests may be told which device there is"
-)]
-fn opens_gpu() -> bool {
-    let is_there = std::env::var("MLXR_TEST_DEVICE").is_ok_and(|device| device == "gpu");
-    if is_there {
-        crate::mlx::open(crate::mlx::DeviceChoice::Gpu, None).unwrap();
-    } else {
-        eprintln!("skipped: the kernel needs a GPU of NVIDIA (set MLXR_TEST_DEVICE=gpu)");
-    }
-    is_there
-}

@@ -124,6 +124,7 @@ fn a_cache_that_cannot_be_written_is_a_note() {
         ("hub cache", "HF_HUB_CACHE"),
         ("prompt cache", "XDG_CACHE_HOME"),
         ("tokenizer tables", "XDG_CACHE_HOME"),
+        ("compiled kernels", "XDG_CACHE_HOME"),
     ] {
         let check = check(&report, name);
         assert_eq!(check["verdict"], "note", "{check}");

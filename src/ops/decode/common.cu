@@ -1,9 +1,5 @@
 // What the stages of a decode step share. A stage is one instruction; between two stages all blocks meet.
 
-// MLX writes the kernel's head, which says nothing of its blocks; all registers go to the one that runs.
-#undef __global__
-#define __global__ __attribute__((global)) __launch_bounds__(512, 1)
-
 namespace mlxr {
 
 constexpr int WARPS = 16;
@@ -48,7 +44,7 @@ __device__ __forceinline__ float from_bf16(unsigned bits) { return __uint_as_flo
 
 // To the nearest, ties to even; no NaN comes here that matters.
 __device__ __forceinline__ unsigned to_bf16(float x) {
-  return (unsigned)__bfloat16_as_ushort(__float2bfloat16_rn(x));
+  return Bfloat16(x).bits;
 }
 
 __device__ __forceinline__ unsigned word_of(const uint4& from, int i) {
@@ -63,7 +59,9 @@ __device__ __forceinline__ unsigned to_bf16_pair(float x, float y) {
 }
 
 __device__ __forceinline__ float from_f16(unsigned bits) {
-  return __half2float(__ushort_as_half((unsigned short)bits));
+  Float16 number;
+  number.bits = (unsigned short)bits;
+  return number;
 }
 
 template <int NUMBER>
@@ -80,7 +78,7 @@ __device__ __forceinline__ float write_number(void* at, size_t i, float x) {
     static_cast<float*>(at)[i] = x;
     return x;
   }
-  unsigned bits = NUMBER == BFLOAT16 ? to_bf16(x) : __half_as_ushort(__float2half_rn(x));
+  unsigned bits = NUMBER == BFLOAT16 ? to_bf16(x) : Float16(x).bits;
   static_cast<unsigned short*>(at)[i] = (unsigned short)bits;
   return NUMBER == BFLOAT16 ? from_bf16(bits) : from_f16(bits);
 }

@@ -100,6 +100,7 @@ pub(super) fn launch(
             inputs.after,
         ],
         outputs: &[(&[rows, vocabulary], Dtype::Float32)],
+        numbers: &[],
         constants: &[
             (c"ROWS", compiled),
             (c"VARIANTS", constants.variants),

@@ -13,9 +13,9 @@ use super::*;
 use crate::cache::{Places, SequenceCache};
 use crate::kernels::gate::Activation;
 use crate::kernels::router::Scores;
+use crate::mlx::opens_gpu;
 use crate::mlx::{Array, DeviceChoice, Dtype, eval, open, synchronize, to_vec};
 use crate::ops::experts::Experts;
-use crate::ops::opens_gpu;
 use crate::ops::vector::Vector;
 
 fn instructions(storage: Storage) -> (Builder, Vec<Instruction>) {

@@ -37,6 +37,7 @@ pub(super) fn convolve(delta: &GatedDelta, rows: &Array) -> Result<Array> {
     let made = CONVOLUTION.launch(&Launch {
         inputs: &[rows, &taps, &length],
         outputs: &[(&[tokens, channels], Dtype::Float32)],
+        numbers: &[],
         constants: &[(c"CHANNELS", channels), (c"TAPS", count)],
         grid: [(tokens * channels + BLOCK - 1) / BLOCK * BLOCK, 1, 1],
         block: [BLOCK, 1, 1],
@@ -62,6 +63,7 @@ pub(super) fn recur(
             (&[tokens, heads, width], Dtype::Float32),
             (&[heads, key_width, width], Dtype::Float32),
         ],
+        numbers: &[],
         constants: &[
             (c"HK", key_heads),
             (c"HV", heads),

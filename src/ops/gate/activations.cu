@@ -1,8 +1,5 @@
 namespace mlxr {
 
-template <typename T> struct Pointed;
-template <typename T> struct Pointed<const T*> { using Type = T; };
-
 // As `crate::kernels::gate` has them; what is not a number stays.
 template <int ACTIVATION>
 __device__ __forceinline__ float gated(float gate, float up, float limit) {

@@ -1,12 +1,9 @@
-// activation(gate) * up, some neighbouring numbers by each thread. What is small comes with the launch, by shapes and
-// constants: memory that the host writes is across the bus from each block.
+// activation(gate) * up, some neighbouring numbers by each thread.
 using Number = typename mlxr::Pointed<decltype(gate)>::Type;
 constexpr int EACH = 16 / sizeof(Number);
 struct alignas(16) Some { Number numbers[EACH]; };
 const size_t first = (size_t(blockIdx.x) * blockDim.x + threadIdx.x) * EACH;
-size_t count = 1;
-for (int i = 0; i < gate_ndim; i++) count *= gate_shape[i];
-const size_t end = min(first + EACH, count);
+const size_t end = min(first + EACH, size_t(count));
 if (first + EACH == end && (reinterpret_cast<size_t>(gate) | reinterpret_cast<size_t>(up)) % 16 == 0) {
     const Some g = *reinterpret_cast<const Some*>(gate + first), u = *reinterpret_cast<const Some*>(up + first);
     Some out;

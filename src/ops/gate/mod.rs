@@ -20,7 +20,8 @@ static GATE: GpuKernel = GpuKernel::for_cuda(
     &[c"gated"],
     kernel_source(concat!(include_str!("activations.cu"), "\0")),
     kernel_source(concat!(include_str!("gate.cu"), "\0")),
-);
+)
+.with_numbers(&[c"count"]);
 
 /// `activation(gate) · up`, elementwise, of the same type, by MLX.
 ///
@@ -40,10 +41,12 @@ fn by_kernel(activation: Activation, gate: &Array, up: &Array) -> Result<Array> 
         Activation::GeluTanh => (1, 0.0),
         Activation::Clamped(limit) => (2, limit),
     };
+    let count = i32::try_from(gate.size()).map_err(|_| misplaced())?;
     let threads = gate.nbytes().div_ceil(EACH).next_multiple_of(THREADS);
     let made = GATE.launch(&Launch {
         inputs: &[gate, up],
         outputs: &[(gate.shape(), gate.dtype())],
+        numbers: &[count],
         constants: &[(c"ACTIVATION", number), (c"LIMIT", limit.to_bits() as i32)],
         grid: [threads as i32, 1, 1],
         block: [THREADS as i32, 1, 1],

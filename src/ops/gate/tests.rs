@@ -1,8 +1,8 @@
 //! The kernel beside the operations that it stands for, on a GPU.
 
 use super::*;
+use crate::mlx::opens_gpu;
 use crate::mlx::{Dtype, to_vec};
-use crate::ops::opens_gpu;
 
 #[test]
 fn the_kernel_computes_what_operations_compute() {

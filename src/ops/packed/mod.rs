@@ -28,6 +28,7 @@ static MULTIPLY: GpuKernel = GpuKernel::for_cuda(
     kernel_source(concat!(include_str!("packed.cu"), "\0")),
     kernel_source(concat!(include_str!("multiply.cu"), "\0")),
 )
+.with_numbers(&[c"outputs", c"inputs"])
 .with_shared_memory(SHARED);
 
 /// Threads of a block that unpacks, each of which has four times eight numbers; as in the source.
@@ -40,7 +41,8 @@ static UNPACK: GpuKernel = GpuKernel::for_cuda(
     &[c"y"],
     kernel_source(concat!(include_str!("packed.cu"), "\0")),
     kernel_source(concat!(include_str!("unpack.cu"), "\0")),
-);
+)
+.with_numbers(&[c"count"]);
 
 static TILES: GpuKernel = GpuKernel::for_cuda(
     c"tiles_of_sorted",
@@ -48,7 +50,8 @@ static TILES: GpuKernel = GpuKernel::for_cuda(
     &[c"tiles"],
     c"",
     kernel_source(concat!(include_str!("tiles.cu"), "\0")),
-);
+)
+.with_numbers(&[c"count"]);
 
 /// Which rows are multiplied together.
 pub(super) struct Tiles {
@@ -69,6 +72,7 @@ impl Tiles {
         let made = TILES.launch(&Launch {
             inputs: &[matrices],
             outputs: &[(&[most, 3], Dtype::Int32)],
+            numbers: &[rows],
             constants: &[(c"MATRICES", count), (c"ROWS", ROWS)],
             grid: [512, 1, 1],
             block: [512, 1, 1],
@@ -162,6 +166,7 @@ pub(super) fn multiply(x: &Array, rows: &Array, matrix: &Matrix, tiles: &Tiles) 
             &tiles.table,
         ],
         outputs: &[(&[tiles.rows, packed.outputs], x.dtype())],
+        numbers: &[packed.outputs, packed.inputs],
         constants: &packed.constants(),
         grid: [wide * THREADS, tiles.count, 1],
         block: [THREADS, 1, 1],
@@ -180,6 +185,7 @@ pub(super) fn unpack(matrix: &Matrix) -> Result<Array> {
     let made = UNPACK.launch(&Launch {
         inputs: &[packed.weight, packed.scales, packed.biases],
         outputs: &[(&[packed.outputs, packed.inputs], packed.scales.dtype())],
+        numbers: &[count],
         constants: &packed.constants(),
         grid: [blocks * UNPACKERS, 1, 1],
         block: [UNPACKERS, 1, 1],

@@ -6,7 +6,6 @@ using N = Number<T>;
 constexpr int PIECES = BITS / 4;
 const int matrix = tiles[3 * blockIdx.y], first = tiles[3 * blockIdx.y + 1], end = tiles[3 * blockIdx.y + 2];
 if (first >= end) return;
-const int outputs = weight_shape[weight_ndim - 2], inputs = weight_shape[weight_ndim - 1] * (32 / BITS);
 const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 const int begin = blockIdx.x * OUTPUTS + warp * 32;
 
@@ -20,15 +19,15 @@ for (int j = 0; j < 4; j++) {
   groups[j] = row * (inputs / GROUP);
 }
 uint4 packed[4][PIECES];
-typename N::Two scale[4], bias[4];
+unsigned scale[4], bias[4];
 auto read = [&](int at) {
 #pragma unroll
   for (int j = 0; j < 4; j++) {
 #pragma unroll
     for (int i = 0; i < PIECES; i++) packed[j][i] = __ldg(reinterpret_cast<const uint4*>(weights[j] + at / 8 * BITS) + i);
     const size_t group = groups[j] + (at + 32 * t) / GROUP;
-    scale[j] = N::both(scales[group]);
-    bias[j] = N::both(biases[group]);
+    scale[j] = both(scales[group]);
+    bias[j] = both(biases[group]);
   }
 };
 
@@ -100,8 +99,8 @@ for (int m = 0; m < 4; m++) {
     for (int i = 0; i < 2; i++) {
       const int row = first + m * 16 + i * 8 + g, output = begin + 8 * j + 2 * t;
       if (row < end && output < outputs) {
-        const typename N::Two two = N::two(sums[m][j][2 * i], sums[m][j][2 * i + 1]);
-        *reinterpret_cast<typename N::Two*>(y + (size_t)row * outputs + output) = two;
+        const unsigned two = N::two(sums[m][j][2 * i], sums[m][j][2 * i + 1]);
+        *reinterpret_cast<unsigned*>(y + (size_t)row * outputs + output) = two;
       }
     }
   }

@@ -10,17 +10,22 @@ namespace mlxr {
 
 constexpr int ROWS = 64, OUTPUTS = 128, INPUTS = 128, THREADS = 128, STAGES = 3;
 
-template <typename T> struct Pointed;
-template <typename T> struct Pointed<const T*> { using Type = T; };
-
-// What differs between both types of two bytes: numbers of four bits are put into the fraction of a power of two.
+// What differs between both types of two bytes, two of which are in a word, the first in its low half: numbers of four
+// bits are put into the fraction of a power of two.
 template <typename T> struct Number;
 
-template <> struct Number<__nv_bfloat16> {
-  using Two = __nv_bfloat162;
-  static constexpr unsigned POWER = 0x43004300u;
-  __device__ static Two both(__nv_bfloat16 x) { return __bfloat162bfloat162(x); }
-  __device__ static Two two(float x, float y) { return __floats2bfloat162_rn(x, y); }
+template <> struct Number<Bfloat16> {
+  static constexpr unsigned POWER = 0x43004300u, ONE = 0x3f803f80u;
+  __device__ static unsigned two(float x, float y) {
+    unsigned both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(y), "f"(x));
+    return both;
+  }
+  __device__ static unsigned multiply_add(unsigned x, unsigned y, unsigned z) {
+    unsigned sum;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(x), "r"(y), "r"(z));
+    return sum;
+  }
   __device__ static void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -29,11 +34,18 @@ template <> struct Number<__nv_bfloat16> {
   }
 };
 
-template <> struct Number<__half> {
-  using Two = __half2;
-  static constexpr unsigned POWER = 0x64006400u;
-  __device__ static Two both(__half x) { return __half2half2(x); }
-  __device__ static Two two(float x, float y) { return __floats2half2_rn(x, y); }
+template <> struct Number<Float16> {
+  static constexpr unsigned POWER = 0x64006400u, ONE = 0x3c003c00u;
+  __device__ static unsigned two(float x, float y) {
+    unsigned both;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(y), "f"(x));
+    return both;
+  }
+  __device__ static unsigned multiply_add(unsigned x, unsigned y, unsigned z) {
+    unsigned sum;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(x), "r"(y), "r"(z));
+    return sum;
+  }
   __device__ static void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -42,31 +54,28 @@ template <> struct Number<__half> {
   }
 };
 
-template <typename To, typename From>
-__device__ __forceinline__ To as(From from) {
-  static_assert(sizeof(To) == sizeof(From));
-  To to;
-  memcpy(&to, &from, sizeof(To));
-  return to;
+// The same number twice.
+template <typename T>
+__device__ __forceinline__ unsigned both(T x) {
+  return x.bits | (unsigned)x.bits << 16;
 }
 
 // Two neighbours of the eight of a word of 4 bits each, unpacked.
 template <typename T>
-__device__ __forceinline__ unsigned of_four_bits(unsigned word, int pair, typename Number<T>::Two scale,
-                                                 typename Number<T>::Two bias) {
+__device__ __forceinline__ unsigned of_four_bits(unsigned word, int pair, unsigned scale, unsigned bias) {
   unsigned byte = __byte_perm(word, 0, 0x4040 | pair << 8 | pair);
   unsigned bits = (byte & 0x0000000fu) | (byte >> 4 & 0x000f0000u) | Number<T>::POWER;
-  using Two = typename Number<T>::Two;
-  return as<unsigned>(__hfma2(__hsub2(as<Two>(bits), as<Two>(Number<T>::POWER)), scale, bias));
+  constexpr unsigned SIGNS = 0x80008000u;
+  unsigned numbers = Number<T>::multiply_add(bits, Number<T>::ONE, Number<T>::POWER ^ SIGNS);
+  return Number<T>::multiply_add(numbers, scale, bias);
 }
 
 // Two neighbours of the four of a word of 8 bits each: by way of float32 with 2^23 added.
 template <typename T>
-__device__ __forceinline__ unsigned of_eight_bits(unsigned word, int pair, typename Number<T>::Two scale,
-                                                  typename Number<T>::Two bias) {
+__device__ __forceinline__ unsigned of_eight_bits(unsigned word, int pair, unsigned scale, unsigned bias) {
   float x = __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7650 | 2 * pair)) - 8388608.0f;
   float y = __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7650 | (2 * pair + 1))) - 8388608.0f;
-  return as<unsigned>(__hfma2(Number<T>::two(x, y), scale, bias));
+  return Number<T>::multiply_add(Number<T>::two(x, y), scale, bias);
 }
 
 // Where the sixteen bytes from input 8 * piece on of a row lie: lanes that read at once are on banks of their own.

@@ -1,8 +1,8 @@
 //! The kernel beside float32, on a GPU.
 
 use super::*;
+use crate::mlx::opens_gpu;
 use crate::mlx::{dequantize, eval, quantize, to_vec};
-use crate::ops::opens_gpu;
 
 /// Numbers between -1 and 1 that look like chance.
 fn numbers(shape: &[i32], seed: f32) -> Array {

@@ -1,7 +1,7 @@
 // Which rows, which are in the order of their matrices, are multiplied together: of each tile the matrix, the first row
 // and the one after the last.
 __shared__ int starts[MATRICES + 1];
-const int count = matrices_shape[0], all = count / ROWS + min(MATRICES, count);
+const int all = count / ROWS + min(MATRICES, count);
 for (int matrix = threadIdx.x; matrix <= MATRICES; matrix += blockDim.x) {
     int low = 0, high = count;
     while (low < high) {

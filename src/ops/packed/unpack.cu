@@ -1,14 +1,12 @@
 // Eight neighbouring numbers of a packed matrix at a time, into sixteen bytes.
 using T = typename mlxr::Pointed<decltype(scales)>::Type;
-using N = mlxr::Number<T>;
 constexpr int EACH = 4;
-const size_t count = size_t(weight_shape[0]) * weight_shape[1] * 4 / BITS;
 #pragma unroll
 for (int j = 0; j < EACH; j++) {
   const size_t at = (size_t(blockIdx.x) * EACH + j) * blockDim.x + threadIdx.x;
   if (at >= count) return;
   const size_t group = at / (GROUP / 8);
-  const typename N::Two scale = N::both(scales[group]), bias = N::both(biases[group]);
+  const unsigned scale = mlxr::both(scales[group]), bias = mlxr::both(biases[group]);
   unsigned two[4];
   if constexpr (BITS == 4) {
     const unsigned word = __ldg(weight + at);

@@ -44,6 +44,7 @@ pub fn largest(logits: &Array) -> Result<Largest> {
     let made = LARGEST.launch(&Launch {
         inputs: &[logits],
         outputs: &[(&[rows], Dtype::Int32), (&[rows], Dtype::Int32)],
+        numbers: &[],
         constants: &[(c"SIZE", size)],
         grid: [rows * THREADS, 1, 1],
         block: [THREADS, 1, 1],

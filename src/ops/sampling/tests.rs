@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::{Choice, History, choose, device, largest};
 use crate::kernels::sampling::{Noise, choose as kernel_choice};
+use crate::mlx::opens_gpu;
 use crate::mlx::{Array, DeviceChoice, Dtype, open, to_vec};
-use crate::ops::opens_gpu;
 use crate::sample::{Mask, Sampling};
 
 fn row(logits: &[f32]) -> Array {

@@ -23,6 +23,7 @@ use super::scratch::Scratches;
 use super::structure::{Cut, Normal};
 use super::trie::Trie;
 use super::vocabulary::Vocabulary;
+use crate::files::make_room;
 use crate::tokenizer::pieces::Pieces as Spelling;
 
 /// What a file begins with. Another number for whatever changes in the tables or in what they mean.
@@ -163,22 +164,7 @@ fn try_write(built: &Built, place: &Path) -> Option<()> {
         fs::remove_file(&partial).ok()?;
         return None;
     }
-    make_room(folder)
-}
-
-/// Removes the files that were written longest ago where there are too many.
-fn make_room(folder: &Path) -> Option<()> {
-    let mut files: Vec<_> = fs::read_dir(folder)
-        .ok()?
-        .flatten()
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-        .collect();
-    files.sort();
-    let surplus = files.len().saturating_sub(MOST_FILES);
-    for (_, path) in files.into_iter().take(surplus) {
-        fs::remove_file(path).ok()?;
-    }
-    Some(())
+    make_room(folder, MOST_FILES)
 }
 
 /// Each table is its length in bytes, its checksum, and its bytes.

@@ -7,11 +7,12 @@
 
 mod error;
 mod loader;
+pub mod nvrtc;
 
 pub use error::take_error;
 pub use loader::{Attempt, Loaded, Machine, Search, load, loaded};
 
-use std::os::raw::c_int;
+use std::os::raw::{c_char, c_int};
 
 /// A C function that the library in use does not have.
 fn absent(name: &str) -> ! {
@@ -109,9 +110,9 @@ macro_rules! optional_api {
                 static FUNCTION: std::sync::OnceLock<Option<Function>> = std::sync::OnceLock::new();
                 let found = FUNCTION.get_or_init(|| {
                     // SAFETY: the signature is that of native/*.cpp.
-                    unsafe { loader::symbol(concat!(stringify!($name), "\0").as_bytes()) }
+                    unsafe { crate::loader::symbol(concat!(stringify!($name), "\0").as_bytes()) }
                 });
-                let function = found.unwrap_or_else(|| absent(stringify!($name)));
+                let function = found.unwrap_or_else(|| crate::absent(stringify!($name)));
                 // SAFETY: passed on to the caller.
                 unsafe { function($($arg),*) }
             }
@@ -119,8 +120,42 @@ macro_rules! optional_api {
     };
 }
 
+use optional_api;
+
 /// Frees what an array was given to keep.
 pub type HostDrop = unsafe extern "C" fn(context: *mut std::ffi::c_void);
+
+/// How a compiled kernel is launched. It takes inputs, outputs and numbers, in this order.
+#[derive(Debug)]
+#[repr(C)]
+pub struct mlxr_launch {
+    /// The kernel's name in its code.
+    pub name: *const c_char,
+    /// A cubin.
+    pub code: *const c_char,
+    /// Its bytes.
+    pub code_size: usize,
+    /// Arrays.
+    pub inputs: mlx_vector_array,
+    /// The shapes of all outputs, one behind the other.
+    pub shapes: *const c_int,
+    /// How many numbers each of these has.
+    pub ndims: *const usize,
+    /// The type of each output.
+    pub dtypes: *const mlx_dtype,
+    /// How many there are.
+    pub outputs: usize,
+    /// Integers that the kernel takes by value.
+    pub numbers: *const c_int,
+    /// How many there are.
+    pub number_count: usize,
+    /// Threads in all.
+    pub grid: [c_int; 3],
+    /// Threads of a block.
+    pub block: [c_int; 3],
+    /// Bytes of dynamic shared memory that a block has.
+    pub shared_memory: c_int,
+}
 
 optional_api! {
     /// The value of a float16 scalar.
@@ -143,6 +178,12 @@ optional_api! {
         keep: *mut std::ffi::c_void,
         release: HostDrop,
     ) -> c_int;
+    /// Launches a kernel that is compiled already, on NVIDIA's GPUs.
+    fn mlxr_compiled_kernel(
+        result: *mut mlx_vector_array,
+        launch: *const mlxr_launch,
+        stream: mlx_stream,
+    ) -> c_int;
 }
 
 /// Whether the library in use was made here and has the functions `mlxr_*`; one that a system or a
@@ -150,7 +191,7 @@ optional_api! {
 pub fn has_native_parts() -> bool {
     // SAFETY: the symbols are looked for and not called.
     let has = |name: &[u8]| unsafe { loader::symbol::<unsafe extern "C" fn()>(name) }.is_some();
-    has(b"mlxr_array_over\0")
+    has(b"mlxr_array_over\0") && has(b"mlxr_compiled_kernel\0")
 }
 
 /// Installs `handler` beside this crate's own, which keeps the message for [`take_error`].
