@@ -1,10 +1,11 @@
-//! Processes that compute one model together: they are started here, or whoever launched this one did. Knows no more of a model than where it is loaded.
+//! Processes that compute one model together: they are started here, or by mpirun, or whoever launched this one did.
+//! Knows no more of a model than where it is loaded.
 
-use std::ffi::OsString;
+mod meeting;
+mod mpi;
+
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
-use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
@@ -12,15 +13,15 @@ use std::thread;
 use std::time::Duration;
 
 use mlxr::{Error, Result};
-use serde_json::json;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use self::meeting::Meeting;
 use crate::args::{ModelArgs, RanksArgs};
 use crate::model;
-use crate::settings::Settings;
+use crate::settings::{Place, Settings};
 use crate::ui::{Exit, Printer, printer};
 
 /// How long the first process may take to fail by itself where another one did.
@@ -39,10 +40,11 @@ pub(crate) fn stand_by(
     settings: &Settings,
     printer: Printer,
 ) -> Result<ControlFlow<Exit, Option<PathBuf>>> {
-    let (hosts, rank) = match (together.ranks, settings.rank) {
-        (None, _) => return Ok(ControlFlow::Continue(None)),
-        (Some(count), None) => return launch(count, settings).map(ControlFlow::Break),
-        (Some(_), Some(rank)) => (settings.hosts.clone(), rank),
+    let (hosts, rank) = match (together.ranks, settings.rank, &settings.mpi) {
+        (None, ..) => return Ok(ControlFlow::Continue(None)),
+        (Some(count), None, Some(process)) => match mpi::begin_again(count, process, settings)? {},
+        (Some(count), None, None) => return launch(count, settings).map(ControlFlow::Break),
+        (Some(_), Some(rank), _) => (settings.hosts.clone(), rank),
     };
     let hosts = hosts.ok_or_else(|| Error::Request {
         field: "MLX_HOSTFILE",
@@ -72,22 +74,15 @@ async fn all(count: usize, settings: &Settings) -> Result<Exit> {
         signal(SignalKind::interrupt()).map_err(Error::io("listen to", "signals"))?;
     let mut ends = signal(SignalKind::terminate()).map_err(Error::io("listen to", "signals"))?;
     let program = Settings::program()?;
-    let arguments: Vec<OsString> = Settings::arguments();
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = (cores / count).max(1);
     let mut running = JoinSet::new();
     for rank in 0..count {
         let mut command = Command::new(&program);
-        command
-            .args(&arguments)
-            .env("MLX_RANK", rank.to_string())
-            .env("MLX_HOSTFILE", meeting.hosts.path())
-            .env(Settings::THREADS, threads.to_string())
-            .env("MLX_WORLD_SIZE", count.to_string())
-            .env("NCCL_HOST_IP", "127.0.0.1")
-            .env("NCCL_PORT", meeting.port.to_string())
-            .env("CUDA_VISIBLE_DEVICES", gpu(settings, rank))
-            .kill_on_drop(true);
+        meeting.tell(
+            command.as_std_mut(),
+            Place::on_one_host(rank, count),
+            settings,
+        );
+        command.args(Settings::arguments()).kill_on_drop(true);
         if rank == 0 && !settings.terminals.stdin {
             // By way of this process: where it is killed, that is the end of what the first one reads, and then of all.
             command.stdin(Stdio::piped());
@@ -157,46 +152,4 @@ async fn all(count: usize, settings: &Settings) -> Result<Exit> {
     Err(Error::EngineStopped(format!(
         "process {rank} of {count} ended with {status}"
     )))
-}
-
-/// The GPU of a process: another one for each, of those that may be used.
-fn gpu(settings: &Settings, rank: usize) -> String {
-    match &settings.gpus {
-        // None is left for it where they are too few.
-        Some(gpus) => gpus.split(',').nth(rank).unwrap_or_default().to_owned(),
-        None => rank.to_string(),
-    }
-}
-
-/// Where the processes find each other.
-struct Meeting {
-    /// A file that says where each process listens, as MLX's ring reads it.
-    hosts: tempfile::NamedTempFile,
-    /// Where NCCL's first process listens.
-    port: u16,
-}
-
-impl Meeting {
-    fn new(count: usize) -> Result<Self> {
-        let failed = || Error::io("find", "free ports");
-        // Held until all are known, so that they differ.
-        let listeners = (0..=count).map(|_| TcpListener::bind(("127.0.0.1", 0)));
-        let listeners: Vec<TcpListener> = listeners
-            .collect::<std::io::Result<_>>()
-            .map_err(failed())?;
-        let ports = listeners
-            .iter()
-            .map(|listener| Ok(listener.local_addr()?.port()));
-        let mut ports: Vec<u16> = ports.collect::<std::io::Result<_>>().map_err(failed())?;
-        let port = ports.pop().unwrap_or_default();
-        let addresses = ports
-            .iter()
-            .map(|port| json!([format!("127.0.0.1:{port}")]));
-        let addresses: serde_json::Value = addresses.collect();
-        let hosts =
-            tempfile::NamedTempFile::new().map_err(Error::io("make", "a file of addresses"))?;
-        std::fs::write(hosts.path(), addresses.to_string())
-            .map_err(Error::io("write", hosts.path()))?;
-        Ok(Self { hosts, port })
-    }
 }

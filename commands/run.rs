@@ -39,7 +39,9 @@ pub(crate) fn run(flags: &Run, settings: &Settings, printer: Printer) -> Result<
     };
     let terminals = settings.terminals;
     let situation = Situation {
-        stdin_terminal: terminals.stdin,
+        // What starts several processes may leave standard input open for ever; `-` asks for it.
+        stdin_terminal: terminals.stdin
+            || settings.is_started_by_others() && !flags.prompt.is_empty(),
         may_chat: terminals.stdout && form == Form::Text && !flags.framing.raw,
         lines: form == Form::JsonLines,
     };

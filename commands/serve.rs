@@ -65,10 +65,12 @@ pub(crate) fn run(flags: &Serve, settings: &Settings, printer: Printer) -> Resul
 }
 
 async fn serve(flags: &Serve, settings: &Settings, printer: Printer) -> Result<Exit> {
-    if flags.together.ranks.is_some() && settings.rank.is_some() {
+    if flags.together.ranks.is_some() && (settings.rank.is_some() || settings.mpi.is_some()) {
         return Err(Error::Request {
-            field: "MLX_RANK",
-            problem: "a server starts the processes of --ranks itself: unset it".to_owned(),
+            field: "--ranks",
+            problem: "a server starts its processes itself: start it without mpirun, and unset \
+                      MLX_RANK"
+                .to_owned(),
         });
     }
     let mut arguments = flags.model.clone();

@@ -1,5 +1,7 @@
 //! What the environment says, read here and nowhere else; flags beat it. Knows no command.
 
+mod mpi;
+
 use std::env;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -8,6 +10,8 @@ use std::time::{Instant, SystemTime};
 
 use mlxr::hub::{HubSettings, is_true};
 use mlxr::{Error, Result};
+
+pub(crate) use self::mpi::{Place, Process};
 
 /// Everything that is read from outside the arguments.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) rank: Option<usize>,
     /// `MLX_HOSTFILE`: the file that says where they are.
     pub(crate) hosts: Option<PathBuf>,
+    /// What mpirun says of this process, where it started it and others.
+    pub(crate) mpi: Option<Process>,
     /// `MLXR_RANK_THREADS`: how many threads are this process's, one of several on this machine.
     pub(crate) threads: Option<usize>,
     /// `CUDA_VISIBLE_DEVICES`: which GPUs may be used.
@@ -140,6 +146,11 @@ impl Settings {
         env::current_exe().map_err(Error::io("find", "the running program"))
     }
 
+    /// Whether mpirun or the like started this process as one of several, and not this program itself.
+    pub(crate) fn is_started_by_others(&self) -> bool {
+        self.mpi.is_some() || self.rank.is_some() && self.threads.is_none()
+    }
+
     /// What this program was started with, without its name.
     pub(crate) fn arguments() -> Vec<OsString> {
         env::args_os().skip(1).collect()
@@ -159,6 +170,7 @@ impl Settings {
             library: folder("MLXR_MLX_DIR"),
             rank: text("MLX_RANK").and_then(|rank| rank.parse().ok()),
             hosts: folder("MLX_HOSTFILE"),
+            mpi: Process::new(folder),
             threads: text(Self::THREADS).and_then(|threads| threads.parse().ok()),
             gpus: text("CUDA_VISIBLE_DEVICES"),
             graphs: text("MLXR_GRAPHS").is_some_and(|value| is_true(&value)),

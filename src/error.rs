@@ -230,6 +230,9 @@ pub enum Error {
     /// The model cannot be computed by so many processes together.
     #[error("ranks: {0}")]
     Ranks(String),
+    /// Processes that were to compute together do not come together, or lost each other.
+    #[error("ranks: they do not reach each other: {0}")]
+    Apart(String),
     /// There is no GPU, which was asked for.
     #[error("no GPU: {0}")]
     NoGpu(String),

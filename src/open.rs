@@ -335,7 +335,7 @@ fn shared_size(peers: &dyn Peers, size: usize) -> Result<usize> {
     let told = peers.share(size.to_le_bytes().to_vec())?;
     let told = told
         .try_into()
-        .map_err(|_| Error::Ranks("they do not understand each other".to_owned()))?;
+        .map_err(|_| Error::Apart("they do not understand each other".to_owned()))?;
     Ok(usize::from_le_bytes(told))
 }
 

@@ -99,15 +99,13 @@ impl Report {
                 Exit::Missing,
                 "check the name; a private or gated repository needs a token in HF_TOKEN",
             ),
-            Error::Offline { .. } => (
-                Exit::Missing,
-                "unset HF_HUB_OFFLINE and run again to download it",
-            ),
+            Error::Offline { .. } => (Exit::Missing, "unset HF_HUB_OFFLINE to download it"),
             Error::Mlx(_) => (
                 Exit::Internal,
                 "`-v` says which library and device are in use",
             ),
             Error::Ranks(_) => (Exit::Usage, "take fewer `--ranks`, or none"),
+            Error::Apart(_) => (Exit::Internal, "see whether all of them run"),
             Error::NoGpu(_) => (
                 Exit::Missing,
                 "`--device auto` takes the best device there is",

@@ -121,6 +121,7 @@ impl Failure {
             | Error::MlxLibrary { .. }
             | Error::Mlx(_)
             | Error::Ranks(_)
+            | Error::Apart(_)
             | Error::NoGpu(_)
             | Error::ForeignToken { .. }
             | Error::NotFinite => Fault::Internal,

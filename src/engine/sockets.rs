@@ -32,7 +32,7 @@ impl Sockets {
     /// `sum` gives the sums of what all processes give.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be read, and [`Error::Ranks`] where there is no such address or they do not
+    /// [`Error::Io`] where the file cannot be read, and [`Error::Apart`] where there is no such address or they do not
     /// reach each other.
     pub fn join(
         rank: usize,
@@ -55,7 +55,7 @@ impl Sockets {
         }
         let told = sum(&told)?;
         let &[port, low, high] = told.as_slice() else {
-            return Err(Error::Ranks("they do not understand each other".to_owned()));
+            return Err(Error::Apart("they do not understand each other".to_owned()));
         };
         let key = [low.to_le_bytes(), high.to_le_bytes()].concat();
         let streams = match listener {
@@ -135,7 +135,7 @@ fn first_host(hosts: &Path) -> Result<IpAddr> {
     let first = all.first().and_then(|addresses| addresses.first());
     let address = first.and_then(|address| address.parse::<SocketAddr>().ok());
     address.map(|address| address.ip()).ok_or_else(|| {
-        Error::Ranks(format!(
+        Error::Apart(format!(
             "{} does not begin with a list of addresses such as [\"127.0.0.1:5000\"]",
             hosts.display()
         ))
@@ -143,7 +143,7 @@ fn first_host(hosts: &Path) -> Result<IpAddr> {
 }
 
 fn apart(error: impl std::fmt::Display) -> Error {
-    Error::Ranks(format!("they do not reach each other: {error}"))
+    Error::Apart(error.to_string())
 }
 
 #[cfg(test)]
@@ -196,7 +196,7 @@ mod tests {
         for text in ["", "[]", "[[]]", "[[\"here\"]]", "{\"a\": 1}"] {
             fs::write(hosts.path(), text).unwrap();
             let refused = Sockets::join(0, 2, hosts.path(), |own| Ok(own.to_vec()));
-            assert!(matches!(refused, Err(Error::Ranks(_))), "{text}");
+            assert!(matches!(refused, Err(Error::Apart(_))), "{text}");
         }
     }
 }

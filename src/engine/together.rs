@@ -71,7 +71,7 @@ impl Together {
         mut own: Vec<Submission>,
         is_over: bool,
     ) -> Result<(Vec<Submission>, bool)> {
-        let failed = |error: serde_json::Error| Error::Ranks(error.to_string());
+        let failed = |error: serde_json::Error| Error::Apart(error.to_string());
         for submission in &mut own {
             submission
                 .request

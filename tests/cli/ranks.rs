@@ -1,9 +1,10 @@
 //! Processes that compute one model together.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::support::{Sealed, ended, mlxr};
+use crate::support::{Ended, Sealed, ended, mlxr};
 
 const STORY: [&str; 8] = [
     "run",
@@ -55,6 +56,46 @@ fn a_model_that_cannot_be_parted_is_refused() {
     mlxr(&["run", "--ranks", "1", "a"]).fails(2, "1 is not between 2 and 64");
 }
 
+/// `mpirun`, if it is there, as the first of PATH's.
+fn mpirun(sealed: &Sealed, processes: &str, arguments: &[&str]) -> Option<Ended> {
+    let found = Command::new("sh")
+        .args(["-c", "command -v mpirun"])
+        .output();
+    let found = String::from_utf8(found.unwrap().stdout).unwrap();
+    if found.is_empty() {
+        // Past the capture that hides what passing tests print.
+        drop(writeln!(std::io::stderr(), "skipped: there is no mpirun"));
+        return None;
+    }
+    let mut command = Command::new(found.trim());
+    let own = sealed.command(&[]);
+    command
+        .args(["--allow-run-as-root", "--oversubscribe", "-n", processes])
+        .arg(own.get_program())
+        .args(arguments)
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HOME", sealed.path(""))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Some(ended(&mut command))
+}
+
+#[test]
+fn mpirun_starts_them_too() {
+    let sealed = Sealed::new();
+    let together = [&STORY[..], &["--ranks", "2", "Once upon a time"]].concat();
+    let Some(written) = mpirun(&sealed, "2", &together) else {
+        return;
+    };
+    assert_eq!(written.stdout, run(&[]), "{written:?}");
+    let refused = mpirun(&sealed, "3", &together).unwrap();
+    assert!(
+        refused.code != Some(0) && refused.stderr.contains("mpirun started 3 processes"),
+        "{refused:?}"
+    );
+}
+
 #[test]
 fn processes_that_others_start_have_to_be_told_where_they_meet() {
     let sealed = Sealed::new();
@@ -68,7 +109,7 @@ fn processes_that_others_start_have_to_be_told_where_they_meet() {
     );
     refused(
         &["serve", "--ranks", "2", "--port", "0"],
-        "MLX_RANK: a server starts the processes",
+        "--ranks: a server starts its processes itself",
     );
 }
 
