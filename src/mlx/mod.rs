@@ -11,6 +11,7 @@ mod gathered;
 mod group;
 mod inspect;
 mod kernel;
+mod mail;
 mod mapped;
 pub mod memory;
 mod quantized;
@@ -28,6 +29,7 @@ pub use inspect::{DeviceProperties, Library, devices, has_nvidia_driver, library
 pub use kernel::{
     GpuKernel, Launch, computes_with_cuda, has_gpu_kernels, keep_kernels, kernel_source,
 };
+pub use mail::Mail;
 pub use mapped::{Bytes, MappedFile, SystemMemory, array_over, item_size};
 pub use mlx_rs::{Array, Dtype, fast, ops, transforms::async_eval, transforms::eval};
 pub use quantized::{Mode, Packing, dequantize, quantize, quantized_matmul};

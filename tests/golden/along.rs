@@ -11,11 +11,12 @@ use mlxr::engine::request::{Event, Finish, Request};
 use mlxr::files::ModelFiles;
 use mlxr::mlx::Device;
 use mlxr::models::Precision;
+use mlxr::ops::decode::Program;
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
-use super::{Golden, for_each, load, on};
+use super::{Golden, for_each, load, on, ranks};
 
 /// Some tokenizer: the checkpoints have none.
 pub(super) fn tokenizer() -> Arc<Tokenizer> {
@@ -40,7 +41,10 @@ pub(super) fn engine(golden: &Golden, tokenizer: &Arc<Tokenizer>) -> Engine {
             work: loaded.work_bytes,
             offload: 0,
         };
-        let program = loaded.model.decode_program()?;
+        let mut program = loaded.model.decode_program()?;
+        if let Some(group) = ranks::group() {
+            program = Program::together(program, group)?;
+        }
         Ok(model_stepper::new(
             loaded.model,
             program,
@@ -74,6 +78,34 @@ fn answer(engine: &Engine, request: Request) -> (String, Vec<u32>, Finish) {
     });
     engine.submit(request, sink).unwrap();
     receiver.recv().unwrap()
+}
+
+#[test]
+fn engines_write_what_the_reference_does() {
+    let tokenizer = tokenizer();
+    for_each(|golden| {
+        let engine = engine(golden, &tokenizer);
+        for (ids, expected) in golden.input_ids.iter().zip(&golden.greedy) {
+            let request = Request {
+                tokens: ids.iter().map(|&id| id as u32).collect(),
+                limit: Some(expected.len()),
+                sampling: Sampling {
+                    temperature: 0.0,
+                    ..Sampling::default()
+                },
+                ..Request::default()
+            };
+            let (_, found, _) = answer(&engine, request);
+            let found: Vec<i32> = found.into_iter().map(|id| id as i32).collect();
+            // The last tokens may be no text yet, and one may end it.
+            assert!(
+                found.len() + 4 >= expected.len(),
+                "{}: {found:?}",
+                golden.name
+            );
+            assert_eq!(found, expected[..found.len()], "{}", golden.name);
+        }
+    });
 }
 
 #[test]

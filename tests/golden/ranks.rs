@@ -19,6 +19,12 @@ pub(super) fn group() -> Option<&'static Arc<Group>> {
     GROUP.get_or_init(join).as_ref()
 }
 
+/// What both run, in the same order.
+const TESTS: [&str; 2] = [
+    "whole_prompts_match_the_reference",
+    "along::engines_write_what_the_reference_does",
+];
+
 #[test]
 fn two_processes_compute_what_the_reference_does() {
     if group().is_some() {
@@ -39,7 +45,8 @@ fn two_processes_compute_what_the_reference_does() {
     let children: Vec<Child> = (0..2)
         .map(|rank| {
             Command::new(std::env::current_exe().unwrap())
-                .args(["whole_prompts_match_the_reference", "--exact"])
+                .args(TESTS)
+                .args(["--exact", "--test-threads=1"])
                 .env("MLX_RANK", rank.to_string())
                 .env("MLX_HOSTFILE", hosts.path())
                 .env("MLX_WORLD_SIZE", "2")

@@ -5,6 +5,7 @@ use super::instruction::{Instruction, Region, SPLITS, Scratch, Word, begun, code
 use super::kernel::SHARED;
 use super::program::{self, Program};
 use super::stored::{Stored, number, stored};
+use super::then::Then;
 use crate::error::Result;
 use crate::kernels::gate::Activation;
 use crate::mlx::{Array, Dtype, computes_with_cuda, multiprocessors};
@@ -27,19 +28,11 @@ const FIRST_PART: usize = 16;
 /// Words of a matrix.
 const OF_A_PART: usize = 5;
 
-/// What becomes of a product.
-pub(super) enum Then {
-    Store(Region),
-    Add,
-    Gate(i64),
-    Logits(Option<f32>),
-}
-
 /// Takes down a model, layer by layer. Each method says whether the kernel can compute what it is given; if not,
 /// there is no program.
 #[derive(Debug, Default)]
 pub struct Builder {
-    instructions: Vec<Instruction>,
+    pub(super) instructions: Vec<Instruction>,
     /// Those that come before them.
     angles: Vec<Instruction>,
     /// What instructions find by address.
@@ -47,7 +40,7 @@ pub struct Builder {
     pub(super) scratch: Scratch,
     /// Periods and scales of rotations, and where their angles are.
     turns: Vec<(Vec<f32>, f32, Word)>,
-    facts: program::Facts,
+    pub(super) facts: program::Facts,
 }
 
 impl Builder {
@@ -151,7 +144,8 @@ impl Builder {
         self.instructions.push(combined);
         self.facts.layers += 1;
         self.facts.kv_heads = self.facts.kv_heads.max(kv_heads);
-        self.multiply(None, &[output], Region::Attended, &Then::Add)
+        let add = Then::add(output.group.as_ref());
+        self.multiply(None, &[output], Region::Attended, &add)
     }
 
     /// `x + mlp(norm(x))`.
@@ -170,7 +164,12 @@ impl Builder {
             &inputs,
             Region::Residual,
             &Then::Gate(activation),
-        )? && self.multiply(None, &[&mlp.down], Region::Gated, &Then::Add)?)
+        )? && self.multiply(
+            None,
+            &[&mlp.down],
+            Region::Gated,
+            &Then::add(mlp.down.group.as_ref()),
+        )?)
     }
 
     /// `head(norm(x))`, the logits, which become `cap · tanh(logit / cap)`.
@@ -195,7 +194,8 @@ impl Builder {
     /// # Errors
     /// What MLX, or the compiler, says.
     pub fn finish(self) -> Result<Option<Program>> {
-        if !computes_with_cuda()? {
+        // The next step begins with the first buffer of the mail.
+        if !computes_with_cuda()? || self.facts.sums % 2 != 0 {
             return Ok(None);
         }
         let (scratch, multiprocessors) = (self.scratch.numbers(), multiprocessors()?);
@@ -286,17 +286,8 @@ impl Builder {
             words[5] = address;
             words[6] = float(norm.epsilon);
         }
-        let (kind, destination) = match then {
-            Then::Store(region) => (0, self.scratch.region(*region, rows)),
-            Then::Add => (1, self.scratch.region(Region::Residual, rows)),
-            Then::Gate(activation) => {
-                words[9] = Word::Number(*activation);
-                (2, self.scratch.region(Region::Gated, rows * gates))
-            }
-            Then::Logits(soft_cap) => {
-                words[13] = float(soft_cap.unwrap_or(0.0));
-                (3, Word::Number(0))
-            }
+        let Some((kind, destination)) = self.destination(then, rows * gates, &mut words) else {
+            return Ok(false);
         };
         words[7] = Word::Number(kind);
         words[8] = destination;
@@ -332,6 +323,9 @@ impl Builder {
             words[31] = Word::Number(routing.taken.into());
         }
         self.instructions.push(words);
+        if matches!(then, Then::Share(_)) {
+            self.add_up(destination, rows);
+        }
         Ok(true)
     }
 

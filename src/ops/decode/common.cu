@@ -8,9 +8,11 @@ constexpr int WORDS = 32;
 constexpr int MAX_SPLITS = 32;
 constexpr int MAX_TAKEN = 16;
 constexpr int MAX_EXPERTS = 512;
+constexpr int MAX_ROWS = 16;
+constexpr int MAX_RANKS = 8;
 
-enum Code { END, EMBED, MULTIPLY, ATTEND, COMBINE, ANGLES };
-enum Kind { STORE, ADD, GATE, LOGITS };
+enum Code { END, EMBED, MULTIPLY, ATTEND, COMBINE, ANGLES, SUM };
+enum Kind { STORE, ADD, GATE, LOGITS, SHARE };
 enum Number { BFLOAT16, FLOAT16, FLOAT32 };
 
 // Columns of the tensor cores' products for each way a matrix is stored; see Layout.
@@ -28,7 +30,7 @@ struct Step {
   int rows;
   int splits;
   int layers;
-  int positions[16];
+  int positions[MAX_ROWS];
 };
 
 // One instruction, in shared memory.

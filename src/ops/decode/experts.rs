@@ -1,8 +1,9 @@
 //! Layers of experts: what the kernel knows of how they are chosen.
 
-use super::builder::{Builder, Then};
+use super::builder::Builder;
 use super::instruction::{Region, Word};
 use super::stored::stacked;
+use super::then::Then;
 use crate::error::Result;
 use crate::kernels::gate::Activation;
 use crate::kernels::router::Scores;
@@ -64,7 +65,7 @@ impl Builder {
         };
         let router = &experts.router.linear;
         let scores = Then::Store(Region::Scores);
-        let (gated, back) = (Then::Gate(activation), Then::Add);
+        let (gated, back) = (Then::Gate(activation), Then::add(experts.group.as_ref()));
         let (hidden, inner) = (Region::Residual, Region::Gated);
         Ok(self.multiply(Some(norm), &[router], hidden, &scores)?
             && self.multiply_stored(

@@ -20,6 +20,7 @@ pub(super) mod code {
     pub(in super::super) const ATTEND: i64 = 3;
     pub(in super::super) const COMBINE: i64 = 4;
     pub(in super::super) const ANGLES: i64 = 5;
+    pub(in super::super) const SUM: i64 = 6;
 }
 
 /// A word of an instruction.

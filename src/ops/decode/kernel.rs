@@ -29,6 +29,7 @@ static DECODE_STEP: GpuKernel = GpuKernel::for_cuda(
         include_str!("layout.cu"),
         include_str!("reader.cu"),
         include_str!("inputs.cu"),
+        include_str!("mail.cu"),
         include_str!("multiply.cu"),
         include_str!("turn.cu"),
         include_str!("positions.cu"),
@@ -54,6 +55,8 @@ pub(super) struct Constants {
     pub(super) ratio: i32,
     /// The number of the type that keys and values have.
     pub(super) kept: i32,
+    /// Processes that compute together.
+    pub(super) ranks: i32,
 }
 
 /// What the kernel takes, in its order.
@@ -108,6 +111,7 @@ pub(super) fn launch(
             (c"WIDTH", constants.width),
             (c"RATIO", constants.ratio),
             (c"CACHE", constants.kept),
+            (c"RANKS", constants.ranks),
         ],
         grid: [multiprocessors * THREADS, 1, 1],
         block: [THREADS, 1, 1],

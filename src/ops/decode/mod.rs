@@ -13,6 +13,7 @@ mod program;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod then;
 
 pub use builder::Builder;
 pub use program::{Program, Step};

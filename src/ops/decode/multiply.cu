@@ -167,9 +167,9 @@ __device__ __forceinline__ void meet(const Matrix& m) {
 }
 
 // What the warps of a tile have found becomes outputs.
-template <int ROWS>
-__device__ __forceinline__ void finish(const Matrix& m, const Step& step, const Shared& shared,
-                                       const float* products, int tile, int turn, bool is_first) {
+template <int ROWS, int RANKS>
+__device__ __forceinline__ void finish(const Matrix& m, const Step& step, const Mail& mail, const Shared& shared,
+                                       const float* products, int tile, int turn, bool is_first, bool is_last) {
   // Another warp each time.
   int thread = (m.share + turn & m.each - 1) * 32 + m.lane;
   const Instruction& in = m.in;
@@ -198,6 +198,9 @@ __device__ __forceinline__ void finish(const Matrix& m, const Step& step, const 
       float cap = in.number(13);
       if (cap != 0.0f) y = cap * tanhf(y / cap);
       step.logits[(size_t)row * m.rows + output] = y;
+    } else if (RANKS > 1 && m.kind == SHARE) {
+      size_t at = place_in_mail(in.words[8], mail.rank, row, m.rows) + output;
+      send<RANKS>(mail, at, y, in.integer(9), is_first, is_last);
     } else if (m.kind == GATE) {
       hand_over<IS_NARROW<ROWS>>(step.scratch + in.words[8], (size_t)row * m.rows + output, y);
     } else {
@@ -273,8 +276,8 @@ __device__ __forceinline__ void route(const Instruction& in, const Step& step, S
   __syncthreads();
 }
 
-template <int ROWS, int VARIANT, int SCALES>
-__device__ __forceinline__ void multiply(const Instruction& in, const Step& step, Shared& shared, char* memory) {
+template <int ROWS, int VARIANT, int SCALES, int RANKS>
+__device__ __forceinline__ void multiply(const Instruction& in, const Step& step, const Mail& mail, Shared& shared, char* memory) {
   using L = Layout<ROWS, VARIANT>;
   using R = Reader<ROWS, VARIANT, SCALES>;
   constexpr int COLUMNS = 8 * L::TILES;
@@ -373,7 +376,7 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
         for (int i = 0; i < 4; i++) c[i] = 0.0f;
       }
       meet(m);
-      finish<ROWS>(m, step, shared, products, tile, turn++, from == 0);
+      finish<ROWS, RANKS>(m, step, mail, shared, products, tile, turn++, from == 0, from + count == steps);
       if (SIDES<ROWS> == 2) side ^= 1;
       else meet(m);
       place = m.first;

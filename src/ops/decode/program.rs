@@ -6,7 +6,7 @@ use super::ROWS;
 use super::instruction::{Instruction, SPLITS, WORDS, Word};
 use super::kernel::{Constants, Inputs, launch};
 use crate::error::Result;
-use crate::mlx::{Array, Dtype, addresses, eval, ops, to_words};
+use crate::mlx::{Array, Dtype, Group, Mail, addresses, eval, ops, to_words};
 use crate::ops::tensor::misplaced;
 
 /// Positions that are worth a run of their own.
@@ -14,6 +14,13 @@ const OF_A_SPLIT: i32 = 128;
 
 /// What addresses are a multiple of.
 const ALIGNMENT: i64 = 16;
+
+/// Numbers that mail begins with; as in the sources.
+const HEAD: usize = 32;
+
+/// The word of what comes before the first instruction that says which of several processes this is. How many sums a
+/// step has follows, and the addresses of their mail.
+const RANK: usize = 2;
 
 /// Query heads that a block takes at most.
 const QUERIES: i32 = 4;
@@ -30,6 +37,9 @@ pub(super) struct Facts {
     pub(super) rows: i32,
     /// The number of the type of all scales, where there are some.
     pub(super) scales: Option<i32>,
+    /// Products that several processes add up in a step, and the numbers of each of both buffers for them.
+    pub(super) sums: i64,
+    pub(super) buffer: i64,
     pub(super) constants: Constants,
 }
 
@@ -41,7 +51,12 @@ impl Default for Facts {
             vocabulary: 0,
             rows: ROWS as i32,
             scales: None,
-            constants: Constants::default(),
+            sums: 0,
+            buffer: 0,
+            constants: Constants {
+                ranks: 1,
+                ..Constants::default()
+            },
         }
     }
 }
@@ -58,6 +73,8 @@ pub struct Program {
     barrier: Array,
     facts: Facts,
     multiprocessors: i32,
+    /// Where the numbers come that other processes have.
+    mail: Option<Mail>,
     /// Rows and splits of the last step, and these as an array: they seldom change.
     sizes: RefCell<Option<([i32; 2], Array)>>,
 }
@@ -111,11 +128,44 @@ impl Program {
             barrier: ops::zeros_dtype(&[32], Dtype::Uint32)?,
             facts,
             multiprocessors,
+            mail: None,
             sizes: RefCell::default(),
         };
         eval([&made.words, &made.scratch, &made.barrier])?;
         made.probe()?;
         Ok(Some(made))
+    }
+
+    /// What all of a group have made becomes one program that they run together: `None` on each where one has none.
+    ///
+    /// # Errors
+    /// What MLX says, or that the GPUs do not reach each other's memory: then on all of them.
+    pub fn together(program: Option<Self>, group: &Group) -> Result<Option<Self>> {
+        let mut counts = vec![0; group.size()];
+        counts[group.rank()] = program
+            .as_ref()
+            .map_or(0, |program| program.multiprocessors);
+        let counts = group.sum_words(&counts)?;
+        // They meet block by block.
+        let (Some(mut program), true) = (
+            program,
+            counts.iter().all(|&count| count > 0 && count == counts[0]),
+        ) else {
+            return Ok(None);
+        };
+        let bytes = (HEAD + 2 * program.facts.buffer as usize) * size_of::<u64>();
+        let mail = Mail::new(group, bytes)?;
+        let mut header = vec![0; program.words.size()];
+        header[RANK] = group.rank() as i64;
+        header[RANK + 1] = program.facts.sums;
+        for (word, address) in header[RANK + 2..].iter_mut().zip(mail.addresses()) {
+            *word = address.cast_signed();
+        }
+        let header = Array::from_slice(&header, program.words.shape());
+        program.words = program.words.add(header)?;
+        eval([&program.words])?;
+        program.mail = Some(mail);
+        Ok(Some(program))
     }
 
     /// Sequences that a step takes at most.

@@ -2,18 +2,18 @@
 
 namespace mlxr {
 
-template <int ROWS, int VARIANTS, int SCALES, int VARIANT = 0>
-__device__ __forceinline__ void multiply_any(const Instruction& in, const Step& step, Shared& shared, char* memory) {
+template <int ROWS, int VARIANTS, int SCALES, int RANKS, int VARIANT = 0>
+__device__ __forceinline__ void multiply_any(const Instruction& in, const Step& step, const Mail& mail, Shared& shared, char* memory) {
   if constexpr (VARIANT <= DENSE_F32) {
     if constexpr ((VARIANTS >> VARIANT & 1) != 0) {
-      if (in.integer(15) == VARIANT) return multiply<ROWS, VARIANT, SCALES>(in, step, shared, memory);
+      if (in.integer(15) == VARIANT) return multiply<ROWS, VARIANT, SCALES, RANKS>(in, step, mail, shared, memory);
     }
-    multiply_any<ROWS, VARIANTS, SCALES, VARIANT + 1>(in, step, shared, memory);
+    multiply_any<ROWS, VARIANTS, SCALES, RANKS, VARIANT + 1>(in, step, mail, shared, memory);
   }
 }
 
-template <int ROWS, int VARIANTS, int SCALES, int WIDTH, int RATIO, int CACHE>
-__device__ __forceinline__ void run(const long long* program, const Step& step, Shared& shared, char* memory) {
+template <int ROWS, int VARIANTS, int SCALES, int WIDTH, int RATIO, int CACHE, int RANKS>
+__device__ __forceinline__ void run(const long long* program, const Step& step, const Mail& mail, Shared& shared, char* memory) {
   // The last warp brings instructions: the first one's thread is who meets the other blocks.
   int word = threadIdx.x - (THREADS - 32);
   if (threadIdx.x < 16) shared.zeros[threadIdx.x] = make_uint4(0, 0, 0, 0);
@@ -30,9 +30,12 @@ __device__ __forceinline__ void run(const long long* program, const Step& step, 
       // Needs nothing that other blocks have made.
       angles(in, step);
     } else if (code == MULTIPLY) {
-      multiply_any<ROWS, VARIANTS, SCALES>(in, step, shared, memory);
+      multiply_any<ROWS, VARIANTS, SCALES, RANKS>(in, step, mail, shared, memory);
     } else if (code == ATTEND) {
       attend<WIDTH, RATIO, CACHE, IS_NARROW<ROWS>>(in, step, memory);
+    } else if (RANKS > 1 && code == SUM) {
+      // Waits for numbers, not for blocks.
+      add_up<RANKS, IS_NARROW<ROWS>>(in, step, mail);
     } else if (code != COMBINE || step.splits > 1) {
       wait(step.barrier, arrive(step.barrier));
       if (code == EMBED) embed<SCALES, IS_NARROW<ROWS>>(in, step);

@@ -5,6 +5,7 @@
 //! looked for). Nothing is loaded before [`load`] or the first call.
 #![expect(unsafe_code, reason = "declarations of C functions and calls to them")]
 
+pub mod cuda;
 mod error;
 mod loader;
 pub mod nvrtc;

@@ -1,0 +1,82 @@
+//! What becomes of a product: where the kernel puts it, or adds it to what several processes have of it.
+
+use std::sync::Arc;
+
+use super::ROWS;
+use super::builder::Builder;
+use super::instruction::{Instruction, Region, Word, begun, code, float};
+use crate::mlx::Group;
+
+/// Processes that may compute together; as in the sources.
+const RANKS: usize = 8;
+
+/// What becomes of a product.
+pub(super) enum Then {
+    Store(Region),
+    Add,
+    Gate(i64),
+    Logits(Option<f32>),
+    /// Sent to all of a group, which add up what each has of it.
+    Share(Arc<Group>),
+}
+
+impl Then {
+    /// What becomes of a product of which each of a group has a part, or of a whole one.
+    pub(super) fn add(group: Option<&Arc<Group>>) -> Self {
+        group.map_or(Self::Add, |group| Self::Share(Arc::clone(group)))
+    }
+}
+
+impl Builder {
+    /// What becomes of a product with so many rows, as the kernel knows it, and where it goes; `None` where the kernel
+    /// does not know it.
+    pub(super) fn destination(
+        &mut self,
+        then: &Then,
+        rows: i32,
+        words: &mut Instruction,
+    ) -> Option<(i64, Word)> {
+        Some(match then {
+            Then::Store(region) => (0, self.scratch.region(*region, rows)),
+            Then::Add => (1, self.scratch.region(Region::Residual, rows)),
+            Then::Gate(activation) => {
+                words[9] = Word::Number(*activation);
+                (2, self.scratch.region(Region::Gated, rows))
+            }
+            Then::Logits(soft_cap) => {
+                words[13] = float(soft_cap.unwrap_or(0.0));
+                (3, Word::Number(0))
+            }
+            Then::Share(group) => {
+                let buffer = self.mail(group, rows)?;
+                words[9] = Word::Number(self.facts.sums);
+                (4, Word::Number(buffer))
+            }
+        })
+    }
+
+    /// To the residual stream, what all of a group have sent.
+    pub(super) fn add_up(&mut self, mail: Word, width: i32) {
+        let mut words = begun(code::SUM);
+        words[1] = Word::Number(width.into());
+        words[4] = mail;
+        words[5] = Word::Number(self.facts.sums);
+        words[8] = self.scratch.region(Region::Residual, width);
+        words[13] = self.scratch.region(Region::Rounded, width);
+        self.instructions.push(words);
+    }
+
+    /// Where in the mail of each rank the next rows of this width are, which come into two buffers in turn: before
+    /// the first one is written again, all have met after the second. `None` where the kernel knows no such group.
+    pub(super) fn mail(&mut self, group: &Group, width: i32) -> Option<i64> {
+        let facts = &mut self.facts;
+        let buffer = (group.size() * ROWS) as i64 * i64::from(width);
+        if group.size() > RANKS || (facts.sums > 0 && facts.buffer != buffer) {
+            return None;
+        }
+        facts.buffer = buffer;
+        facts.constants.ranks = group.size() as i32;
+        facts.sums += 1;
+        Some((facts.sums + 1) % 2 * buffer)
+    }
+}
