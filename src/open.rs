@@ -19,8 +19,7 @@ use crate::files::ModelFiles;
 use crate::kernels::pool;
 use crate::memory;
 use crate::mlx::{self, Device, DeviceChoice, Group};
-use crate::models::{self, Model, Precision, Source};
-use crate::ops::decode::Program;
+use crate::models::{self, Precision, Source};
 use crate::progress::Progress;
 use crate::sample::Sampling;
 use crate::tokenizer::{Tokenizer, TokenizerOptions};
@@ -317,27 +316,18 @@ fn stepper(
         mlx::memory::limit_total(memory)?;
     }
     let program = match device {
-        Device::Gpu if !options.graphs => program(&*loaded.model, group.as_deref(), &*notices),
-        Device::Cpu | Device::Gpu => None,
+        Device::Gpu if !options.graphs => models::decode_program(&*loaded.model, group.as_deref()),
+        Device::Cpu | Device::Gpu => Ok(None),
     };
-    let peers = peers.map(|peers| peers as Arc<dyn Peers>);
-    let stepper = model_stepper::new(loaded.model, program, device, store, budget, peers);
-    Ok((stepper, description))
-}
-
-/// How the kernel that decodes computes the model, if it can; of a group, on all of it.
-fn program(model: &dyn Model, group: Option<&Group>, notices: &dyn Progress) -> Option<Program> {
-    let without = |error: Error| {
+    let program = program.unwrap_or_else(|error| {
         notices.notice(&format!(
             "the kernel that decodes does not work here ({error}), slower operations take its place"
         ));
         None
-    };
-    let program = model.decode_program().unwrap_or_else(without);
-    match group {
-        Some(group) => Program::together(program, group).unwrap_or_else(without),
-        None => program,
-    }
+    });
+    let peers = peers.map(|peers| peers as Arc<dyn Peers>);
+    let stepper = model_stepper::new(loaded.model, program, device, store, budget, peers);
+    Ok((stepper, description))
 }
 
 /// What the first process says of a size.

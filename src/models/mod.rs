@@ -109,6 +109,22 @@ pub trait Model {
     fn decode_program(&self) -> Result<Option<Program>>;
 }
 
+/// How the kernel that decodes computes a model, if it can; of a group, on all of it or on none.
+///
+/// # Errors
+/// What MLX, or the compiler, says.
+pub fn decode_program(model: &dyn Model, group: Option<&Group>) -> Result<Option<Program>> {
+    let own = model.decode_program();
+    let Some(group) = group else {
+        return own;
+    };
+    match own {
+        Ok(program) => Program::together(program, group),
+        // The others ask.
+        Err(error) => Program::together(None, group).and(Err(error)),
+    }
+}
+
 /// Where a model comes from.
 #[derive(Debug, Clone)]
 pub enum Source {

@@ -10,8 +10,7 @@ use mlxr::engine::model_stepper::{self, Budget};
 use mlxr::engine::request::{Event, Finish, Request};
 use mlxr::files::ModelFiles;
 use mlxr::mlx::Device;
-use mlxr::models::Precision;
-use mlxr::ops::decode::Program;
+use mlxr::models::{Precision, decode_program};
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
 use serde_json::{Value, json};
@@ -41,10 +40,7 @@ pub(super) fn engine(golden: &Golden, tokenizer: &Arc<Tokenizer>) -> Engine {
             work: loaded.work_bytes,
             offload: 0,
         };
-        let mut program = loaded.model.decode_program()?;
-        if let Some(group) = ranks::group() {
-            program = Program::together(program, group)?;
-        }
+        let program = decode_program(&*loaded.model, ranks::group().map(AsRef::as_ref))?;
         Ok(model_stepper::new(
             loaded.model,
             program,
