@@ -1,26 +1,24 @@
 //! From `tokenizer.json` to an encoder, or to the reason why there is none.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::thread;
 
 use serde::{Deserialize, Serialize};
 
 use super::Encoder;
 use super::added::Added;
 use super::around::around;
-use super::definition::{AddedToken, Definition, Model};
-use super::merges::{Merge, Merges, NONE};
+use super::definition::{AddedToken, Definition, MergeList, Model, parted};
+use super::ids::{Ids, byte_tokens, merges};
+use super::merges::{Merges, NONE};
 use super::normal::normalize;
-use super::pairs::MOST_TOKENS;
 use super::piece::Pieces;
 use super::scan::Seams;
 use super::scratch::Scratches;
 use super::structure::{self, Cut, Normal};
 use super::trie::Trie;
 use super::vocabulary::Vocabulary;
-use crate::tokenizer::pieces::{
-    Pieces as Spelling, byte_level_byte, fallback_byte, is_byte_level, is_fallback,
-};
+use crate::tokenizer::pieces::{Pieces as Spelling, is_byte_level};
 
 /// An encoder, and what else the file says of its tokens.
 #[derive(Debug)]
@@ -50,24 +48,52 @@ pub(in super::super) struct Token {
 }
 
 /// Why a vocabulary is left to the reference engine.
-type Refusal = &'static str;
+pub(super) type Refusal = &'static str;
 
 /// Builds an encoder.
 ///
 /// # Errors
 /// What of the file is not known here.
 pub(in super::super) fn build(json: &[u8]) -> Result<Built, Refusal> {
-    let definition: Definition<'_> =
-        serde_json::from_slice(json).map_err(|_| "its model is not byte-pair encoding")?;
-    let model = &definition.model;
-    check(model)?;
+    if let Some((rest, list)) = parted(json)
+        && let Ok(built) = of_parts(&rest, Some(list))
+    {
+        return Ok(built);
+    }
+    of_parts(json, None)
+}
+
+/// Of the file, and of the list of merges where it has none itself.
+fn of_parts(json: &[u8], list: Option<&[u8]>) -> Result<Built, Refusal> {
+    thread::scope(|scope| {
+        let list = list.map(|list| scope.spawn(|| parse::<MergeList<'_>>(list)));
+        let mut definition: Definition<'_> = parse(json)?;
+        let own = std::mem::take(&mut definition.model.merges);
+        let ids = Ids::new(&definition)?;
+        let list = match list {
+            Some(list) => list.join().map_err(|_| "its merges cannot be read")??,
+            None => own,
+        };
+        of_definition(&definition, &ids, &list)
+    })
+}
+
+fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(json).map_err(|_| "its model is not byte-pair encoding")
+}
+
+fn of_definition(
+    definition: &Definition<'_>,
+    ids: &Ids<'_>,
+    list: &MergeList<'_>,
+) -> Result<Built, Refusal> {
+    check(&definition.model)?;
     let spelling = Spelling::of(&definition.decoder);
-    let (normal, cut) = structure(&definition, spelling)?;
+    let (normal, cut) = structure(definition, spelling)?;
     let (before, behind) =
         around(&definition.post_processor).ok_or("its post-processor is none of those known")?;
-    let ids = Ids::new(&definition)?;
     let (raw, normalized) = added(&definition.added_tokens, normal)?;
-    let pieces = pieces(&definition, &ids, spelling, normal)?;
+    let pieces = pieces(definition, ids, list, spelling, normal)?;
     let seams = match cut {
         Cut::Seams => Seams::new(pieces.made().map(|token| pieces.vocabulary.bytes_of(token))),
         _ => Seams::none(),
@@ -84,7 +110,7 @@ pub(in super::super) fn build(json: &[u8]) -> Result<Built, Refusal> {
         },
         pieces: spelling,
         tokens: ids.tokens(&definition.added_tokens, spelling),
-        added: definition.added_tokens,
+        added: definition.added_tokens.clone(),
         before,
         behind,
     })
@@ -112,6 +138,7 @@ fn structure(definition: &Definition<'_>, spelling: Spelling) -> Result<(Normal,
 fn pieces(
     definition: &Definition<'_>,
     ids: &Ids<'_>,
+    list: &MergeList<'_>,
     spelling: Spelling,
     normal: Normal,
 ) -> Result<Pieces, Refusal> {
@@ -137,9 +164,9 @@ fn pieces(
     let symbols: Vec<bool> = ids.names.iter().zip(&ids.in_model).map(is_symbol).collect();
     let lengths: Vec<u32> = ids.names.iter().map(|name| name.len() as u32).collect();
     // Sorting takes as long as finding out which tokens are made.
-    let (merged, sorted) = std::thread::scope(|scope| {
+    let (merged, sorted) = thread::scope(|scope| {
         let sorted = scope.spawn(|| sorted(&spelled));
-        let merged = merges(model, ids)
+        let merged = merges(list, ids)
             .and_then(|list| Merges::new(&list, &symbols, &lengths).ok_or("a merge comes twice"));
         (merged, sorted.join())
     });
@@ -160,7 +187,7 @@ fn pieces(
                 && !name.is_empty()
                 && is_text(name))
     };
-    let (vocabulary, trie) = std::thread::scope(|scope| {
+    let (vocabulary, trie) = thread::scope(|scope| {
         let trie = scope.spawn(|| {
             let all = sorted.iter().filter(|(_, id)| is_made(*id));
             let mut made: Vec<(&[u8], u32)> = all
@@ -224,136 +251,6 @@ fn check(model: &Model<'_>) -> Result<(), Refusal> {
 fn is_symbol(name: &str) -> bool {
     let mut characters = name.chars();
     characters.next().is_some() && characters.next().is_none()
-}
-
-/// The file's tokens by their ids.
-struct Ids<'a> {
-    by_name: HashMap<&'a str, u32, foldhash::fast::FixedState>,
-    /// Names by id; empty where there is none.
-    names: Vec<&'a str>,
-    /// Whether a token is one of the model's.
-    in_model: Vec<bool>,
-}
-
-impl<'a> Ids<'a> {
-    fn new(definition: &'a Definition<'_>) -> Result<Self, Refusal> {
-        let vocab = &definition.model.vocab.0;
-        let added = &definition.added_tokens;
-        let last = vocab
-            .iter()
-            .map(|(_, id)| *id)
-            .chain(added.iter().map(|added| added.id))
-            .max();
-        let count = last.ok_or("it has no tokens")? as usize + 1;
-        if count > MOST_TOKENS {
-            return Err("its ids are absurdly large");
-        }
-        let mut ids = Self {
-            by_name: HashMap::with_capacity_and_hasher(
-                vocab.len(),
-                foldhash::fast::FixedState::default(),
-            ),
-            names: vec![""; count],
-            in_model: vec![false; count],
-        };
-        for (name, id) in vocab {
-            let place = &mut ids.names[*id as usize];
-            if !place.is_empty() || ids.by_name.insert(name, *id).is_some() {
-                return Err("two of its tokens have one id or one spelling");
-            }
-            *place = name;
-            ids.in_model[*id as usize] = true;
-        }
-        ids.add(added, vocab.len())?;
-        Ok(ids)
-    }
-
-    /// Added tokens, whose ids are those that the reference gives them: what the model calls by that name, or the next
-    /// one behind all others.
-    fn add(&mut self, added: &'a [AddedToken], model_size: usize) -> Result<(), Refusal> {
-        let refusal = "the ids of its added tokens are not in order";
-        let mut next = model_size as u32;
-        let mut contents = HashSet::new();
-        for token in added {
-            if !contents.insert(&*token.content) || token.content.is_empty() {
-                return Err("an added token is empty or comes twice");
-            }
-            if let Some(id) = self.by_name.get(&*token.content) {
-                if *id != token.id {
-                    return Err(refusal);
-                }
-                continue;
-            }
-            if token.id != next || !self.names[token.id as usize].is_empty() {
-                return Err(refusal);
-            }
-            self.names[token.id as usize] = &token.content;
-            next += 1;
-        }
-        Ok(())
-    }
-
-    fn tokens(&self, added: &[AddedToken], spelling: Spelling) -> Vec<Token> {
-        let of_name = |name: &&str| Token {
-            exists: !name.is_empty(),
-            byte: spelling != Spelling::ByteLevel && is_fallback(name),
-            ..Token::default()
-        };
-        let mut tokens: Vec<Token> = self.names.iter().map(of_name).collect();
-        for added in added {
-            tokens[added.id as usize].special = added.special;
-        }
-        tokens
-    }
-}
-
-/// The list of merges by ids.
-fn merges(model: &Model<'_>, ids: &Ids<'_>) -> Result<Vec<Merge>, Refusal> {
-    let of_name = |name: &str| ids.by_name.get(name).copied();
-    let is_joined = |id: &u32, left: &str, right: &str| {
-        let name = ids.names.get(*id as usize).copied().unwrap_or_default();
-        name.strip_prefix(left) == Some(right) && ids.in_model[*id as usize]
-    };
-    let mut list = Vec::with_capacity(model.merges.0.len());
-    let mut last = 0;
-    for pair in &model.merges.0 {
-        let (left, right) = pair.parts().ok_or("a merge is not of two tokens")?;
-        // Lists are in the order of ids, mostly.
-        let merged = [last, last + 1]
-            .into_iter()
-            .find(|id| is_joined(id, left, right))
-            .or_else(|| of_name(&[left, right].concat()));
-        let (Some(left), Some(right), Some(merged)) = (of_name(left), of_name(right), merged)
-        else {
-            return Err("a merge is of tokens that are not in the vocabulary");
-        };
-        last = merged;
-        list.push(Merge {
-            left,
-            right,
-            merged,
-        });
-    }
-    Ok(list)
-}
-
-/// The tokens of bytes that characters fall back to.
-fn byte_tokens(ids: &Ids<'_>, spelling: Spelling) -> Result<[u32; 256], Refusal> {
-    let mut tokens = [NONE; 256];
-    for (name, id) in &ids.by_name {
-        let byte = if spelling == Spelling::ByteLevel {
-            byte_level_byte(name)
-        } else {
-            fallback_byte(name)
-        };
-        if let Some(byte) = byte {
-            tokens[usize::from(byte)] = *id;
-        }
-    }
-    if tokens.contains(&NONE) {
-        return Err("it has no token for some bytes");
-    }
-    Ok(tokens)
 }
 
 /// Added tokens that are sought in a text as it is, and in normalized text.

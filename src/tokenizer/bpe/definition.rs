@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memmem;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -62,7 +63,7 @@ pub(in super::super) struct AddedToken {
 pub(super) struct Vocab<'a>(pub(super) Vec<(Cow<'a, str>, u32)>);
 
 /// Pairs of tokens as they are spelled.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct MergeList<'a>(pub(super) Vec<MergePair<'a>>);
 
 /// Two tokens as they are spelled: older files have them in one text, with a space between them.
@@ -85,6 +86,25 @@ impl MergePair<'_> {
         }
     }
 }
+
+/// A file that ends in its merges, as most do: all but these, with none in their place, and the list of them. Both are
+/// parsed side by side. Where it is not what it looks like, one of them is no JSON.
+pub(super) fn parted(json: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let is_end = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'}';
+    let end = json.iter().rposition(|byte| !is_end(byte))? + 1;
+    let is_list = |at: &usize| {
+        let mut behind = json[at + KEY.len()..].iter();
+        let mut next = || behind.find(|byte| !byte.is_ascii_whitespace());
+        (next(), next()) == (Some(&b':'), Some(&b'['))
+    };
+    let key = memmem::find_iter(json, KEY).find(is_list)?;
+    let begin = key + json[key..end].iter().position(|&byte| byte == b'[')?;
+    let rest = [&json[..begin], b"[]", &json[end..]].concat();
+    Some((rest, &json[begin..end]))
+}
+
+/// What merges come behind. Among tokens it has a number behind it, and within one other quotes.
+const KEY: &[u8] = b"\"merges\"";
 
 /// A string, borrowed from the file where it has no escapes.
 struct Text<'a>(Cow<'a, str>);
@@ -195,5 +215,59 @@ impl<'de: 'a, 'a> Deserialize<'de> for MergePair<'a> {
             }
         }
         deserializer.deserialize_any(PairVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Tokens = Vec<(String, u32)>;
+
+    /// All tokens, and the merges.
+    fn parsed(json: &str) -> Option<(Tokens, Vec<String>)> {
+        let (rest, list) = parted(json.as_bytes())?;
+        let rest: Definition<'_> = serde_json::from_slice(&rest).ok()?;
+        let list: MergeList<'_> = serde_json::from_slice(list).ok()?;
+        assert!(rest.model.merges.0.is_empty());
+        let tokens = rest.model.vocab.0.iter();
+        let tokens = tokens.map(|(name, id)| (name.to_string(), *id));
+        let pairs = list.0.iter().map(|pair| {
+            let (left, right) = pair.parts().unwrap();
+            format!("{left}+{right}")
+        });
+        Some((tokens.collect(), pairs.collect()))
+    }
+
+    #[test]
+    fn a_file_that_ends_in_its_merges_is_parted_there() {
+        let vocab = r#"{"a": 0, "merges": 1, "\"merges\": [": 2}"#;
+        let tokens = [("a", 0), ("merges", 1), ("\"merges\": [", 2)];
+        let tokens: Vec<_> = tokens.map(|(name, id)| (name.to_owned(), id)).into();
+        for (merges, pairs) in [
+            (r#"[["a", "b"], ["]", "}"]]"#, vec!["a+b", "]+}"]),
+            (r#"["a b", "] }"]"#, vec!["a+b", "]+}"]),
+            ("[]", vec![]),
+        ] {
+            let file =
+                format!("{{\"model\": {{\"vocab\": {vocab}, \"merges\" :\n{merges}\n}} }}\n");
+            let pairs = pairs.into_iter().map(str::to_owned).collect();
+            assert_eq!(parsed(&file), Some((tokens.clone(), pairs)), "{file}");
+        }
+    }
+
+    #[test]
+    fn other_files_are_not() {
+        for file in [
+            "",
+            "}",
+            r#"{"model": {"vocab": {"a": 0}}}"#,
+            r#"{"model": {"merges": [], "vocab": {"a": 0}}}"#,
+            r#"{"model": {"vocab": {"a": 0}, "merges": [["a", "a"]]}, "x": [1]}"#,
+            r#"{"x": {"merges": [["a", "a"]]}, "model": {"vocab": {"a": 0}, "merges": []}}"#,
+            r#"{"model": {"vocab": {"a": 0}}, "x": {"merges": [["a", "a"]]}}"#,
+        ] {
+            assert_eq!(parsed(file), None, "{file}");
+        }
     }
 }

@@ -19,6 +19,7 @@ mod classes;
 mod cuts;
 mod definition;
 mod hash;
+mod ids;
 mod kept;
 mod key;
 mod merges;
