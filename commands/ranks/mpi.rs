@@ -87,9 +87,10 @@ fn meet(place: Place, folder: &Path) -> Result<Meeting> {
     Ok(Meeting::at(&copy, Some(port)))
 }
 
-/// Whoever finds the file finds it whole.
+/// Whoever finds the file, which one process alone writes, finds it whole.
 fn write(path: &Path, text: &str) -> Result<()> {
-    let partial = path.with_extension(format!("{}.partial", std::process::id()));
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
     let written = fs::write(&partial, text).and_then(|()| fs::rename(&partial, path));
     written.map_err(Error::io("write", path))
 }
