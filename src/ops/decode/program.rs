@@ -146,7 +146,7 @@ impl Program {
             .as_ref()
             .map_or(0, |program| program.multiprocessors);
         let counts = group.sum_words(&counts)?;
-        // They meet block by block.
+        // Each chooses its tokens by itself: all must add up in the same order, which depends on the multiprocessors.
         let (Some(mut program), true) = (
             program,
             counts.iter().all(|&count| count > 0 && count == counts[0]),
