@@ -163,15 +163,22 @@ impl Report {
     }
 
     fn of_library(tried: &[(String, String)]) -> Self {
+        let needs_cuda = |why: &str| {
+            let own = ["libcu", "libnccl", "libnvrtc"];
+            own.iter().any(|library| why.starts_with(library)) && why.contains("open shared object")
+        };
+        let hint = if tried.iter().any(|(_, why)| needs_cuda(why)) {
+            "install CUDA's own libraries (cuBLAS, cuDNN, cuFFT, NCCL, NVRTC), and let LD_LIBRARY_PATH name their folders"
+        } else {
+            "`cargo build` makes the library ready (for an NVIDIA GPU with `--features cuda13`); MLXR_MLX_DIR names another one"
+        };
         Self {
             exit: Exit::Missing,
             details: tried
                 .iter()
                 .map(|(place, why)| format!("tried {place}: {why}"))
                 .collect(),
-            hint: Some(
-                "`cargo build` makes the library ready (for an NVIDIA GPU with `--features cuda13`); MLXR_MLX_DIR names another one",
-            ),
+            hint: Some(hint),
         }
     }
 
@@ -201,5 +208,18 @@ mod tests {
             assert!(!hint("/tmp/small", kind).unwrap().contains("HF_HOME"));
         }
         assert_eq!(hint("/tmp/a/b", io::ErrorKind::NotADirectory), None);
+    }
+
+    #[test]
+    fn what_is_missing_of_cuda_is_told_apart_from_a_missing_library() {
+        let hint = |why: &str| {
+            let tried = vec![("/lib/libmlxc.so".to_owned(), why.to_owned())];
+            Report::of(&Error::MlxLibrary { tried }).hint.unwrap()
+        };
+        let absent = "cannot open shared object file: No such file or directory";
+        for library in ["libnccl.so.2", "libcudnn.so.9", "libcublasLt.so.13"] {
+            assert!(hint(&format!("{library}: {absent}")).contains("LD_LIBRARY_PATH"));
+        }
+        assert!(hint(&format!("libmlxc.so: {absent}")).contains("cargo build"));
     }
 }
