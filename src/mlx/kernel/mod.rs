@@ -65,6 +65,8 @@ pub struct Launch<'a> {
 
 /// Whether a GPU computes that kernels can be compiled for.
 pub fn has_gpu_kernels() -> bool {
+    // Does not change, and is asked for in each layer.
+    static CAN_COMPILE: OnceLock<bool> = OnceLock::new();
     if computes_on_cpu() {
         return false;
     }
@@ -75,7 +77,7 @@ pub fn has_gpu_kernels() -> bool {
     let can_compile = || {
         is_metal().unwrap_or(false) || (mlx_sys::has_native_parts() && mlx_sys::nvrtc::is_there())
     };
-    gpus.is_ok_and(|gpus| gpus > 0) && can_compile()
+    gpus.is_ok_and(|gpus| gpus > 0) && *CAN_COMPILE.get_or_init(can_compile)
 }
 
 /// Whether the GPU that computes is programmed in CUDA, and kernels can be compiled for it.

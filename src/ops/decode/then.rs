@@ -66,8 +66,8 @@ impl Builder {
         self.instructions.push(words);
     }
 
-    /// Where in the mail of each rank the next rows of this width are, which come into two buffers in turn: before
-    /// the first one is written again, all have met after the second. `None` where the kernel knows no such group.
+    /// Where in the mail of each rank the next rows of this width are, which come into two buffers in turn: whoever
+    /// writes the first one again has the numbers of the second, which all sent when they had added up the first. `None` where the kernel knows no such group.
     pub(super) fn mail(&mut self, group: &Group, width: i32) -> Option<i64> {
         let facts = &mut self.facts;
         let buffer = (group.size() * ROWS) as i64 * i64::from(width);
