@@ -15,7 +15,7 @@ use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
-use super::{Golden, for_each, load, on, ranks};
+use super::{Golden, for_each, load, on, ranks, say};
 
 /// Some tokenizer: the checkpoints have none.
 pub(super) fn tokenizer() -> Arc<Tokenizer> {
@@ -101,6 +101,20 @@ fn engines_write_what_the_reference_does() {
             );
             assert_eq!(found, expected[..found.len()], "{}", golden.name);
         }
+    });
+}
+
+#[test]
+fn the_kernel_that_decodes_knows_these() {
+    if !on("gpu") {
+        return say("skipped: the kernel that decodes is one of GPUs");
+    }
+    for_each(|golden| {
+        let loaded = load(&golden.folder, Precision::Float32).unwrap();
+        let group = ranks::group().map(AsRef::as_ref);
+        let program = decode_program(&*loaded.model, group).unwrap();
+        let is_known = ["llama31", "qwen3"].contains(&&*golden.name);
+        assert_eq!(program.is_some(), is_known, "{}", golden.name);
     });
 }
 

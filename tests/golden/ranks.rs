@@ -20,8 +20,9 @@ pub(super) fn group() -> Option<&'static Arc<Group>> {
 }
 
 /// What both run, in the same order.
-const TESTS: [&str; 2] = [
+const TESTS: [&str; 3] = [
     "whole_prompts_match_the_reference",
+    "along::the_kernel_that_decodes_knows_these",
     "along::engines_write_what_the_reference_does",
 ];
 
