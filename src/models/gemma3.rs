@@ -9,6 +9,7 @@ use crate::cache::{LayerCaches, LayerKind};
 use crate::config::{self, RopeConfig};
 use crate::error::Result;
 use crate::ops::attention::Attention;
+use crate::ops::decode::Builder;
 use crate::ops::mlp::GatedMlp;
 use crate::ops::norm::RmsNorm;
 use crate::ops::rope::Rope;
@@ -153,6 +154,15 @@ impl decoder::Block for Block {
         let x = self.after_attention.add_to(x, &attended)?;
         let fed = self.mlp.forward(&self.before_mlp, &x)?;
         self.after_mlp.add_to(&x, &fed)
+    }
+
+    fn describe(&self, program: &mut Builder) -> Result<bool> {
+        let [attended, fed] = [&self.after_attention, &self.after_mlp].map(Some);
+        let attention = &self.attention;
+        Ok(
+            attention.describe(&self.before_attention, attended, program)?
+                && program.feed_forward(&self.before_mlp, &self.mlp, fed)?,
+        )
     }
 }
 

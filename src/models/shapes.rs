@@ -42,6 +42,7 @@ pub const SHAPES: &[Shape] = &[
     // Gemma's vocabulary begins with the special ones, and ends with those for images.
     shape!("gemma-3-1b", 262_144),
     shape!("gemma-3-4b", 262_144),
+    shape!("gpt-oss-20b", 199_998),
     // Some of the layers of models that are larger than the memory of most machines.
     shape!("qwen3-next-80b-8l", 151_643),
     shape!("glm-4.7-flash-12l", 154_820),

@@ -113,7 +113,8 @@ fn the_kernel_that_decodes_knows_these() {
         let loaded = load(&golden.folder, Precision::Float32).unwrap();
         let group = ranks::group().map(AsRef::as_ref);
         let program = decode_program(&*loaded.model, group).unwrap();
-        let is_known = ["llama31", "qwen3"].contains(&&*golden.name);
+        let is_known =
+            ["gemma3", "gpt_oss", "llama31", "qwen3", "qwen3_moe"].contains(&&*golden.name);
         assert_eq!(program.is_some(), is_known, "{}", golden.name);
     });
 }

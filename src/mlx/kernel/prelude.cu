@@ -23,6 +23,7 @@ struct Float16 {
 
 // What an array's address is an address of.
 template <typename T> struct Pointed;
+template <typename T> struct Pointed<T*> { using Type = T; };
 template <typename T> struct Pointed<const T*> { using Type = T; };
 
 } // namespace mlxr

@@ -24,8 +24,13 @@ pub(in crate::models) trait Mixer {
         caches: &mut LayerCaches<'_, '_>,
     ) -> Result<Tensor>;
 
-    /// Takes `x + self(norm(x))` down for the kernel that decodes; says whether it can compute it.
-    fn describe(&self, _norm: &RmsNorm, _program: &mut Builder) -> Result<bool> {
+    /// Takes `x + after(self(norm(x)))` down for the kernel that decodes; says whether it can compute it.
+    fn describe(
+        &self,
+        _norm: &RmsNorm,
+        _after: Option<&RmsNorm>,
+        _program: &mut Builder,
+    ) -> Result<bool> {
         Ok(false)
     }
 }
@@ -35,7 +40,7 @@ pub(in crate::models) trait FeedForward {
     /// `x + self(norm(x))`, `[T, hidden]` to the same.
     fn add_to(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor>;
 
-    /// As [`Mixer::describe`].
+    /// Takes `x + self(norm(x))` down for the kernel that decodes; says whether it can compute it.
     fn describe(&self, _norm: &RmsNorm, _program: &mut Builder) -> Result<bool> {
         Ok(false)
     }
@@ -47,7 +52,7 @@ impl FeedForward for GatedMlp {
     }
 
     fn describe(&self, norm: &RmsNorm, program: &mut Builder) -> Result<bool> {
-        program.feed_forward(norm, self)
+        program.feed_forward(norm, self, None)
     }
 }
 
@@ -77,8 +82,13 @@ impl Mixer for Box<dyn Mixer> {
         self.as_ref().add_to(norm, x, caches)
     }
 
-    fn describe(&self, norm: &RmsNorm, program: &mut Builder) -> Result<bool> {
-        self.as_ref().describe(norm, program)
+    fn describe(
+        &self,
+        norm: &RmsNorm,
+        after: Option<&RmsNorm>,
+        program: &mut Builder,
+    ) -> Result<bool> {
+        self.as_ref().describe(norm, after, program)
     }
 }
 
@@ -123,7 +133,7 @@ impl<M: Mixer, F: FeedForward> Block for PreNorm<M, F> {
     }
 
     fn describe(&self, program: &mut Builder) -> Result<bool> {
-        Ok(self.mixer.describe(&self.mixer_norm, program)?
+        Ok(self.mixer.describe(&self.mixer_norm, None, program)?
             && self
                 .feed_forward
                 .describe(&self.feed_forward_norm, program)?)

@@ -287,8 +287,13 @@ impl Mixer for GroupedAttention {
         self.output.add_to(x, &attended)
     }
 
-    fn describe(&self, norm: &RmsNorm, program: &mut Builder) -> Result<bool> {
+    fn describe(
+        &self,
+        norm: &RmsNorm,
+        after: Option<&RmsNorm>,
+        program: &mut Builder,
+    ) -> Result<bool> {
         let inputs = [&self.query, &self.key, &self.value];
-        Ok(!self.gated && program.attend(norm, inputs, &self.attention, &self.output)?)
+        Ok(!self.gated && program.attend(norm, inputs, &self.attention, &self.output, after)?)
     }
 }

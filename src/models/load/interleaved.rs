@@ -160,7 +160,10 @@ impl Loader<'_> {
         let shape = [count, picked.rows];
         self.count(count * picked.indices().count());
         if !self.host {
-            let array = self.floats(name, &shape)?.take_axis(picked.array(), 1)?;
+            let array = self
+                .floats(name, &shape)?
+                .take_axis(picked.array(), 1)?
+                .contiguous()?;
             eval([&array])?;
             return Ok(BiasStack::Device(array));
         }

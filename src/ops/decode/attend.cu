@@ -23,12 +23,15 @@ struct Walk<WIDTH, EACH, FLOAT32> : Lanes<WIDTH, EACH> {
   using Lanes<WIDTH, EACH>::Lanes;
 };
 
+constexpr float LOG2E = 1.4426950408889634f;
+
 template <int WIDTH, int RATIO, int CACHE, bool NARROW>
 __device__ __forceinline__ void attend(const Instruction& in, const Step& step, char* memory) {
   using H = Heads<RATIO>;
   using W = Walk<WIDTH, H::EACH, CACHE>;
   constexpr int EACH = H::EACH;
-  constexpr float LOG2E = 1.4426950408889634f;
+  // A number for each head of queries that counts as a position's score whose value is zero (gpt-oss).
+  const float* sinks = in.address<float>(14);
   int layer = in.integer(1), heads = in.integer(2), kv_heads = in.integer(3), window = in.integer(17);
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   float* queries = reinterpret_cast<float*>(memory + W::MEMORY);  // [EACH][WIDTH]
@@ -91,11 +94,14 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
     __syncthreads();
     for (int i = threadIdx.x; i < count * WIDTH; i += THREADS) {
       int h = i / WIDTH, at = i % WIDTH;
-      float now = is_last ? scores[h] : -1e30f;
+      bool has_sink = sinks && step.splits == 1;
+      float sink = has_sink ? __ldg(sinks + first_head + h) * LOG2E : -1e30f;
+      float now = is_last ? fmaxf(scores[h], sink) : sink;
 #pragma unroll
       for (int w = 0; w < WARPS; w++) now = fmaxf(now, most[w * EACH + h]);
-      float all = is_last ? power_of_two(scores[h] - now) : 0.0f;
-      float result = is_last ? all * fresh[WIDTH + at] : 0.0f;
+      float own = is_last ? power_of_two(scores[h] - now) : 0.0f;
+      float result = is_last ? own * fresh[WIDTH + at] : 0.0f;
+      float all = own + (has_sink ? power_of_two(sink - now) : 0.0f);
 #pragma unroll
       for (int w = 0; w < WARPS; w++) {
         float share = power_of_two(most[w * EACH + h] - now);
@@ -149,7 +155,10 @@ __device__ __forceinline__ void combine(const Instruction& in, const Step& step,
     shares[threadIdx.x] = make_float3(now, all, result);
     __syncthreads();
     if (share == 0) {
-      float highest = now, sum = 0.0f, total = 0.0f;
+      const float* sinks = in.address<float>(14);
+      int head = unit % in.integer(2);
+      float sink = sinks ? __ldg(sinks + head) * LOG2E : -1e30f;
+      float highest = fmaxf(now, sink), sum = 0.0f, total = 0.0f;
 #pragma unroll
       for (int i = 1; i < SHARES; i++) highest = fmaxf(highest, shares[i * WIDTH + at].x);
 #pragma unroll
@@ -159,6 +168,7 @@ __device__ __forceinline__ void combine(const Instruction& in, const Step& step,
         sum += one.y * part;
         total += one.z * part;
       }
+      if (sinks) sum += power_of_two(sink - highest);
       hand_over<NARROW>(step.scratch + in.words[6], (size_t)unit * WIDTH + at, total / sum);
     }
     __syncthreads();

@@ -7,8 +7,7 @@ use super::program::{self, Program};
 use super::stored::{Stored, number, stored};
 use super::then::Then;
 use crate::error::Result;
-use crate::kernels::gate::Activation;
-use crate::mlx::{Array, Dtype, computes_with_cuda, multiprocessors};
+use crate::mlx::{Array, Dtype, computes_with_cuda, multiprocessors, ops};
 use crate::ops::attention::Attention;
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::Linear;
@@ -73,7 +72,7 @@ impl Builder {
         Ok(true)
     }
 
-    /// `x + output(attention(inputs(norm(x))))`: the next layer that keeps keys and values. `inputs` are the
+    /// `x + after(output(attention(inputs(norm(x)))))`: the next layer that keeps keys and values. `inputs` are the
     /// projections to queries, keys and values.
     ///
     /// # Errors
@@ -84,6 +83,7 @@ impl Builder {
         inputs: [&Linear; 3],
         attention: &Attention,
         output: &Linear,
+        after: Option<&RmsNorm>,
     ) -> Result<bool> {
         let turns = attention.rope.on_host();
         let epsilons = [&attention.query_norm, &attention.key_norm].map(Option::as_ref);
@@ -91,7 +91,6 @@ impl Builder {
         let is_known = matches!(attention.width, 64 | 128 | 256)
             && attention.value_width == attention.width
             && !attention.values_in_keys
-            && attention.sinks.is_none()
             && attention.host.is_none()
             && (epsilons[0].is_none() || epsilons[1].is_none() || epsilons[0] == epsilons[1]);
         if !is_known
@@ -129,6 +128,12 @@ impl Builder {
                 words[word] = address;
             }
         }
+        if let Some(sinks) = &attention.sinks {
+            let Some(address) = self.vector(sinks)? else {
+                return Ok(false);
+            };
+            words[14] = address;
+        }
         words[10] = float(epsilons[0].or(epsilons[1]).unwrap_or(0.0));
         words[11] = float(attention.scale);
         words[12] = self.angles(turns.periods, turns.scale);
@@ -138,38 +143,32 @@ impl Builder {
         words[17] = Word::Number(attention.window.unwrap_or(0) as i64);
         self.instructions.push(words);
         let mut combined = begun(code::COMBINE);
-        for word in [2, 4, 6, 7] {
+        for word in [2, 4, 6, 7, 14] {
             combined[word] = words[word];
         }
         self.instructions.push(combined);
         self.facts.layers += 1;
         self.facts.kv_heads = self.facts.kv_heads.max(kv_heads);
-        let add = Then::add(output.group.as_ref());
-        self.multiply(None, &[output], Region::Attended, &add)
+        self.lead_back(output, Region::Attended, after)
     }
 
-    /// `x + mlp(norm(x))`.
+    /// `x + after(mlp(norm(x)))`.
     ///
     /// # Errors
     /// What MLX says.
-    pub fn feed_forward(&mut self, norm: &RmsNorm, mlp: &GatedMlp) -> Result<bool> {
-        let activation = match mlp.activation {
-            Activation::Silu => 0,
-            Activation::GeluTanh => 1,
-            Activation::Clamped(_) => return Ok(false),
-        };
+    pub fn feed_forward(
+        &mut self,
+        norm: &RmsNorm,
+        mlp: &GatedMlp,
+        after: Option<&RmsNorm>,
+    ) -> Result<bool> {
         let inputs = [&mlp.gate, &mlp.up];
         Ok(self.multiply(
             Some(norm),
             &inputs,
             Region::Residual,
-            &Then::Gate(activation),
-        )? && self.multiply(
-            None,
-            &[&mlp.down],
-            Region::Gated,
-            &Then::add(mlp.down.group.as_ref()),
-        )?)
+            &Then::Gate(mlp.activation),
+        )? && self.lead_back(&mlp.down, Region::Gated, after)?)
     }
 
     /// `head(norm(x))`, the logits, which become `cap · tanh(logit / cap)`.
@@ -244,6 +243,7 @@ impl Builder {
             _ => (1, taken),
         };
         let inputs = first.inputs * segments;
+        let steps = first.form.steps(first.inputs) * segments;
         let multiple = if matches!(then, Then::Gate(_)) { 8 } else { 16 };
         let fits = |matrix: &Stored<'_>| {
             matrix.form == first.form
@@ -260,8 +260,8 @@ impl Builder {
         let in_one_pass = norm.is_some() || matches!(then, Then::Gate(_));
         let mut rows = [16, 8, 4, 2, 1].into_iter().filter(|&rows| {
             rows <= first.form.most_rows()
-                && first.form.shared(inputs, rows) <= SHARED
-                && (!in_one_pass || first.form.is_in_one_pass(inputs, rows))
+                && first.form.shared(steps, rows) <= SHARED
+                && (!in_one_pass || first.form.is_in_one_pass(steps, rows))
         });
         let Some(most) = rows.next() else {
             return Ok(false);
@@ -300,13 +300,13 @@ impl Builder {
             words[13] = self.scratch.region(Region::Rounded, rows);
         }
         words[11] = Word::Number(rows.into());
-        words[14] = Word::Warps(rows * gates / multiple, inputs / first.form.span());
+        words[14] = Word::Warps(rows * gates / multiple, steps);
         words[15] = Word::Number(first.form.variant.into());
         for (part, (matrix, bias)) in matrices.iter().zip(biases).enumerate() {
             let at = FIRST_PART + OF_A_PART * part;
             words[at] = self.address(matrix.weight);
-            words[at + 1] = self.optional(matrix.scales);
-            words[at + 2] = self.optional(matrix.biases);
+            words[at + 1] = self.scales(matrix, matrix.scales)?;
+            words[at + 2] = self.scales(matrix, matrix.biases)?;
             if let Some(bias) = bias {
                 let Some(address) = self.vector(bias)? else {
                     return Ok(false);
@@ -323,8 +323,8 @@ impl Builder {
             words[31] = Word::Number(routing.taken.into());
         }
         self.instructions.push(words);
-        if matches!(then, Then::Share(_)) {
-            self.add_up(destination, rows);
+        if let Then::Share(_, to) = then {
+            self.add_up(destination, rows, *to);
         }
         Ok(true)
     }
@@ -357,8 +357,24 @@ impl Builder {
         array.map_or(Word::Number(0), |array| self.address(array))
     }
 
+    /// Scales or biases of a matrix, of which the kernel fetches those of whole steps.
+    fn scales(&mut self, matrix: &Stored<'_>, scales: Option<&Array>) -> Result<Word> {
+        match (scales, matrix.form.scales) {
+            (Some(scales), Some(_)) if matrix.form.is_ragged() => {
+                let mut missing = scales.shape().to_vec();
+                if let Some(last) = missing.last_mut() {
+                    let whole = matrix.form.steps(matrix.inputs) * matrix.form.span();
+                    *last = whole / matrix.form.group - *last;
+                }
+                let zeros = ops::zeros_dtype(&missing, scales.dtype())?;
+                Ok(self.address(&ops::concatenate(&[scales, &zeros], -1)?))
+            }
+            _ => Ok(self.optional(scales)),
+        }
+    }
+
     /// A row of weights in float32; `None` where it is on the host.
-    fn vector(&mut self, vector: &Vector) -> Result<Option<Word>> {
+    pub(super) fn vector(&mut self, vector: &Vector) -> Result<Option<Word>> {
         match vector {
             Vector::Device(array) => Ok(Some(self.address(&array.as_dtype(Dtype::Float32)?))),
             Vector::Host(_) => Ok(None),

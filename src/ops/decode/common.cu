@@ -11,12 +11,14 @@ constexpr int MAX_EXPERTS = 512;
 constexpr int MAX_ROWS = 16;
 constexpr int MAX_RANKS = 8;
 
-enum Code { END, EMBED, MULTIPLY, ATTEND, COMBINE, ANGLES, SUM };
+enum Code { END, EMBED, MULTIPLY, ATTEND, COMBINE, ANGLES, SUM, ADD_NORMED };
 enum Kind { STORE, ADD, GATE, LOGITS, SHARE };
 enum Number { BFLOAT16, FLOAT16, FLOAT32 };
 
-// Columns of the tensor cores' products for each way a matrix is stored; see Layout.
-enum Variant { DENSE_BF16, AFFINE4_32, AFFINE4_64, AFFINE4_128, AFFINE8_32, AFFINE8_64, DENSE_F32 };
+// Each way a matrix is stored; see Layout. RAGGED is added where rows do not end with a step.
+enum Variant {
+  DENSE_BF16, AFFINE4_32, AFFINE4_64, AFFINE4_128, AFFINE8_32, AFFINE8_64, DENSE_F32, MXFP4, NVFP4, FORMATS, RAGGED = 16
+};
 
 // What a step is given. In shared memory, as all that outlives a stage: what threads keep in memory of their own is
 // lost to their cache at every meeting.
@@ -145,11 +147,12 @@ __device__ __forceinline__ void embed(const Instruction& in, const Step& step) {
     } else if (format == 6) {
       x = read_number<FLOAT32>(in.address<void>(4), at);
     } else {
-      int bits = format == 1 ? 4 : 8, each = 32 / bits;
+      int bits = format == 2 ? 8 : 4, each = 32 / bits;
       unsigned word = __ldg(in.address<unsigned>(4) + at / each);
       unsigned q = (word >> (column % each * bits)) & ((1u << bits) - 1);
       size_t of = token * (hidden / group) + column / group;
-      x = read_number<SCALES>(in.address<void>(5), of) * q + read_number<SCALES>(in.address<void>(6), of);
+      if (format >= 3) x = from_float4(q) * scale_of_float4(format == 3, __ldg(in.address<unsigned char>(5) + of));
+      else x = read_number<SCALES>(in.address<void>(5), of) * q + read_number<SCALES>(in.address<void>(6), of);
     }
     to[i] = x * in.number(8);
     if constexpr (NARROW) hand_over<true>(step.scratch + in.words[9], i, to[i]);

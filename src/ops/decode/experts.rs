@@ -5,13 +5,18 @@ use super::instruction::{Region, Word};
 use super::stored::stacked;
 use super::then::Then;
 use crate::error::Result;
-use crate::kernels::gate::Activation;
 use crate::kernels::router::Scores;
+use crate::mlx::{Array, ops};
 use crate::ops::experts::{Experts, Router, Stack};
+use crate::ops::linear::{Linear, Matrix};
 use crate::ops::norm::RmsNorm;
+use crate::ops::vector::Vector;
 
 /// Experts that a token takes at most, and that there are at most; as in the sources.
 const MOST: (i32, i32) = (16, 512);
+
+/// Rows that are computed together; as in the sources.
+const TILE: i32 = 16;
 
 /// How experts are chosen.
 pub(super) struct Routing {
@@ -35,15 +40,10 @@ impl Builder {
             gate,
             up,
             down,
-            biases: None,
+            biases,
         } = &experts.stack
         else {
             return Ok(false);
-        };
-        let activation = match experts.activation {
-            Activation::Silu => 0,
-            Activation::GeluTanh => 1,
-            Activation::Clamped(_) => return Ok(false),
         };
         let (Some((gate, count)), Some((up, _)), Some((down, _))) =
             (stacked(gate), stacked(up), stacked(down))
@@ -63,21 +63,51 @@ impl Builder {
             scores: self.scratch.region(Region::Scores, count),
             of_taken,
         };
-        let router = &experts.router.linear;
+        let biases = biases.clone().map(|biases| biases.map(Vector::Device));
+        let [of_gate, of_up, of_down] = [0, 1, 2].map(|i| biases.as_ref().map(|biases| &biases[i]));
+        let router = &in_whole_tiles(&experts.router.linear)?;
         let scores = Then::Store(Region::Scores);
-        let (gated, back) = (Then::Gate(activation), Then::add(experts.group.as_ref()));
+        let (gated, back) = (
+            Then::Gate(experts.activation),
+            Then::add(experts.group.as_ref()),
+        );
         let (hidden, inner) = (Region::Residual, Region::Gated);
         Ok(self.multiply(Some(norm), &[router], hidden, &scores)?
             && self.multiply_stored(
                 Some(norm),
                 &[gate, up],
-                &[None; 2],
+                &[of_gate, of_up],
                 hidden,
                 &gated,
                 Some(&routing),
             )?
-            && self.multiply_stored(None, &[down], &[None], inner, &back, Some(&routing))?)
+            && self.multiply_stored(None, &[down], &[of_down], inner, &back, Some(&routing))?)
     }
+}
+
+/// With rows of zeros after the others, as many as the kernel takes at once.
+fn in_whole_tiles(router: &Linear) -> Result<Linear> {
+    let Matrix::Dense(weight) = &router.matrix else {
+        return Ok(router.clone());
+    };
+    let missing = (TILE - weight.shape()[0] % TILE) % TILE;
+    let longer = |array: &Array| {
+        let mut shape = array.shape().to_vec();
+        shape[0] = missing;
+        ops::concatenate(&[array, &ops::zeros_dtype(&shape, array.dtype())?], 0)
+    };
+    if missing == 0 {
+        return Ok(router.clone());
+    }
+    let bias = match &router.bias {
+        Some(Vector::Device(bias)) => Some(Vector::Device(longer(bias)?)),
+        other => other.clone(),
+    };
+    Ok(Linear {
+        matrix: Matrix::Dense(longer(weight)?),
+        bias,
+        group: None,
+    })
 }
 
 /// Whether weights are the softmax over the experts that are taken; `None` where they are something else than that,

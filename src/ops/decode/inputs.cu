@@ -51,10 +51,12 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
   int row = warp / EACH;
   // Where a step has many rows, what is in this place is bfloat16.
   const float* source = step.scratch + in.words[IS_NARROW<ROWS> ? 12 : 4];
-  size_t first_input = (size_t)row * inputs + from;
+  size_t first_input = (size_t)row * inputs;
   const float* norm = in.address<float>(5);
-  // Of experts' outputs, which are inputs here.
-  int segment = in.integer(31) && in.integer(7) != GATE ? inputs / in.integer(31) : 0;
+  // Of experts' outputs, which are inputs here; where rows are ragged, each expert's end with zeros.
+  int segments = in.integer(31) && in.integer(7) != GATE ? in.integer(31) : 0;
+  int segment = segments ? inputs / segments : inputs;
+  int padded = L::IS_RAGGED ? (segment + L::STEP - 1) / L::STEP * L::STEP : segment;
   int stride = L::stride(count);
   float squares = 0.0f;
   auto place = [&](int piece, float (&x)[8], const float (&weights)[8]) {
@@ -66,8 +68,8 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
         x[i] *= weights[i];
       }
     }
-    if (segment && is_there) {
-      float share = shared.shares[(from + piece * 8) / segment];
+    if (segments && is_there) {
+      float share = shared.shares[(from + piece * 8) / padded];
 #pragma unroll
       for (int i = 0; i < 8; i++) x[i] *= share;
     }
@@ -121,11 +123,18 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
     for (int i = 0; i < BATCH; i++) {
       int piece = base + i * EACH * 32 + lane;
       bool is_there = piece < count / 8 && row < step.rows;
-      eight_inputs<IS_NARROW<ROWS>>(source, first_input + piece * 8, is_there, x[i]);
+      int input = from + piece * 8;
+      if constexpr (L::IS_RAGGED) {
+        int expert = segments ? input / padded : 0;
+        input -= expert * padded;
+        is_there = is_there && input < segment;
+        input += expert * segment;
+      }
+      eight_inputs<IS_NARROW<ROWS>>(source, first_input + input, is_there, x[i]);
 #pragma unroll
       for (int half = 0; half < 2; half++) {
         float4 four = make_float4(0, 0, 0, 0);
-        if (is_there && norm) four = __ldg(reinterpret_cast<const float4*>(norm) + 2 * piece + half);
+        if (is_there && norm) four = __ldg(reinterpret_cast<const float4*>(norm + input) + half);
         weights[i][4 * half] = four.x, weights[i][4 * half + 1] = four.y;
         weights[i][4 * half + 2] = four.z, weights[i][4 * half + 3] = four.w;
       }

@@ -21,6 +21,7 @@ pub(super) mod code {
     pub(in super::super) const COMBINE: i64 = 4;
     pub(in super::super) const ANGLES: i64 = 5;
     pub(in super::super) const SUM: i64 = 6;
+    pub(in super::super) const ADD_NORMED: i64 = 7;
 }
 
 /// A word of an instruction.
@@ -56,12 +57,14 @@ pub(super) enum Region {
     Scores,
     /// Hidden states in bfloat16, where a step has many rows.
     Rounded,
+    /// What a layer made, before it is normalized.
+    Made,
     /// Cosines and sines of what each kind of rotation turns by.
     Angles,
 }
 
 /// As many as there are.
-const REGIONS: usize = 8;
+const REGIONS: usize = 9;
 
 /// The regions, each as wide as was asked for.
 #[derive(Debug, Default)]

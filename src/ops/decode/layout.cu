@@ -7,16 +7,21 @@
 //
 // B has eight columns (or more, in several products), more than there are rows of x. The others serve exactness and
 // scales: x is the sum of up to three bfloat16 numbers, each in a column of its own, and where half a step spans several
-// groups of a packed matrix each group has a column which is zero at the other groups' inputs.
+// groups of a packed matrix each group has a column which is zero at the other groups' inputs. Weights of MXFP4 and NVFP4
+// are exact in bfloat16 together with their scales, and need none of this.
 
 namespace mlxr {
 
 template <int ROWS, int VARIANT>
 struct Layout {
-  static constexpr bool AFFINE = VARIANT >= AFFINE4_32 && VARIANT <= AFFINE8_64;
-  static constexpr int BITS = VARIANT == DENSE_BF16 ? 16 : VARIANT == DENSE_F32 ? 32 : VARIANT <= AFFINE4_128 ? 4 : 8;
-  // Groups in half a step.
-  static constexpr int IN_HALF = VARIANT == AFFINE4_32 ? 4 : VARIANT == AFFINE4_64 || VARIANT == AFFINE8_32 ? 2 : 1;
+  static constexpr int FORMAT = VARIANT % RAGGED;
+  // Whether the last step of a row ends after it.
+  static constexpr bool IS_RAGGED = VARIANT >= RAGGED;
+  static constexpr bool AFFINE = FORMAT >= AFFINE4_32 && FORMAT <= AFFINE8_64;
+  static constexpr bool IS_FLOAT4 = FORMAT == MXFP4 || FORMAT == NVFP4;
+  static constexpr int BITS = FORMAT == DENSE_BF16 ? 16 : FORMAT == DENSE_F32 ? 32 : FORMAT == AFFINE8_32 || FORMAT == AFFINE8_64 ? 8 : 4;
+  // Groups in half a step that are scaled after their products.
+  static constexpr int IN_HALF = FORMAT == AFFINE4_32 ? 4 : FORMAT == AFFINE4_64 || FORMAT == AFFINE8_32 ? 2 : 1;
   // With many rows columns are dear: then a step is computed in units of one group, of which lane 4g + t has fewer bytes.
   static constexpr int UNITS = ROWS >= 8 ? 2 * IN_HALF : 2;
   // Inputs of a unit, and the groups they are in.
@@ -31,6 +36,7 @@ struct Layout {
   static constexpr int WANTED = BITS == 32 ? 3 : 2;
   static constexpr int PARTS = COLUMNS / GROUPS > WANTED ? WANTED : COLUMNS / GROUPS;
   static constexpr int TILES = ROWS * COLUMNS / 8;
+  static constexpr int STEP = UNITS * SPAN;
   // Times that a lane reads 16 bytes of x in a unit: eight inputs each, or four of float32.
   static constexpr int PIECES = BITS == 32 ? 1 : HAS / BITS;
   // Between parts of x in bytes; the last 64 keep lanes on different banks.

@@ -44,16 +44,17 @@ __device__ __forceinline__ unsigned long long look(const unsigned long long* at)
   return number;
 }
 
-// Adds to the residual stream what all send, on each card in the same order.
+// Adds up what all send, on each card in the same order: to the residual stream, or to be normalized before.
 template <int RANKS, bool NARROW>
 __device__ __forceinline__ void add_up(const Instruction& in, const Step& step, const Mail& mail) {
   int hidden = in.integer(1);
   unsigned expected = mail.before + in.integer(5);
+  bool is_whole = in.integer(6) == 0;
   float* to = step.scratch + in.words[8];
   for (int i = blockIdx.x * THREADS + threadIdx.x; i < step.rows * hidden; i += gridDim.x * THREADS) {
     const unsigned long long* from = mail.numbers[mail.rank] + i;
     unsigned long long numbers[RANKS];
-    float y = __ldcg(to + i);
+    float y = is_whole ? __ldcg(to + i) : 0.0f;
 #pragma unroll
     for (int rank = 0; rank < RANKS; rank++) numbers[rank] = look(from + place_in_mail(in.words[4], rank, 0, hidden));
     long long began = clock64();
@@ -67,7 +68,9 @@ __device__ __forceinline__ void add_up(const Instruction& in, const Step& step, 
       y += __uint_as_float((unsigned)numbers[rank]);
     }
     __stcg(to + i, y);
-    if constexpr (NARROW) hand_over<true>(step.scratch + in.words[13], i, y);
+    if constexpr (NARROW) {
+      if (is_whole) hand_over<true>(step.scratch + in.words[13], i, y);
+    }
   }
 }
 

@@ -1,56 +1,6 @@
 // y = W norm(x) for up to 16 rows of x, on tensor cores: see layout.cu.
 namespace mlxr {
 
-// The numbers of two groups (or of one twice) of those of a row.
-template <int SCALES, int GROUPS>
-__device__ __forceinline__ float2 numbers_of(const char* from) {
-  if constexpr (SCALES == FLOAT32) {
-    if constexpr (GROUPS > 1) return *reinterpret_cast<const float2*>(from);
-    float x = *reinterpret_cast<const float*>(from);
-    return make_float2(x, x);
-  } else {
-    unsigned both;
-    if constexpr (GROUPS > 1) both = *reinterpret_cast<const unsigned*>(from);
-    else both = *reinterpret_cast<const unsigned short*>(from) * 0x10001u;
-    if constexpr (SCALES == BFLOAT16) return make_float2(from_bf16(both), __uint_as_float(both & 0xffff0000u));
-    return make_float2(from_f16(both & 0xffffu), from_f16(both >> 16));
-  }
-}
-
-__device__ __forceinline__ void multiply_tile(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
-                                              unsigned b0, unsigned b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-// 128 + two of the eight numbers of 4 bits. The constants are in registers, or the compiler writes them there anew
-// each time.
-__device__ __forceinline__ unsigned nibbles(unsigned word, int shift, unsigned mask, unsigned offset) {
-  unsigned result;
-  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(word >> shift), "r"(mask), "r"(offset));
-  return result;
-}
-
-// Bytes `low` and `low + 1` as bfloat16, which holds them exactly: by way of float32 with 2^23 added.
-__device__ __forceinline__ unsigned bytes(unsigned word, int low) {
-  unsigned select = 0x7650u;
-  float a = __uint_as_float(__byte_perm(word, 0x4b000000u, select | low)) - 8388608.0f;
-  float b = __uint_as_float(__byte_perm(word, 0x4b000000u, select | (low + 1))) - 8388608.0f;
-  return __byte_perm(__float_as_uint(a), __float_as_uint(b), 0x7632);
-}
-
-// Two float32 numbers as the sum of three pairs of bfloat16.
-__device__ __forceinline__ void split(float x, float y, unsigned (&parts)[3]) {
-#pragma unroll
-  for (int i = 0; i < 3; i++) {
-    parts[i] = to_bf16_pair(x, y);
-    x -= from_bf16(parts[i]);
-    y -= __uint_as_float(parts[i] & 0xffff0000u);
-  }
-}
-
 // A unit: adds W x of its inputs to `sums`. `weights` and `numbers` are what was fetched for it, `x` points to the
 // lane's column of the first tile of columns.
 template <int ROWS, int VARIANT, int SCALES>
@@ -71,11 +21,11 @@ __device__ __forceinline__ void consume(const char* weights, const char* numbers
     top = make_uint4(*reinterpret_cast<const unsigned*>(weights), 0, 0, 0);
     bottom = make_uint4(*reinterpret_cast<const unsigned*>(weights + 512), 0, 0, 0);
   }
-  if constexpr (!L::AFFINE) {
+  if constexpr (!L::AFFINE && !L::IS_FLOAT4) {
 #pragma unroll
     for (int tile = 0; tile < L::TILES; tile++) {
       const char* here = x + tile * columns;
-      if constexpr (VARIANT == DENSE_BF16) {
+      if constexpr (L::FORMAT == DENSE_BF16) {
         uint4 b = *reinterpret_cast<const uint4*>(here);
         multiply_tile(sums[tile], top.x, bottom.x, top.y, bottom.y, b.x, b.y);
         multiply_tile(sums[tile], top.z, bottom.z, top.w, bottom.w, b.z, b.w);
@@ -100,10 +50,29 @@ __device__ __forceinline__ void consume(const char* weights, const char* numbers
       for (int tile = 0; tile < L::TILES; tile++)
 #pragma unroll
         for (int i = 0; i < 4; i++) chains[chain][tile][i] = 0.0f;
+    unsigned scales[2][2];
+    if constexpr (L::IS_FLOAT4) {
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        constexpr bool IS_MX = L::FORMAT == MXFP4;
+        const unsigned char* from = reinterpret_cast<const unsigned char*>(numbers) + (IS_MX ? 0 : half);
+        scales[0][half] = scales_of_float4<IS_MX>(from[0]);
+        scales[1][half] = scales_of_float4<IS_MX>(from[8 * FETCHED]);
+      }
+    }
 #pragma unroll
     for (int piece = 0; piece < L::PIECES; piece++) {
       unsigned a[2][4];
-      if constexpr (L::BITS == 4) {
+      if constexpr (L::IS_FLOAT4) {
+#pragma unroll
+        for (int row = 0; row < 2; row++) {
+          unsigned word = word_of(row ? bottom : top, piece), scale = scales[row][piece / 2];
+          a[row][0] = float4_pair<0>(word, scale);
+          a[row][1] = float4_pair<1>(word, scale);
+          a[row][2] = float4_pair<2>(word, scale);
+          a[row][3] = float4_pair<3>(word, scale);
+        }
+      } else if constexpr (L::BITS == 4) {
         unsigned p = word_of(top, piece), q = word_of(bottom, piece);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -135,6 +104,13 @@ __device__ __forceinline__ void consume(const char* weights, const char* numbers
 #pragma unroll
         for (int chain = 1; chain < CHAINS; chain++) products[tile][i] += chains[chain][tile][i];
       }
+    if constexpr (L::IS_FLOAT4) {
+#pragma unroll
+      for (int tile = 0; tile < L::TILES; tile++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) sums[tile][i] += products[tile][i];
+      return;
+    }
     // Numbers of 4 bits came with 128 added.
     constexpr float OFFSET = L::BITS == 4 ? 128.0f : 0.0f;
     float2 s = numbers_of<SCALES, L::GROUPS>(numbers), b = numbers_of<SCALES, L::GROUPS>(numbers + FETCHED);
@@ -157,6 +133,7 @@ __device__ __forceinline__ void consume(const char* weights, const char* numbers
 
 __device__ __forceinline__ float activate(int activation, float x) {
   if (activation == 0) return x / (1.0f + __expf(-x));
+  if (activation == 2) return x / (1.0f + __expf(-1.702f * x));
   return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
 }
 
@@ -187,11 +164,23 @@ __device__ __forceinline__ void finish(const Matrix& m, const Step& step, const 
       while (part + 1 < in.integer(10) && in_part >= in.integer(20 + 5 * part)) in_part -= in.integer(20 + 5 * part++);
     const float* bias = in.address<float>(19 + 5 * part);
     float y = total(place);
-    if (bias && is_first) y += __ldg(bias + in_part);
+    if (m.taken && m.kind == GATE) in_part = m.experts[output / m.rows] * m.rows + output % m.rows;
+    if (m.taken && m.kind != GATE) {
+      for (int i = 0; bias && is_first && i < m.taken; i++)
+        y += shared.shares[i] * __ldg(bias + (size_t)m.experts[i] * m.rows + output);
+    } else if (bias && is_first) {
+      y += __ldg(bias + in_part);
+    }
     if (m.kind == GATE) {
       float up = total(place + 8);
       const float* bias = in.address<float>(24);
       if (bias) up += __ldg(bias + in_part);
+      // That of gpt-oss, whose inputs are cut.
+      float limit = in.number(13);
+      if (limit != 0.0f) {
+        y = y > limit ? limit : y;
+        up = (up > limit ? limit : up < -limit ? -limit : up) + 1.0f;
+      }
       y = activate(in.integer(9), y) * up;
     }
     if (m.kind == LOGITS) {
@@ -216,64 +205,11 @@ __device__ __forceinline__ void finish(const Matrix& m, const Step& step, const 
 
 // Steps whose inputs fit in shared memory at once.
 template <int ROWS, int VARIANT>
-__device__ __forceinline__ int most_steps(const Instruction& in) {
+__device__ __forceinline__ int most_steps(int steps) {
   using L = Layout<ROWS, VARIANT>;
-  int steps = in.integer(1) / (L::UNITS * L::SPAN);
-  int room = ROOM<ROWS> / (ROWS * L::PARTS * L::UNITS * L::SPAN * (L::BITS == 32 ? 4 : 2));
+  int room = ROOM<ROWS> / (ROWS * L::PARTS * L::STEP * (L::BITS == 32 ? 4 : 2));
   int passes = (steps + room - 1) / room;
   return (steps + passes - 1) / passes;
-}
-
-// The experts with the highest scores, of equal ones the first, and their weights.
-__device__ __forceinline__ void route(const Instruction& in, const Step& step, Shared& shared) {
-  if (threadIdx.x < 32) {
-    int lane = threadIdx.x, taken = in.integer(31), count = in.integer(29);
-    float scores[MAX_EXPERTS / 32], highest = -INFINITY, all = 0.0f, sum = 0.0f;
-#pragma unroll
-    for (int i = 0; i < MAX_EXPERTS / 32; i++) {
-      int expert = lane + 32 * i;
-      scores[i] = expert < count ? __ldcg(step.scratch + in.words[27] + expert) : -INFINITY;
-      highest = fmaxf(highest, scores[i]);
-    }
-#pragma unroll
-    for (int o = 16; o; o >>= 1) highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, o));
-#pragma unroll
-    for (int i = 0; i < MAX_EXPERTS / 32; i++) all += __expf(scores[i] - highest);
-    all = sum_of_warp(all);
-    for (int k = 0; k < taken; k++) {
-      float best = -INFINITY;
-      int at = MAX_EXPERTS;
-#pragma unroll
-      for (int i = 0; i < MAX_EXPERTS / 32; i++)
-        if (scores[i] > best) {
-          best = scores[i];
-          at = lane + 32 * i;
-        }
-#pragma unroll
-      for (int o = 16; o; o >>= 1) {
-        float other = __shfl_xor_sync(0xffffffffu, best, o);
-        int its = __shfl_xor_sync(0xffffffffu, at, o);
-        if (other > best || (other == best && its < at)) {
-          best = other;
-          at = its;
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < MAX_EXPERTS / 32; i++)
-        if (at == lane + 32 * i) scores[i] = -INFINITY;
-      float share = __expf(best - highest);
-      sum += share;
-      if (lane == 0) {
-        // Where scores are no numbers, any expert will do: what comes out is no number either.
-        shared.experts[k] = min(at, count - 1);
-        shared.shares[k] = share;
-      }
-    }
-    __syncwarp();
-    // Among those that are taken, or among all.
-    if (lane < taken) shared.shares[lane] /= in.integer(30) ? sum : all;
-  }
-  __syncthreads();
 }
 
 template <int ROWS, int VARIANT, int SCALES, int RANKS>
@@ -282,7 +218,7 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
   using R = Reader<ROWS, VARIANT, SCALES>;
   constexpr int COLUMNS = 8 * L::TILES;
   Matrix m(in, shared.experts);
-  int steps = m.inputs / (L::UNITS * L::SPAN), most = most_steps<ROWS, VARIANT>(in);
+  int steps = m.steps<L>() * m.segments, most = most_steps<ROWS, VARIANT>(steps);
   Places<ROWS> places(memory + R::BYTES, L::UNITS * most, COLUMNS);
   int side = 0, turn = 0;
   for (int from = 0; from < steps; from += most) {
@@ -303,14 +239,14 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
     for (int i = 1; i < AHEAD<ROWS>; i++) reader.next();
     if (from > 0) __syncthreads();
     else if (!m.taken) wait(step.barrier, before);
-    bring<ROWS, VARIANT>(in, step, shared, places, from * L::UNITS * L::SPAN, count * L::UNITS * L::SPAN,
+    bring<ROWS, VARIANT>(in, step, shared, places, from * L::STEP, count * L::STEP,
                          [&] { reader.next(); });
 
     // The lane's column of B.
     int g = m.lane / 4, t = m.lane % 4;
     int within = g % L::COLUMNS;
     bool is_zero = within >= L::PARTS * L::GROUPS || within % L::GROUPS != t * L::GROUPS / 4;
-    int stride = L::stride(count * L::UNITS * L::SPAN);
+    int stride = L::stride(count * L::STEP);
     const char* x = places.x + (g / L::COLUMNS * L::PARTS + within / L::GROUPS) * stride + t * 16;
     int next_tile = 8 / L::COLUMNS * L::PARTS * stride, next_step = L::PIECES * 64;
     if (is_zero) {
@@ -326,8 +262,11 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
     int tile = m.mine, place = m.first;
     const char* ring = memory + m.warp * (AHEAD<ROWS> * R::SLOT);
     const char* weights = ring + g * 64 + t * L::HAS;
-    // Scales of row g, whose lane 2g fetched them.
-    const char* numbers = ring + 2048 + g * 2 * R::FETCHED + (L::GROUPS > 1 ? 2 * t % L::GROUPS * R::NUMBER : 0);
+    // Scales of row g, and which of them are next from unit to unit.
+    const char* numbers = ring + 2048 + (L::AFFINE ? 2 : 1) * g * R::FETCHED;
+    constexpr int OF_A_UNIT = L::IS_FLOAT4 ? R::OF_A_STEP / 2 : L::GROUPS * R::NUMBER;
+    if constexpr (L::IS_FLOAT4) numbers += R::within(g, m.segment) + t * (R::OF_A_STEP / 8);
+    else if constexpr (L::GROUPS > 1) numbers += 2 * t % L::GROUPS * R::NUMBER;
     unsigned mask, offset;
     asm volatile("mov.u32 %0, 0x000f000f; mov.u32 %1, 0x43004300;" : "=r"(mask), "=r"(offset));
     while (tile < m.end) {
@@ -340,7 +279,7 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
         for (int unit = 0; unit < L::UNITS; unit++) {
           constexpr int HALF = L::UNITS / 2;
           consume<ROWS, VARIANT, SCALES>(weights + slot + unit / HALF * 1024 + unit % HALF * (64 / HALF),
-                                         numbers + slot + unit * L::GROUPS * R::NUMBER, x + (at + unit) * next_step,
+                                         numbers + slot + unit * OF_A_UNIT, x + (at + unit) * next_step,
                                          next_tile, inputs + unit * COLUMNS / 2, mask, offset, sums);
         }
         __syncwarp();

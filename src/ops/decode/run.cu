@@ -4,7 +4,7 @@ namespace mlxr {
 
 template <int ROWS, int VARIANTS, int SCALES, int RANKS, int VARIANT = 0>
 __device__ __forceinline__ void multiply_any(const Instruction& in, const Step& step, const Mail& mail, Shared& shared, char* memory) {
-  if constexpr (VARIANT <= DENSE_F32) {
+  if constexpr (VARIANT < RAGGED + FORMATS) {
     if constexpr ((VARIANTS >> VARIANT & 1) != 0) {
       if (in.integer(15) == VARIANT) return multiply<ROWS, VARIANT, SCALES, RANKS>(in, step, mail, shared, memory);
     }
@@ -39,6 +39,7 @@ __device__ __forceinline__ void run(const long long* program, const Step& step, 
     } else if (code != COMBINE || step.splits > 1) {
       wait(step.barrier, arrive(step.barrier));
       if (code == EMBED) embed<SCALES, IS_NARROW<ROWS>>(in, step);
+      else if (code == ADD_NORMED) add_normed<IS_NARROW<ROWS>>(in, step, shared);
       else combine<WIDTH, IS_NARROW<ROWS>>(in, step, memory);
     }
     if (word >= 0) shared.code[side ^ 1][word] = next;

@@ -17,11 +17,11 @@ pub(super) struct Stored<'a> {
 /// What matrices that are read together have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Form {
-    /// 0 dense bfloat16, 1 affine of 4 bits, 2 affine of 8 bits, 6 dense float32.
+    /// 0 dense bfloat16, 1 affine of 4 bits, 2 affine of 8 bits, 3 MXFP4, 4 NVFP4, 6 dense float32.
     pub(super) format: i64,
     /// Weights that share a scale; 0 where there are no scales.
     pub(super) group: i32,
-    /// The number of the type of scales and biases, where there are some.
+    /// The number of the type of scales and biases, where weights are affine.
     pub(super) scales: Option<i32>,
     /// The kernel's way to multiply with it.
     pub(super) variant: i32,
@@ -35,40 +35,52 @@ impl Form {
         1024 / self.bits
     }
 
+    /// Steps of a row.
+    pub(super) fn steps(&self, inputs: i32) -> i32 {
+        (inputs + self.span() - 1) / self.span()
+    }
+
+    /// Whether the last step of a row ends after it.
+    pub(super) fn is_ragged(&self) -> bool {
+        self.variant >= RAGGED
+    }
+
     /// Rows that a step takes at most: of float32 so many that its inputs keep two parts, which hold 16 bits.
     pub(super) fn most_rows(&self) -> i32 {
         if self.bits == 32 { 4 } else { 16 }
     }
 
-    /// Whether so many inputs of so many rows are in a block's memory at once; as in `layout.cu`.
-    pub(super) fn is_in_one_pass(&self, inputs: i32, rows: i32) -> bool {
+    /// Whether the inputs of so many steps of so many rows are in a block's memory at once; as in `layout.cu`.
+    pub(super) fn is_in_one_pass(&self, steps: i32, rows: i32) -> bool {
         let (_, parts) = self.columns(rows);
-        rows * parts * inputs * self.bytes_of_input() <= room(rows)
+        rows * parts * steps * self.span() * self.bytes_of_input() <= room(rows)
     }
 
-    /// Bytes of a block's memory that it takes to multiply so many rows of so many inputs; as in the sources.
-    pub(super) fn shared(&self, inputs: i32, rows: i32) -> i32 {
+    /// Bytes of a block's memory that it takes to multiply so many rows in so many steps; as in the sources.
+    pub(super) fn shared(&self, steps: i32, rows: i32) -> i32 {
         let (columns, parts) = self.columns(rows);
         let of_step = rows * parts * self.span() * self.bytes_of_input();
-        let steps = inputs / self.span();
         let passes = (steps + room(rows) / of_step - 1) / (room(rows) / of_step);
         let steps = (steps + passes - 1) / passes;
         let (ahead, sides) = if rows == 16 { (2, 1) } else { (3, 2) };
         let units = if rows >= 8 { 2 * self.in_half() } else { 2 };
-        let scales = self
-            .scales
-            .map_or(0, |number| 2 * self.in_half() * [2, 2, 4][number as usize]);
-        let ring = WARPS * ahead * (2048 + 32 * scales);
+        let scales = match (self.scales, self.format) {
+            (Some(number), _) => 32 * 2 * self.in_half() * [2, 2, 4][number as usize],
+            (None, MXFP4) => 16 * if self.is_ragged() { 12 } else { 8 },
+            (None, NVFP4) => 16 * 16,
+            (None, _) => 0,
+        };
+        let ring = WARPS * ahead * (2048 + scales);
         let products = sides * WARPS * rows * 16 * 4;
         let sums = units * steps * rows * columns * 4;
         ring + products + sums + steps * of_step + rows * parts * 64
     }
 
-    /// Groups in half a step.
+    /// Groups in half a step that are scaled after their products.
     fn in_half(&self) -> i32 {
-        match self.group {
-            0 => 1,
-            group => (self.span() / 2 / group).max(1),
+        match self.scales {
+            None => 1,
+            Some(_) => (self.span() / 2 / self.group).max(1),
         }
     }
 
@@ -84,6 +96,16 @@ impl Form {
         if self.bits == 32 { 4 } else { 2 }
     }
 }
+
+/// Formats whose scales are no affine ones.
+const MXFP4: i64 = 3;
+const NVFP4: i64 = 4;
+
+/// What variants have more whose rows do not end with a step; as in the sources.
+const RAGGED: i32 = 16;
+
+/// What inputs are a multiple of at least, for rows of weights, and of scales of MXFP4, to lie as they are fetched.
+const ALIGNED: i32 = 64;
 
 /// Warps of a block; as in the sources.
 const WARPS: i32 = 16;
@@ -125,45 +147,55 @@ fn array_of(matrix: &Matrix) -> Option<&Array> {
 }
 
 fn rows_of(matrix: &Matrix) -> Option<Stored<'_>> {
-    let made = match matrix {
+    let mut made = match matrix {
         Matrix::Dense(weight) => dense(weight)?,
         Matrix::Packed {
             weight,
             scales,
-            biases: Some(biases),
+            biases,
             packing,
-        } if packing.mode == Mode::Affine && biases.dtype() == scales.dtype() => {
+        } => {
             let &[.., rows, words] = weight.shape() else {
                 return None;
             };
             let (bits, group) = (packing.bits, packing.group_size);
-            let inputs = words * 32 / bits;
-            let (format, variant) = match (bits, group) {
-                (4, 32) => (1, 1),
-                (4, 64) => (1, 2),
-                (4, 128) => (1, 3),
-                (8, 32) => (2, 4),
-                (8, 64) => (2, 5),
+            let (format, variant) = match (packing.mode, bits, group) {
+                (Mode::Affine, 4, 32) => (1, 1),
+                (Mode::Affine, 4, 64) => (1, 2),
+                (Mode::Affine, 4, 128) => (1, 3),
+                (Mode::Affine, 8, 32) => (2, 4),
+                (Mode::Affine, 8, 64) => (2, 5),
+                (Mode::Mxfp4, 4, 32) => (MXFP4, 7),
+                (Mode::Nvfp4, 4, 16) => (NVFP4, 8),
                 _ => return None,
+            };
+            let of_scales = match biases {
+                Some(biases) if biases.dtype() != scales.dtype() => return None,
+                Some(_) => Some(number(scales.dtype())?),
+                None => None,
             };
             Stored {
                 form: Form {
                     format,
                     group,
-                    scales: Some(number(scales.dtype())?),
+                    scales: of_scales,
                     variant,
                     bits,
                 },
                 rows,
-                inputs,
+                inputs: words * 32 / bits,
                 weight,
                 scales: Some(scales),
-                biases: Some(biases),
+                biases: biases.as_ref(),
             }
         }
-        Matrix::Packed { .. } | Matrix::Host(_) => return None,
+        Matrix::Host(_) => return None,
     };
-    (made.inputs % made.form.span() == 0).then_some(made)
+    let span = made.form.span();
+    if made.inputs % span != 0 {
+        made.form.variant += RAGGED;
+    }
+    (made.inputs % span.min(ALIGNED) == 0).then_some(made)
 }
 
 fn dense(weight: &Array) -> Option<Stored<'_>> {

@@ -3,7 +3,8 @@
 mod model;
 
 use self::model::{
-    HEADS, HIDDEN, INNER, KV_HEADS, Model, Storage, VOCABULARY, WIDTH, affine, dense,
+    HEADS, HIDDEN, INNER, KV_HEADS, Model, RAGGED, Storage, VOCABULARY, WIDE, WIDTH, WIDTHS,
+    affine, dense, float4,
 };
 use super::instruction::{Instruction, SPLITS, Word, warps_of_a_tile};
 use super::kernel::SHARED;
@@ -11,16 +12,15 @@ use super::program::splits;
 use super::stored::stored;
 use super::*;
 use crate::cache::{Places, SequenceCache};
-use crate::kernels::gate::Activation;
 use crate::kernels::router::Scores;
 use crate::mlx::opens_gpu;
-use crate::mlx::{Array, DeviceChoice, Dtype, eval, open, synchronize, to_vec};
+use crate::mlx::{Array, DeviceChoice, Dtype, Mode, eval, open, synchronize, to_vec};
 use crate::ops::experts::Experts;
 use crate::ops::vector::Vector;
 
 fn instructions(storage: Storage) -> (Builder, Vec<Instruction>) {
     let mut program = Builder::default();
-    assert!(Model::new(storage).describe(&mut program));
+    assert!(Model::new(storage, WIDTHS).describe(&mut program));
     let instructions = program.resolved(132);
     (program, instructions)
 }
@@ -128,7 +128,7 @@ fn a_model_is_a_list_of_instructions() {
 fn experts_are_read_as_they_are_taken() {
     open(DeviceChoice::Cpu, None).unwrap();
     let mut program = Builder::default();
-    assert!(Model::sparse(affine(4, 64)).describe(&mut program));
+    assert!(Model::sparse(affine(4, 64), WIDTHS).describe(&mut program));
     let all = program.resolved(132);
     let [router, gates, back] = [13, 14, 15].map(|at| &all[at]);
     let [hidden, inner] = [HIDDEN, INNER / 4].map(i64::from);
@@ -143,7 +143,7 @@ fn experts_are_read_as_they_are_taken() {
     assert_eq!(numbers(back, [4]), numbers(gates, [8]));
     assert_eq!(numbers(&all[9], [31]), [0], "three matrices are no experts");
     let shared = |change: &dyn Fn(&mut Experts)| {
-        let mut model = Model::sparse(affine(4, 64));
+        let mut model = Model::sparse(affine(4, 64), WIDTHS);
         change(model.layers[1].experts.as_mut().unwrap());
         model.describe(&mut Builder::default())
     };
@@ -162,6 +162,8 @@ fn formats_have_variants() {
         (affine(8, 32), [2, 32, 4]),
         (affine(8, 64), [2, 64, 5]),
         (dense(Dtype::Float32), [6, 0, 6]),
+        (float4(Mode::Mxfp4, 32), [3, 32, 7]),
+        (float4(Mode::Nvfp4, 16), [4, 16, 8]),
     ] {
         let (_, all) = instructions(storage);
         assert_eq!(numbers(&all[3], [2, 3, 15]), right);
@@ -169,33 +171,82 @@ fn formats_have_variants() {
 }
 
 #[test]
+fn rows_may_end_within_a_step() {
+    open(DeviceChoice::Cpu, None).unwrap();
+    for (storage, variant) in [(affine(4, 64), 16 + 2), (float4(Mode::Mxfp4, 32), 16 + 7)] {
+        let mut program = Builder::default();
+        assert!(Model::with_sinks(storage, RAGGED).describe(&mut program));
+        let all = program.resolved(132);
+        let [router, gates, back] = [7, 8, 9].map(|at| &all[at]);
+        assert_eq!(
+            numbers(router, [11, 20, 29]),
+            [16, 16, 0],
+            "zeros after twelve experts"
+        );
+        assert_eq!(numbers(gates, [1, 9, 15, 29]), [576, 2, variant, 16]);
+        assert_eq!(numbers(gates, [13]), [i64::from(1.5_f32.to_bits())]);
+        assert_eq!(numbers(back, [1, 15]), [3 * 320, variant]);
+        assert!(matches!(back[19], Word::Address(_)), "experts have biases");
+        for at in [4, 5] {
+            assert!(
+                matches!(all[at][14], Word::Address(_)),
+                "attention has sinks"
+            );
+        }
+        // Scales of whole steps, of affine weights.
+        let Word::Address(scales) = all[3][17] else {
+            panic!("{:?}", all[3][17]);
+        };
+        let groups = program.arrays[scales].shape()[1];
+        assert_eq!(groups, if variant == 18 { 12 } else { 18 });
+    }
+}
+
+#[test]
+fn what_layers_make_may_be_normalized() {
+    open(DeviceChoice::Cpu, None).unwrap();
+    let mut program = Builder::default();
+    assert!(Model::with_norms_after(affine(4, 64), WIDTHS).describe(&mut program));
+    let all = program.resolved(132);
+    let codes: Vec<i64> = all.iter().map(|words| numbers(words, [0])[0]).collect();
+    assert_eq!(codes[2..11], [1, 2, 3, 4, 2, 7, 2, 2, 7]);
+    for (product, added) in [(6, 7), (9, 10)] {
+        let hidden = i64::from(HIDDEN);
+        let [made] = numbers(&all[product], [8]);
+        assert_eq!(numbers(&all[product], [7, 11]), [0, hidden]);
+        assert_eq!(numbers(&all[added], [1, 4, 8]), [hidden, made, 0]);
+        assert!(
+            matches!(all[added][5], Word::Address(_)),
+            "a norm has weights"
+        );
+    }
+}
+
+#[test]
 fn what_the_kernel_does_not_know_has_no_program() {
     open(DeviceChoice::Cpu, None).unwrap();
     let is_known = |change: &dyn Fn(&mut Model)| {
-        let mut model = Model::new(dense(Dtype::Bfloat16));
+        let mut model = Model::new(dense(Dtype::Bfloat16), WIDTHS);
         change(&mut model);
         model.describe(&mut Builder::default())
     };
     assert!(is_known(&|_| ()));
-    let row = || Vector::Device(Array::from_slice(&[0_f32; 4], &[4]));
+    let on_host = Vector::Host([0_f32; 8][..].into());
     assert!(!is_known(
-        &|model| model.layers[1].attention.sinks = Some(row())
+        &|model| model.layers[1].attention.sinks = Some(on_host.clone())
     ));
     assert!(!is_known(&|model| model.layers[1]
         .attention
         .values_in_keys = true));
     assert!(!is_known(&|model| model.layers[1].attention.kv_heads = 4));
     assert!(!is_known(&|model| model.layers[0].attention.width = 96));
-    assert!(!is_known(
-        &|model| model.layers[0].mlp.activation = Activation::Clamped(7.0)
-    ));
     assert!(!is_known(&|model| {
         // Matrices that are read together are stored alike.
-        model.layers[0].mlp.up = Model::new(affine(8, 64)).layers[0].mlp.up.clone();
+        model.layers[0].mlp.up = Model::new(affine(8, 64), WIDTHS).layers[0].mlp.up.clone();
     }));
-    assert!(!Model::new(dense(Dtype::Float16)).describe(&mut Builder::default()));
-    assert!(!Model::new(affine(8, 128)).describe(&mut Builder::default()));
-    assert!(!Model::new(affine(6, 64)).describe(&mut Builder::default()));
+    assert!(!Model::new(dense(Dtype::Float16), WIDTHS).describe(&mut Builder::default()));
+    assert!(!Model::new(affine(8, 128), WIDTHS).describe(&mut Builder::default()));
+    assert!(!Model::new(affine(6, 64), WIDTHS).describe(&mut Builder::default()));
     let done = Builder::default().finish().unwrap();
     assert!(done.is_none(), "there is no GPU");
 }
@@ -212,14 +263,19 @@ fn warps_share_tiles_where_there_are_few() {
 #[test]
 fn shared_memory_is_what_the_sources_take() {
     open(DeviceChoice::Cpu, None).unwrap();
-    let matrix = Model::new(affine(4, 64)).layers[0].mlp.down.matrix.clone();
+    let matrix = Model::new(affine(4, 64), WIDTHS).layers[0]
+        .mlp
+        .down
+        .matrix
+        .clone();
     let form = stored(&matrix).unwrap().form;
+    assert_eq!((form.steps(14_336), form.steps(14_400)), (56, 57));
     // Ring, products, sums of inputs, two parts of inputs with a gap after each.
     let one = 16 * 3 * (2048 + 32 * 8) + 2 * 16 * 16 * 4 + 2 * 56 * 8 * 4 + 2 * (14_336 * 2 + 64);
-    assert_eq!(form.shared(14_336, 1), one);
+    assert_eq!(form.shared(56, 1), one);
     // 16 rows of 4096 inputs at once; more of them in several passes, where a norm does not need them all.
-    assert!(form.is_in_one_pass(4096, 16) && !form.is_in_one_pass(5120, 16));
-    assert!(form.shared(14_336, 16) <= SHARED && form.shared(4096, 16) <= SHARED);
+    assert!(form.is_in_one_pass(16, 16) && !form.is_in_one_pass(20, 16));
+    assert!(form.shared(56, 16) <= SHARED && form.shared(16, 16) <= SHARED);
 }
 
 #[test]
@@ -320,11 +376,14 @@ fn compare(name: &str, model: &Model, lengths: &[usize]) {
             off[0],
             off[1]
         );
-        assert!(off[1] <= 1.1 * off[0] + rounding, "{name}: {off:?}");
+        // Where the graph went on from what the kernel wrote, both are the graph's own rounding.
+        let most = if step == 3 { 1.5 } else { 1.1 };
+        assert!(off[1] <= most * off[0] + rounding, "{name}: {off:?}");
     }
 }
 
-/// A format of weights, with one sequence, some and as many as the kernel takes at once, and with experts.
+/// A format of weights, with one sequence, some and as many as the kernel takes at once, and with experts; rows end with a
+/// step or within one.
 fn compare_all(name: &str, storage: Storage, most: usize) {
     if !opens_gpu() {
         return;
@@ -332,31 +391,68 @@ fn compare_all(name: &str, storage: Storage, most: usize) {
     // One of them grows out of its buffers, some are longer than a window.
     let lengths: Vec<usize> = (0..16).map(|i| (254 + 97 * i) % 331).collect();
     for rows in [1, 3, most] {
-        compare(name, &Model::new(storage), &lengths[..rows]);
+        compare(name, &Model::new(storage, WIDTHS), &lengths[..rows]);
     }
     let sparse = format!("{name} with experts");
-    compare(&sparse, &Model::sparse(storage), &lengths[..1]);
+    compare(&sparse, &Model::sparse(storage, WIDTHS), &lengths[..1]);
+    for rows in [1, most] {
+        let ragged = format!("{name}, ragged");
+        compare(&ragged, &Model::new(storage, RAGGED), &lengths[..rows]);
+    }
+    let after = format!("{name}, wide heads, with norms after");
+    for rows in [1, most] {
+        compare(
+            &after,
+            &Model::with_norms_after(storage, WIDE),
+            &lengths[..rows],
+        );
+    }
+    let sinks = format!("{name}, ragged, with sinks");
+    compare(&sinks, &Model::with_sinks(storage, RAGGED), &lengths[..1]);
     synchronize().unwrap();
 }
 
-#[test]
-fn the_kernel_computes_what_the_graph_computes_with_bfloat16() {
-    compare_all("bf16", dense(Dtype::Bfloat16), 16);
-}
+/// The kernel against the graph, one test for each format: what MLX compiles for each takes a while.
+mod against_the_graph {
+    use super::*;
 
-#[test]
-fn the_kernel_computes_what_the_graph_computes_with_float32() {
-    compare_all("f32", dense(Dtype::Float32), 4);
-}
+    #[test]
+    fn bfloat16() {
+        compare_all("bf16", dense(Dtype::Bfloat16), 16);
+    }
 
-#[test]
-fn the_kernel_computes_what_the_graph_computes_with_four_bits() {
-    compare_all("affine4g64", affine(4, 64), 16);
-    compare_all("affine4g32", affine(4, 32), 16);
-}
+    #[test]
+    fn float32() {
+        compare_all("f32", dense(Dtype::Float32), 4);
+    }
 
-#[test]
-fn the_kernel_computes_what_the_graph_computes_with_eight_bits() {
-    compare_all("affine8g64", affine(8, 64), 16);
-    compare_all("affine8g32", affine(8, 32), 16);
+    #[test]
+    fn four_bits_in_groups_of_64() {
+        compare_all("affine4g64", affine(4, 64), 16);
+    }
+
+    #[test]
+    fn four_bits_in_groups_of_32() {
+        compare_all("affine4g32", affine(4, 32), 16);
+    }
+
+    #[test]
+    fn eight_bits_in_groups_of_64() {
+        compare_all("affine8g64", affine(8, 64), 16);
+    }
+
+    #[test]
+    fn eight_bits_in_groups_of_32() {
+        compare_all("affine8g32", affine(8, 32), 16);
+    }
+
+    #[test]
+    fn mxfp4() {
+        compare_all("mxfp4", float4(Mode::Mxfp4, 32), 16);
+    }
+
+    #[test]
+    fn nvfp4() {
+        compare_all("nvfp4", float4(Mode::Nvfp4, 16), 16);
+    }
 }

@@ -5,7 +5,12 @@ use std::sync::Arc;
 use super::ROWS;
 use super::builder::Builder;
 use super::instruction::{Instruction, Region, Word, begun, code, float};
+use super::stored::stored;
+use crate::error::Result;
+use crate::kernels::gate::Activation;
 use crate::mlx::Group;
+use crate::ops::linear::Linear;
+use crate::ops::norm::RmsNorm;
 
 /// Processes that may compute together; as in the sources.
 const RANKS: usize = 8;
@@ -14,16 +19,18 @@ const RANKS: usize = 8;
 pub(super) enum Then {
     Store(Region),
     Add,
-    Gate(i64),
+    Gate(Activation),
     Logits(Option<f32>),
-    /// Sent to all of a group, which add up what each has of it.
-    Share(Arc<Group>),
+    /// Sent to all of a group, which add up what each has of it: to hidden states, or by itself.
+    Share(Arc<Group>, Region),
 }
 
 impl Then {
     /// What becomes of a product of which each of a group has a part, or of a whole one.
     pub(super) fn add(group: Option<&Arc<Group>>) -> Self {
-        group.map_or(Self::Add, |group| Self::Share(Arc::clone(group)))
+        group.map_or(Self::Add, |group| {
+            Self::Share(Arc::clone(group), Region::Residual)
+        })
     }
 }
 
@@ -40,14 +47,21 @@ impl Builder {
             Then::Store(region) => (0, self.scratch.region(*region, rows)),
             Then::Add => (1, self.scratch.region(Region::Residual, rows)),
             Then::Gate(activation) => {
-                words[9] = Word::Number(*activation);
+                words[9] = Word::Number(match activation {
+                    Activation::Silu => 0,
+                    Activation::GeluTanh => 1,
+                    Activation::Clamped(limit) => {
+                        words[13] = float(*limit);
+                        2
+                    }
+                });
                 (2, self.scratch.region(Region::Gated, rows))
             }
             Then::Logits(soft_cap) => {
                 words[13] = float(soft_cap.unwrap_or(0.0));
                 (3, Word::Number(0))
             }
-            Then::Share(group) => {
+            Then::Share(group, _) => {
                 let buffer = self.mail(group, rows)?;
                 words[9] = Word::Number(self.facts.sums);
                 (4, Word::Number(buffer))
@@ -55,13 +69,48 @@ impl Builder {
         })
     }
 
-    /// To the residual stream, what all of a group have sent.
-    pub(super) fn add_up(&mut self, mail: Word, width: i32) {
+    /// A product to the residual stream, normalized before where there is a norm after it.
+    pub(super) fn lead_back(
+        &mut self,
+        linear: &Linear,
+        source: Region,
+        after: Option<&RmsNorm>,
+    ) -> Result<bool> {
+        let Some(norm) = after else {
+            let add = Then::add(linear.group.as_ref());
+            return self.multiply(None, &[linear], source, &add);
+        };
+        let (Some(matrix), Some(weight)) = (stored(&linear.matrix), self.vector(&norm.weight)?)
+        else {
+            return Ok(false);
+        };
+        let store = match &linear.group {
+            Some(group) => Then::Share(Arc::clone(group), Region::Made),
+            None => Then::Store(Region::Made),
+        };
+        if !self.multiply(None, &[linear], source, &store)? {
+            return Ok(false);
+        }
+        let width = matrix.rows;
+        let mut words = begun(code::ADD_NORMED);
+        words[1] = Word::Number(width.into());
+        words[4] = self.scratch.region(Region::Made, width);
+        words[5] = weight;
+        words[6] = float(norm.epsilon);
+        words[8] = self.scratch.region(Region::Residual, width);
+        words[13] = self.scratch.region(Region::Rounded, width);
+        self.instructions.push(words);
+        Ok(true)
+    }
+
+    /// What all of a group have sent, added to the residual stream or put elsewhere.
+    pub(super) fn add_up(&mut self, mail: Word, width: i32, to: Region) {
         let mut words = begun(code::SUM);
         words[1] = Word::Number(width.into());
         words[4] = mail;
         words[5] = Word::Number(self.facts.sums);
-        words[8] = self.scratch.region(Region::Residual, width);
+        words[6] = Word::Number((to != Region::Residual).into());
+        words[8] = self.scratch.region(to, width);
         words[13] = self.scratch.region(Region::Rounded, width);
         self.instructions.push(words);
     }

@@ -16,6 +16,18 @@ use crate::ops::norm::RmsNorm;
 use crate::ops::rope::Rope;
 use crate::ops::vector::Vector;
 
+/// Widths of hidden states, between the matrices of a feed-forward layer, of an expert, and of a head.
+#[derive(Clone, Copy)]
+pub(super) struct Widths(i32, i32, i32, i32);
+
+pub(super) const WIDTHS: Widths = Widths(HIDDEN, INNER, INNER / 4, WIDTH);
+
+/// Some that do not end with a step.
+pub(super) const RAGGED: Widths = Widths(576, 1088, 320, WIDTH);
+
+/// The same with wide heads.
+pub(super) const WIDE: Widths = Widths(576, 1088, 320, 256);
+
 pub(super) const HIDDEN: i32 = 512;
 pub(super) const HEADS: i32 = 8;
 pub(super) const KV_HEADS: i32 = 2;
@@ -44,6 +56,17 @@ pub(super) fn affine(bits: i32, group_size: i32) -> Storage {
             mode,
             group_size,
             bits,
+        }),
+    }
+}
+
+pub(super) fn float4(mode: Mode, group_size: i32) -> Storage {
+    Storage {
+        dtype: Dtype::Bfloat16,
+        packing: Some(Packing {
+            mode,
+            group_size,
+            bits: 4,
         }),
     }
 }
@@ -101,6 +124,8 @@ pub(super) struct Layer {
     pub(super) attention: Attention,
     pub(super) output: Linear,
     pub(super) mlp: GatedMlp,
+    /// Of what attention and the feed-forward layer make.
+    after: Option<[RmsNorm; 2]>,
     /// Instead of it.
     pub(super) experts: Option<Experts>,
 }
@@ -112,55 +137,69 @@ pub(super) struct Model {
     pub(super) head: Linear,
 }
 
-fn rope() -> Rope {
+fn rope(width: i32) -> Rope {
     let config = RopeConfig {
         theta: 10_000.0,
         partial: 1.0,
         scaling: RopeScaling::None,
     };
-    Rope::new(WIDTH as usize, &config)
+    Rope::new(width as usize, &config)
 }
 
 impl Layer {
     /// The second of two layers looks back on a window and has norms of heads.
-    pub(super) fn new(storage: Storage, index: usize) -> Self {
+    pub(super) fn new(
+        storage: Storage,
+        Widths(hidden, inner, _, width): Widths,
+        index: usize,
+    ) -> Self {
         let seed = 10.0 * index as f32;
         let heads = [HEADS, KV_HEADS].map(|heads| heads as usize);
-        let mut attention = Attention::new(heads, WIDTH as usize, rope(), None);
+        let mut attention = Attention::new(heads, width as usize, rope(width), None);
         if index == 1 {
             attention.window = Some(40);
-            attention.query_norm = Some(storage.norm(WIDTH, seed + 1.0));
-            attention.key_norm = Some(storage.norm(WIDTH, seed + 2.0));
+            attention.query_norm = Some(storage.norm(width, seed + 1.0));
+            attention.key_norm = Some(storage.norm(width, seed + 2.0));
         }
-        let [queries, keys] = [HEADS, KV_HEADS].map(|heads| heads * WIDTH);
+        let [queries, keys] = [HEADS, KV_HEADS].map(|heads| heads * width);
         Self {
-            norms: [3.0, 4.0].map(|more| storage.norm(HIDDEN, seed + more)),
+            norms: [3.0, 4.0].map(|more| storage.norm(hidden, seed + more)),
             inputs: [
-                storage.linear(queries, HIDDEN, seed + 5.0),
-                storage.linear(keys, HIDDEN, seed + 6.0),
-                storage.linear(keys, HIDDEN, seed + 7.0),
+                storage.linear(queries, hidden, seed + 5.0),
+                storage.linear(keys, hidden, seed + 6.0),
+                storage.linear(keys, hidden, seed + 7.0),
             ],
             attention,
-            output: storage.linear(HIDDEN, queries, seed + 8.0),
+            output: storage.linear(hidden, queries, seed + 8.0),
             mlp: GatedMlp {
-                gate: storage.linear(INNER, HIDDEN, seed + 9.0),
-                up: storage.linear(INNER, HIDDEN, seed + 9.1),
-                down: storage.linear(HIDDEN, INNER, seed + 9.2),
+                gate: storage.linear(inner, hidden, seed + 9.0),
+                up: storage.linear(inner, hidden, seed + 9.1),
+                down: storage.linear(hidden, inner, seed + 9.2),
                 activation: Activation::Silu,
             },
+            after: None,
             experts: None,
         }
     }
 
+    /// With what Gemma has: norms after attention and the feed-forward layer.
+    fn with_norms_after(storage: Storage, widths: Widths, index: usize) -> Self {
+        let mut layer = Self::new(storage, widths, index);
+        layer.after = Some([500.0, 501.0].map(|seed| storage.norm(widths.0, seed)));
+        layer.mlp.activation = Activation::GeluTanh;
+        layer
+    }
+
     /// With experts, of which a token takes three.
-    fn sparse(storage: Storage, index: usize) -> Self {
+    fn sparse(storage: Storage, widths: Widths, index: usize) -> Self {
+        let Widths(hidden, _, inner, _) = widths;
         let of = |rows, inputs, seed: f32| {
             let all = (0..EXPERTS).map(|expert| storage.matrix(rows, inputs, seed + expert as f32));
             let all: Vec<Matrix> = all.collect();
             Matrix::stack_of(&all.iter().collect::<Vec<_>>()).unwrap()
         };
         let router = Router {
-            linear: dense(storage.dtype).linear(EXPERTS, HIDDEN, 300.0),
+            linear: dense(storage.dtype).linear(EXPERTS, hidden, 300.0),
             scores: Scores::Softmax,
             correction: None,
             groups: None,
@@ -168,13 +207,12 @@ impl Layer {
             normalize: Some(0.0),
             factor: 1.0,
         };
-        let inner = INNER / 4;
         let experts = Experts {
             router,
             stack: Stack::Device {
-                gate: of(inner, HIDDEN, 310.0),
-                up: of(inner, HIDDEN, 330.0),
-                down: of(HIDDEN, inner, 350.0),
+                gate: of(inner, hidden, 310.0),
+                up: of(inner, hidden, 330.0),
+                down: of(hidden, inner, 350.0),
                 biases: None,
             },
             activation: Activation::Silu,
@@ -183,29 +221,73 @@ impl Layer {
         };
         Self {
             experts: Some(experts),
-            ..Self::new(storage, index)
+            ..Self::new(storage, widths, index)
         }
+    }
+
+    /// With what gpt-oss has: sinks, biases of experts, gates that are cut, and not as many experts as rows of a tile.
+    fn with_sinks(storage: Storage, widths: Widths, index: usize) -> Self {
+        let mut layer = Self::sparse(storage, widths, index);
+        layer.attention.sinks = Some(storage.row(HEADS, 400.0));
+        let Widths(hidden, _, inner, _) = widths;
+        if let Some(experts) = &mut layer.experts {
+            experts.router.linear = dense(storage.dtype).linear(EXPERTS - 4, hidden, 300.0);
+            experts.router.scores = Scores::SoftmaxOfTaken;
+            experts.router.normalize = None;
+            experts.activation = Activation::Clamped(1.5);
+            let Stack::Device { biases, .. } = &mut experts.stack else {
+                unreachable!("it was made for MLX")
+            };
+            *biases = Some([(inner, 410.0), (inner, 430.0), (hidden, 450.0)].map(
+                |(width, seed)| {
+                    let row = storage.row(EXPERTS * width, seed);
+                    row.array().reshape(&[EXPERTS, width]).unwrap()
+                },
+            ));
+        }
+        layer
     }
 }
 
 impl Model {
     /// The same with experts in its second layer.
-    pub(super) fn sparse(storage: Storage) -> Self {
-        let mut model = Self::new(storage);
-        model.layers[1] = Layer::sparse(storage, 1);
+    pub(super) fn sparse(storage: Storage, widths: Widths) -> Self {
+        let mut model = Self::new(storage, widths);
+        model.layers[1] = Layer::sparse(storage, widths, 1);
         model
     }
 
-    pub(super) fn new(storage: Storage) -> Self {
+    /// The same as Gemma is.
+    pub(super) fn with_norms_after(storage: Storage, widths: Widths) -> Self {
+        let mut model = Self::new(storage, widths);
+        model.layers = (0..2)
+            .map(|index| Layer::with_norms_after(storage, widths, index))
+            .collect();
+        model
+    }
+
+    /// The same as gpt-oss is.
+    pub(super) fn with_sinks(storage: Storage, widths: Widths) -> Self {
+        let mut model = Self::new(storage, widths);
+        model.layers = (0..2)
+            .map(|index| Layer::with_sinks(storage, widths, index))
+            .collect();
+        model
+    }
+
+    pub(super) fn new(storage: Storage, widths: Widths) -> Self {
+        let Widths(hidden, ..) = widths;
         Self {
             embedding: Embedding {
-                matrix: storage.matrix(VOCABULARY, HIDDEN, 100.0),
+                matrix: storage.matrix(VOCABULARY, hidden, 100.0),
                 dtype: storage.dtype,
             },
-            layers: (0..2).map(|index| Layer::new(storage, index)).collect(),
-            norm: storage.norm(HIDDEN, 101.0),
+            layers: (0..2)
+                .map(|index| Layer::new(storage, widths, index))
+                .collect(),
+            norm: storage.norm(hidden, 101.0),
             head: Linear {
-                matrix: storage.matrix(VOCABULARY, HIDDEN, 102.0),
+                matrix: storage.matrix(VOCABULARY, hidden, 102.0),
                 bias: None,
                 group: None,
             },
@@ -229,6 +311,7 @@ impl Model {
             attention: Attention {
                 query_norm: layer.attention.query_norm.as_ref().map(norm),
                 key_norm: layer.attention.key_norm.as_ref().map(norm),
+                sinks: layer.attention.sinks.as_ref().map(exact_row),
                 ..layer.attention.clone()
             },
             output: linear(&layer.output),
@@ -238,6 +321,7 @@ impl Model {
                 down: linear(&layer.mlp.down),
                 activation: layer.mlp.activation,
             },
+            after: layer.after.as_ref().map(|norms| norms.each_ref().map(norm)),
             experts: layer.experts.as_ref().map(|experts| Experts {
                 router: Router {
                     linear: linear(&experts.router.linear),
@@ -271,10 +355,14 @@ impl Model {
         let layer = |layer: &Layer, program: &mut Builder| {
             let inputs = layer.inputs.each_ref();
             let [first, second] = &layer.norms;
-            let attended = program.attend(first, inputs, &layer.attention, &layer.output);
+            let [after, fed_after] = match &layer.after {
+                Some(norms) => norms.each_ref().map(Some),
+                None => [None, None],
+            };
+            let attended = program.attend(first, inputs, &layer.attention, &layer.output, after);
             let fed = |program: &mut Builder| match &layer.experts {
                 Some(experts) => program.experts(second, experts),
-                None => program.feed_forward(second, &layer.mlp),
+                None => program.feed_forward(second, &layer.mlp, fed_after),
             };
             attended.unwrap() && fed(program).unwrap()
         };
@@ -296,6 +384,13 @@ impl Model {
             let mut caches = LayerCaches::new(&batch, &mut caches, index);
             let inputs = project(&layer.norms[0], layer.inputs.each_ref(), &x).unwrap();
             let attended = caches.attend(&layer.attention, &inputs).unwrap();
+            if let Some([after, fed_after]) = &layer.after {
+                let attended = layer.output.apply(&attended).unwrap();
+                x = after.add_to(&x, &attended).unwrap();
+                let fed = layer.mlp.forward(&layer.norms[1], &x).unwrap();
+                x = fed_after.add_to(&x, &fed).unwrap();
+                continue;
+            }
             x = layer.output.add_to(&x, &attended).unwrap();
             x = match &layer.experts {
                 Some(experts) => experts.add_to(&layer.norms[1], &x),
@@ -321,11 +416,20 @@ fn exact_row(row: &Vector) -> Vector {
 
 fn exact_stack(stack: &Stack) -> Stack {
     match stack {
-        Stack::Device { gate, up, down, .. } => Stack::Device {
+        Stack::Device {
+            gate,
+            up,
+            down,
+            biases,
+        } => Stack::Device {
             gate: exact_matrix(gate),
             up: exact_matrix(up),
             down: exact_matrix(down),
-            biases: None,
+            biases: biases.as_ref().map(|biases| {
+                biases
+                    .each_ref()
+                    .map(|bias| bias.as_dtype(Dtype::Float32).unwrap())
+            }),
         },
         Stack::Host(..) => unreachable!("it was made for MLX"),
     }
