@@ -243,8 +243,8 @@ impl Experts {
             // `[T, 1, 1, hidden]` meets `[T, k]` experts.
             let x = x.expand_dims(1)?.expand_dims(1)?;
             each(&x, &experts, false)?.squeeze_axes(&[2])?
-        } else if biases.is_none() && packed::takes(&matrices, x.dtype())? {
-            self.sorted_by_kernel(matrices, x, &experts)?
+        } else if packed::takes(&matrices, x.dtype())? {
+            self.sorted_by_kernel(matrices, biases, x, &experts)?
         } else {
             let experts = experts.reshape(&[-1])?;
             let order = ops::argsort(&experts)?;
@@ -262,25 +262,36 @@ impl Experts {
     /// What each of a row's experts makes of it, `[T, k, hidden]`.
     fn sorted_by_kernel(
         &self,
-        [gate, up, down]: [&Matrix; 3],
+        matrices: [&Matrix; 3],
+        biases: Option<&[Array; 3]>,
         x: &Array,
         experts: &Array,
     ) -> Result<Array> {
         let &[tokens, taken] = experts.shape() else {
             return Err(misplaced());
         };
-        let Matrix::Packed { weight, .. } = gate else {
+        let Matrix::Packed { weight, .. } = matrices[0] else {
             return Err(misplaced());
         };
         let experts = experts.reshape(&[-1])?;
         let order = ops::argsort(&experts)?;
-        let tiles = Tiles::of_sorted(&experts.take_axis(&order, 0)?, weight.shape()[0])?;
+        let experts = experts.take_axis(&order, 0)?;
+        let tiles = Tiles::of_sorted(&experts, weight.shape()[0])?;
         let token = order.floor_divide(Array::from_int(taken))?;
-        let gate = packed::multiply(x, &token, gate, &tiles)?;
-        let up = packed::multiply(x, &token, up, &tiles)?;
-        let gated = activate(self.activation, &gate, &up)?;
+        let product = |index: usize, x: &Array, rows: &Array| -> Result<Array> {
+            let product = packed::multiply(x, rows, matrices[index], &tiles)?;
+            match biases {
+                Some(biases) => Ok(product.add(biases[index].take_axis(&experts, 0)?)?),
+                None => Ok(product),
+            }
+        };
+        let gated = activate(
+            self.activation,
+            &product(0, x, &token)?,
+            &product(1, x, &token)?,
+        )?;
         let all = ops::arange::<_, i32>(0, tokens * taken, 1)?;
-        let fed = packed::multiply(&gated, &all, down, &tiles)?;
+        let fed = product(2, &gated, &all)?;
         let back = ops::argsort(&order)?;
         Ok(fed.take_axis(&back, 0)?.reshape(&[tokens, taken, -1])?)
     }

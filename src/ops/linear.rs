@@ -208,7 +208,7 @@ impl Matrix {
                 let biases = biases.as_ref();
                 if x.shape()[0] >= UNPACKED_ROWS && computes_with_cuda()? {
                     let dense = if packed::takes(&[self], x.dtype())? {
-                        packed::unpack(self)?
+                        packed::unpack(self, x.dtype())?
                     } else {
                         dequantize(weight, scales, biases, *packing, x.dtype())?
                     };

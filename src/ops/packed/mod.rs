@@ -15,8 +15,9 @@ const ROWS: i32 = 64;
 const OUTPUTS: i32 = 128;
 const THREADS: i32 = 128;
 
-/// Inputs come by so many.
+/// Inputs come by so many, of which a lane has some.
 const INPUTS: i32 = 128;
+const OF_A_LANE: i32 = 32;
 
 /// Bytes of x that a block has in its memory: three times so many inputs of its rows.
 const SHARED: i32 = 3 * ROWS * INPUTS * 2;
@@ -25,7 +26,11 @@ static MULTIPLY: GpuKernel = GpuKernel::for_cuda(
     c"multiply_packed",
     &[c"x", c"rows", c"weight", c"scales", c"biases", c"tiles"],
     &[c"y"],
-    kernel_source(concat!(include_str!("packed.cu"), "\0")),
+    kernel_source(concat!(
+        include_str!("../float4.cu"),
+        include_str!("packed.cu"),
+        "\0"
+    )),
     kernel_source(concat!(include_str!("multiply.cu"), "\0")),
 )
 .with_numbers(&[c"outputs", c"inputs"])
@@ -39,7 +44,11 @@ static UNPACK: GpuKernel = GpuKernel::for_cuda(
     c"unpack",
     &[c"weight", c"scales", c"biases"],
     &[c"y"],
-    kernel_source(concat!(include_str!("packed.cu"), "\0")),
+    kernel_source(concat!(
+        include_str!("../float4.cu"),
+        include_str!("packed.cu"),
+        "\0"
+    )),
     kernel_source(concat!(include_str!("unpack.cu"), "\0")),
 )
 .with_numbers(&[c"count"]);
@@ -97,6 +106,7 @@ pub(super) fn takes(matrices: &[&Matrix], dtype: Dtype) -> Result<bool> {
 struct Packed<'a> {
     weight: &'a Array,
     scales: &'a Array,
+    /// Of formats without biases the scales, which nothing is done with.
     biases: &'a Array,
     packing: Packing,
     outputs: i32,
@@ -104,12 +114,12 @@ struct Packed<'a> {
 }
 
 impl<'a> Packed<'a> {
-    /// `None` where it is not packed, or has no biases.
+    /// `None` where it is not packed.
     fn of(matrix: &'a Matrix) -> Option<Self> {
         let Matrix::Packed {
             weight,
             scales,
-            biases: Some(biases),
+            biases,
             packing,
         } = matrix
         else {
@@ -121,7 +131,7 @@ impl<'a> Packed<'a> {
         Some(Self {
             weight,
             scales,
-            biases,
+            biases: biases.as_ref().unwrap_or(scales),
             packing: *packing,
             outputs,
             inputs: words * 32 / packing.bits,
@@ -138,14 +148,18 @@ impl<'a> Packed<'a> {
 
 fn knows(matrix: &Matrix, dtype: Dtype) -> bool {
     Packed::of(matrix).is_some_and(|packed| {
-        packed.packing.mode == Mode::Affine
-            && matches!(packed.packing.bits, 4 | 8)
-            && matches!(dtype, Dtype::Bfloat16 | Dtype::Float16)
-            && [packed.scales, packed.biases]
-                .iter()
-                .all(|array| array.dtype() == dtype)
-            && packed.inputs % INPUTS == 0
-            && packed.outputs % 2 == 0
+        let is_known = match packed.packing.mode {
+            Mode::Affine => {
+                matches!(packed.packing.bits, 4 | 8)
+                    && matches!(dtype, Dtype::Bfloat16 | Dtype::Float16)
+                    && [packed.scales, packed.biases]
+                        .iter()
+                        .all(|array| array.dtype() == dtype)
+            }
+            Mode::Mxfp4 | Mode::Nvfp4 => dtype == Dtype::Bfloat16,
+            Mode::Mxfp8 => false,
+        };
+        is_known && packed.inputs % OF_A_LANE == 0 && packed.outputs % 2 == 0
     })
 }
 
@@ -174,17 +188,17 @@ pub(super) fn multiply(x: &Array, rows: &Array, matrix: &Matrix, tiles: &Tiles) 
     made.into_iter().next().ok_or_else(misplaced)
 }
 
-/// All numbers of a matrix that [`takes`] knows, `[outputs, inputs]`.
+/// All numbers of a matrix that [`takes`] knows, `[outputs, inputs]`, in the type that it is known beside.
 ///
 /// # Errors
 /// What MLX says; a matrix that the kernel does not take.
-pub(super) fn unpack(matrix: &Matrix) -> Result<Array> {
+pub(super) fn unpack(matrix: &Matrix, dtype: Dtype) -> Result<Array> {
     let packed = Packed::of(matrix).ok_or_else(misplaced)?;
     let count = packed.outputs * (packed.inputs / 8);
     let blocks = (count + UNPACKED - 1) / UNPACKED;
     let made = UNPACK.launch(&Launch {
         inputs: &[packed.weight, packed.scales, packed.biases],
-        outputs: &[(&[packed.outputs, packed.inputs], packed.scales.dtype())],
+        outputs: &[(&[packed.outputs, packed.inputs], dtype)],
         numbers: &[count],
         constants: &packed.constants(),
         grid: [blocks * UNPACKERS, 1, 1],

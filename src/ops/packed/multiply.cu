@@ -9,6 +9,10 @@ if (first >= end) return;
 const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 const int begin = blockIdx.x * OUTPUTS + warp * 32;
 
+// Scales of the lane's 32 inputs.
+constexpr int SCALES = GROUP < 32 ? 32 / GROUP : 1;
+constexpr bool IS_FLOAT4 = sizeof(scales[0]) == 1;
+
 // Of four rows of W: where the lane's numbers are, and their scales.
 const char* weights[4];
 size_t groups[4];
@@ -19,15 +23,25 @@ for (int j = 0; j < 4; j++) {
   groups[j] = row * (inputs / GROUP);
 }
 uint4 packed[4][PIECES];
-unsigned scale[4], bias[4];
+unsigned scale[4][SCALES], bias[4];
 auto read = [&](int at) {
 #pragma unroll
   for (int j = 0; j < 4; j++) {
+    if (at + 32 * t >= inputs) {
+      // Nothing is left of the row: x is zero there, and shall not meet what is no number.
+#pragma unroll
+      for (int i = 0; i < PIECES; i++) packed[j][i] = make_uint4(0, 0, 0, 0);
+#pragma unroll
+      for (int i = 0; i < SCALES; i++) scale[j][i] = 0;
+      bias[j] = 0;
+      continue;
+    }
 #pragma unroll
     for (int i = 0; i < PIECES; i++) packed[j][i] = __ldg(reinterpret_cast<const uint4*>(weights[j] + at / 8 * BITS) + i);
     const size_t group = groups[j] + (at + 32 * t) / GROUP;
-    scale[j] = both(scales[group]);
-    bias[j] = both(biases[group]);
+#pragma unroll
+    for (int i = 0; i < SCALES; i++) scale[j][i] = both<GROUP>(scales[group + i]);
+    bias[j] = both<GROUP>(biases[group]);
   }
 };
 
@@ -44,7 +58,8 @@ auto bring = [&](int at) {
 #pragma unroll
     for (int i = 0; i < ROWS / 8; i++) {
       const unsigned place = (unsigned)__cvta_generic_to_shared(to + place_of(i * 8 + threadIdx.x / 16, threadIdx.x % 16));
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(place), "l"(sources[i] + at) : "memory");
+      const int bytes = at + (int)threadIdx.x % 16 * 8 < inputs ? 16 : 0;
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(sources[i] + at), "r"(bytes) : "memory");
     }
   }
   asm volatile("cp.async.commit_group;" ::: "memory");
@@ -69,11 +84,12 @@ for (int at = 0; at < inputs; at += INPUTS) {
         if constexpr (BITS == 4) {
           const uint4& words = packed[j][0];
           const unsigned word = s == 0 ? words.x : s == 1 ? words.y : s == 2 ? words.z : words.w;
-          b[j][i] = of_four_bits<T>(word, i, scale[j], bias[j]);
+          if constexpr (IS_FLOAT4) b[j][i] = of_float4(word, i, scale[j][s * SCALES / 4]);
+          else b[j][i] = of_four_bits<T>(word, i, scale[j][0], bias[j]);
         } else {
           const uint4& words = packed[j][s / 2];
           const unsigned word = s % 2 ? (i < 2 ? words.z : words.w) : (i < 2 ? words.x : words.y);
-          b[j][i] = of_eight_bits<T>(word, i % 2, scale[j], bias[j]);
+          b[j][i] = of_eight_bits<T>(word, i % 2, scale[j][0], bias[j]);
         }
       }
     }

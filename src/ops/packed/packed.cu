@@ -8,6 +8,8 @@
 
 namespace mlxr {
 
+// The last 128 may be as few as 32.
+
 constexpr int ROWS = 64, OUTPUTS = 128, INPUTS = 128, THREADS = 128, STAGES = 3;
 
 // What differs between both types of two bytes, two of which are in a word, the first in its low half: numbers of four
@@ -54,10 +56,14 @@ template <> struct Number<Float16> {
   }
 };
 
-// The same number twice.
-template <typename T>
+// What a group is scaled with, twice: a number of two bytes, or that of numbers of MXFP4 or NVFP4.
+template <int GROUP, typename T>
 __device__ __forceinline__ unsigned both(T x) {
   return x.bits | (unsigned)x.bits << 16;
+}
+template <int GROUP>
+__device__ __forceinline__ unsigned both(unsigned char x) {
+  return scales_of_float4<GROUP == 32>(x);
 }
 
 // Two neighbours of the eight of a word of 4 bits each, unpacked.
@@ -68,6 +74,14 @@ __device__ __forceinline__ unsigned of_four_bits(unsigned word, int pair, unsign
   constexpr unsigned SIGNS = 0x80008000u;
   unsigned numbers = Number<T>::multiply_add(bits, Number<T>::ONE, Number<T>::POWER ^ SIGNS);
   return Number<T>::multiply_add(numbers, scale, bias);
+}
+
+// The same as numbers of MXFP4 or NVFP4.
+__device__ __forceinline__ unsigned of_float4(unsigned word, int pair, unsigned scale) {
+  unsigned byte = __byte_perm(word, 0, 0x4040 | pair << 8 | pair);
+  // The second number four bits on.
+  unsigned apart = (byte & 0x0000000fu) | (byte >> 4 & 0x000f0000u);
+  return float4_pair(apart << 6, apart << 12, scale);
 }
 
 // Two neighbours of the four of a word of 8 bits each: by way of float32 with 2^23 added.

@@ -24,18 +24,23 @@ fn distance(a: &Array, b: &Array) -> f32 {
 }
 
 /// The formats that the kernels know.
-const FORMATS: [(i32, i32, Dtype); 5] = [
-    (4, 32, Dtype::Bfloat16),
-    (4, 64, Dtype::Bfloat16),
-    (4, 128, Dtype::Float16),
-    (8, 32, Dtype::Float16),
-    (8, 64, Dtype::Bfloat16),
+const FORMATS: [(Mode, i32, i32, Dtype); 7] = [
+    (Mode::Affine, 4, 32, Dtype::Bfloat16),
+    (Mode::Affine, 4, 64, Dtype::Bfloat16),
+    (Mode::Affine, 4, 128, Dtype::Float16),
+    (Mode::Affine, 8, 32, Dtype::Float16),
+    (Mode::Affine, 8, 64, Dtype::Bfloat16),
+    (Mode::Mxfp4, 4, 32, Dtype::Bfloat16),
+    (Mode::Nvfp4, 4, 16, Dtype::Bfloat16),
 ];
 
 /// Packed numbers of this shape, and what is packed in float32.
-fn packed(shape: &[i32], (bits, group_size, dtype): (i32, i32, Dtype)) -> (Matrix, Array) {
+fn packed(
+    shape: &[i32],
+    (mode, bits, group_size, dtype): (Mode, i32, i32, Dtype),
+) -> (Matrix, Array) {
     let packing = Packing {
-        mode: Mode::Affine,
+        mode,
         group_size,
         bits,
     };
@@ -59,10 +64,10 @@ fn the_kernel_unpacks_as_float32_does() {
     for format in FORMATS {
         // Not as many as whole blocks have.
         let (matrix, dense) = packed(&[37, 384], format);
-        let off = distance(&unpack(&matrix).unwrap(), &dense);
+        let off = distance(&unpack(&matrix, format.3).unwrap(), &dense);
         eprintln!("{format:?}: {off:.1e}");
         assert!(
-            off < if format.2 == Dtype::Float16 {
+            off < if format.3 == Dtype::Float16 {
                 3e-4
             } else {
                 3e-3
@@ -77,9 +82,9 @@ fn the_kernel_multiplies_as_float32_does() {
     if !opens_gpu() {
         return;
     }
-    let (count, outputs, inputs) = (5, 200, 384);
-    for format in FORMATS {
-        let dtype = format.2;
+    let (count, outputs) = (5, 200);
+    for (format, inputs) in FORMATS.into_iter().zip([384, 448, 384, 416, 384, 448, 416]) {
+        let dtype = format.3;
         let (matrix, dense) = packed(&[count, outputs, inputs], format);
         assert!(takes(&[&matrix], dtype).unwrap());
         for rows in [2, 64, 333] {
