@@ -1,5 +1,7 @@
 //! Where arrays lie on a card, for kernels that find their arrays by themselves; and how large the card is.
 
+use std::sync::OnceLock;
+
 use mlx_rs::ops::concatenate;
 use mlx_rs::{Array, Dtype, transforms::async_eval};
 
@@ -72,11 +74,20 @@ pub fn addresses(arrays: &[&Array]) -> Result<Array> {
     slice(&concatenate(&parts, 0)?, 0, ..arrays.len() as i32)
 }
 
-/// Multiprocessors of the card, which MLX does not tell.
+/// Multiprocessors of the card, which MLX does not tell; asked once.
 ///
 /// # Errors
 /// What MLX says.
 pub fn multiprocessors() -> Result<i32> {
+    static KNOWN: OnceLock<i32> = OnceLock::new();
+    if let Some(&known) = KNOWN.get() {
+        return Ok(known);
+    }
+    let found = count_multiprocessors()?;
+    Ok(*KNOWN.get_or_init(|| found))
+}
+
+fn count_multiprocessors() -> Result<i32> {
     let zero = Array::from_slice(&[0], &[1]);
     let made = MULTIPROCESSORS.launch(&Launch {
         inputs: &[&zero],

@@ -239,12 +239,12 @@ impl Experts {
             let gated = activate(self.activation, &gate, &up)?;
             product(2, &gated, experts, sorted)
         };
-        let fed = if tokens * taken < SORTED {
+        let fed = if tokens > 1 && packed::takes(&matrices, x.dtype())? {
+            self.sorted_by_kernel(matrices, biases, x, &experts)?
+        } else if tokens * taken < SORTED {
             // `[T, 1, 1, hidden]` meets `[T, k]` experts.
             let x = x.expand_dims(1)?.expand_dims(1)?;
             each(&x, &experts, false)?.squeeze_axes(&[2])?
-        } else if packed::takes(&matrices, x.dtype())? {
-            self.sorted_by_kernel(matrices, biases, x, &experts)?
         } else {
             let experts = experts.reshape(&[-1])?;
             let order = ops::argsort(&experts)?;

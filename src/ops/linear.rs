@@ -17,9 +17,13 @@ use crate::mlx::{
     slice,
 };
 
-/// Rows from which on a packed matrix is unpacked for them, and multiplied with by the library for dense ones, where
-/// MLX computes with CUDA: its own product of packed weights does not keep up with many rows.
-const UNPACKED_ROWS: i32 = 32;
+/// Rows from which on a packed matrix is unpacked for them, and multiplied with by the library for dense ones, where MLX
+/// computes with CUDA: its own product of packed weights does not keep up with many rows, and takes half a minute to be
+/// compiled from 8 on when a machine first meets them.
+const UNPACKED_ROWS: i32 = 8;
+
+/// The same where none of our kernels unpacks it.
+const DEQUANTIZED_ROWS: i32 = 32;
 
 /// A matrix `[outputs, inputs]`.
 #[derive(Debug, Clone)]
@@ -205,16 +209,21 @@ impl Matrix {
                 biases,
                 packing,
             } => {
-                let biases = biases.as_ref();
-                if x.shape()[0] >= UNPACKED_ROWS && computes_with_cuda()? {
-                    let dense = if packed::takes(&[self], x.dtype())? {
-                        packed::unpack(self, x.dtype())?
-                    } else {
-                        dequantize(weight, scales, biases, *packing, x.dtype())?
-                    };
-                    return Ok(x.matmul(dense.transpose()?)?);
+                let (biases, rows) = (biases.as_ref(), x.shape()[0]);
+                if rows == 1 || !computes_with_cuda()? {
+                    return quantized_matmul(x, weight, scales, biases, *packing);
                 }
-                quantized_matmul(x, weight, scales, biases, *packing)
+                if let Some(product) = packed::multiply_few(x, self)? {
+                    return Ok(product);
+                }
+                let dense = if rows >= UNPACKED_ROWS && packed::takes(&[self], x.dtype())? {
+                    packed::unpack(self, x.dtype())?
+                } else if rows >= DEQUANTIZED_ROWS {
+                    dequantize(weight, scales, biases, *packing, x.dtype())?
+                } else {
+                    return quantized_matmul(x, weight, scales, biases, *packing);
+                };
+                Ok(x.matmul(dense.transpose()?)?)
             }
             Self::Host(_) => Err(misplaced()),
         }

@@ -110,7 +110,7 @@ impl Scratch {
 
 /// Warps that share a tile, so that as few steps as possible come one after the other. Of numbers that are about as good
 /// it is the largest: what is read at one time lies together.
-pub(super) fn warps_of_a_tile(tiles: i32, steps: i32, multiprocessors: i32) -> i32 {
+pub(in crate::ops) fn warps_of_a_tile(tiles: i32, steps: i32, multiprocessors: i32) -> i32 {
     let cost = |warps: &i32| {
         let of_a_block = (tiles + multiprocessors - 1) / multiprocessors;
         let at_once = WARPS / warps;

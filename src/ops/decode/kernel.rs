@@ -5,10 +5,10 @@ use crate::mlx::{Array, Dtype, GpuKernel, Launch, kernel_source};
 use crate::ops::tensor::misplaced;
 
 /// Threads of a block; as in the sources. One block runs on each multiprocessor.
-const THREADS: i32 = 512;
+pub(in crate::ops) const THREADS: i32 = 512;
 
 /// Bytes of dynamic shared memory that a block has: nearly all that there is.
-pub(super) const SHARED: i32 = 224 * 1024;
+pub(in crate::ops) const SHARED: i32 = 224 * 1024;
 
 static DECODE_STEP: GpuKernel = GpuKernel::for_cuda(
     c"decode_step",

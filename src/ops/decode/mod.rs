@@ -5,6 +5,7 @@
 //! card's memory, made once ([`Builder`]), which one kernel goes through with all multiprocessors: they meet after each.
 //! What is not known to it is left to the graph.
 
+mod attention;
 mod builder;
 mod experts;
 mod instruction;
@@ -14,6 +15,13 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod then;
+
+/// What multiplies, for products by themselves.
+pub(super) mod product {
+    pub(in crate::ops) use super::instruction::warps_of_a_tile;
+    pub(in crate::ops) use super::kernel::{SHARED, THREADS};
+    pub(in crate::ops) use super::stored::stored;
+}
 
 pub use builder::Builder;
 pub use program::{Program, Step};

@@ -212,7 +212,8 @@ __device__ __forceinline__ int most_steps(int steps) {
   return (steps + passes - 1) / passes;
 }
 
-template <int ROWS, int VARIANT, int SCALES, int RANKS>
+// By itself it meets no other blocks: nothing of what it works on is made meanwhile.
+template <int ROWS, int VARIANT, int SCALES, int RANKS, bool MEETS = true>
 __device__ __forceinline__ void multiply(const Instruction& in, const Step& step, const Mail& mail, Shared& shared, char* memory) {
   using L = Layout<ROWS, VARIANT>;
   using R = Reader<ROWS, VARIANT, SCALES>;
@@ -227,8 +228,8 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
     unsigned before = 0;
     // The first weights are on their way while other blocks still work on what x is made of; and what lay in
     // shared memory is no longer needed when all have come.
-    if (from == 0) before = arrive(step.barrier);
-    if (m.taken) {
+    if (MEETS && from == 0) before = arrive(step.barrier);
+    if (MEETS && m.taken) {
       // Which weights are read is known when all have come.
       wait(step.barrier, before);
       route(in, step, shared);
@@ -238,7 +239,7 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
 #pragma unroll
     for (int i = 1; i < AHEAD<ROWS>; i++) reader.next();
     if (from > 0) __syncthreads();
-    else if (!m.taken) wait(step.barrier, before);
+    else if (MEETS && !m.taken) wait(step.barrier, before);
     bring<ROWS, VARIANT>(in, step, shared, places, from * L::STEP, count * L::STEP,
                          [&] { reader.next(); });
 

@@ -5,26 +5,26 @@ use crate::ops::linear::Matrix;
 
 /// A matrix in a format that the kernel reads.
 #[derive(Clone, Copy)]
-pub(super) struct Stored<'a> {
-    pub(super) form: Form,
-    pub(super) rows: i32,
-    pub(super) inputs: i32,
-    pub(super) weight: &'a Array,
-    pub(super) scales: Option<&'a Array>,
-    pub(super) biases: Option<&'a Array>,
+pub(in crate::ops) struct Stored<'a> {
+    pub(in crate::ops) form: Form,
+    pub(in crate::ops) rows: i32,
+    pub(in crate::ops) inputs: i32,
+    pub(in crate::ops) weight: &'a Array,
+    pub(in crate::ops) scales: Option<&'a Array>,
+    pub(in crate::ops) biases: Option<&'a Array>,
 }
 
 /// What matrices that are read together have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Form {
+pub(in crate::ops) struct Form {
     /// 0 dense bfloat16, 1 affine of 4 bits, 2 affine of 8 bits, 3 MXFP4, 4 NVFP4, 6 dense float32.
     pub(super) format: i64,
     /// Weights that share a scale; 0 where there are no scales.
     pub(super) group: i32,
     /// The number of the type of scales and biases, where weights are affine.
-    pub(super) scales: Option<i32>,
+    pub(in crate::ops) scales: Option<i32>,
     /// The kernel's way to multiply with it.
-    pub(super) variant: i32,
+    pub(in crate::ops) variant: i32,
     /// Of a weight.
     bits: i32,
 }
@@ -36,12 +36,12 @@ impl Form {
     }
 
     /// Steps of a row.
-    pub(super) fn steps(&self, inputs: i32) -> i32 {
+    pub(in crate::ops) fn steps(&self, inputs: i32) -> i32 {
         (inputs + self.span() - 1) / self.span()
     }
 
     /// Whether the last step of a row ends after it.
-    pub(super) fn is_ragged(&self) -> bool {
+    pub(in crate::ops) fn is_ragged(&self) -> bool {
         self.variant >= RAGGED
     }
 
@@ -57,7 +57,7 @@ impl Form {
     }
 
     /// Bytes of a block's memory that it takes to multiply so many rows in so many steps; as in the sources.
-    pub(super) fn shared(&self, steps: i32, rows: i32) -> i32 {
+    pub(in crate::ops) fn shared(&self, steps: i32, rows: i32) -> i32 {
         let (columns, parts) = self.columns(rows);
         let of_step = rows * parts * self.span() * self.bytes_of_input();
         let passes = (steps + room(rows) / of_step - 1) / (room(rows) / of_step);
@@ -126,7 +126,7 @@ pub(super) fn number(dtype: Dtype) -> Option<i32> {
 }
 
 /// The matrix, if the kernel reads such ones.
-pub(super) fn stored(matrix: &Matrix) -> Option<Stored<'_>> {
+pub(in crate::ops) fn stored(matrix: &Matrix) -> Option<Stored<'_>> {
     let is_one = array_of(matrix)?.ndim() == 2;
     is_one.then(|| rows_of(matrix)).flatten()
 }

@@ -1,7 +1,11 @@
 //! Packed matrices and many rows, by kernels for NVIDIA's GPUs: products with a stack of them, and unpacking one for a
 //! product of dense ones.
 
+mod few;
+
 use std::ffi::CStr;
+
+pub(super) use few::multiply_few;
 
 use super::linear::Matrix;
 use super::tensor::misplaced;

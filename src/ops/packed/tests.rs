@@ -78,6 +78,40 @@ fn the_kernel_unpacks_as_float32_does() {
 }
 
 #[test]
+fn few_rows_are_multiplied_as_float32_does() {
+    if !opens_gpu() {
+        return;
+    }
+    // More inputs than are in a block's memory at once, too.
+    for (format, inputs) in FORMATS
+        .into_iter()
+        .zip([512, 768, 1024, 512, 16_384, 448, 448])
+    {
+        let (matrix, dense) = packed(&[208, inputs], format);
+        for rows in [4, 8, 9, 16] {
+            let x = numbers(&[rows, inputs], 2.0).as_dtype(format.3).unwrap();
+            let found = multiply_few(&x, &matrix).unwrap();
+            if format.3 == Dtype::Float16 {
+                assert!(found.is_none(), "{format:?}");
+                continue;
+            }
+            let wide = x.as_dtype(Dtype::Float32).unwrap();
+            let right = wide.matmul(dense.transpose().unwrap()).unwrap();
+            let off = distance(&found.unwrap(), &right);
+            eprintln!("{format:?}, {rows} rows: {off:.1e}");
+            assert!(off < 3e-3, "{format:?} {rows}: {off}");
+        }
+    }
+    let (matrix, _) = packed(&[208, 512], FORMATS[0]);
+    for rows in [3, 17] {
+        let x = numbers(&[rows, 512], 2.0)
+            .as_dtype(Dtype::Bfloat16)
+            .unwrap();
+        assert!(multiply_few(&x, &matrix).unwrap().is_none());
+    }
+}
+
+#[test]
 fn the_kernel_multiplies_as_float32_does() {
     if !opens_gpu() {
         return;
