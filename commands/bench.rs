@@ -18,7 +18,7 @@ use std::thread;
 
 use jiff::Timestamp;
 use mlxr::engine::stepper::Stepper;
-use mlxr::mlx::{Device, memory};
+use mlxr::mlx::{Device, count_operations, memory};
 use mlxr::models::{SHAPES, Source};
 use mlxr::progress::{Progress, Unit};
 use mlxr::tokenizer::Tokenizer;
@@ -179,16 +179,20 @@ impl Bencher<'_> {
         let began = Timestamp::now().to_string();
         let sequences = Sequences::open(stepper, test, tokens)?;
         let mut samples = Vec::with_capacity(self.repetitions);
+        let mut operations = None;
         for pass in 0..passes {
             if self.interrupt.pressed() {
                 self.progress.finish(&name);
                 return Ok(None);
             }
             self.progress.advance(&name, pass);
-            let sample = sequences.pass(stepper, test, tokens)?;
-            // The first one makes everything warm.
-            if pass > 0 {
-                samples.push(sample);
+            // The first one makes everything warm, and is not timed: counting takes time.
+            if pass == 0 {
+                let (done, count) = count_operations(|| sequences.pass(stepper, test, tokens));
+                done?;
+                operations = (self.subject.model.device == Device::Gpu).then_some(count);
+            } else {
+                samples.push(sequences.pass(stepper, test, tokens)?);
             }
         }
         self.progress.finish(&name);
@@ -206,6 +210,7 @@ impl Bencher<'_> {
                 began,
                 cache_bytes_per_token: cache_bytes.unwrap_or(0),
                 peak_memory,
+                operations,
             },
         );
         sequences.close(stepper);

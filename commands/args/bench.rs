@@ -30,7 +30,8 @@ const MOST_SEQUENCES: usize = 4096;
 ///
 /// "% bw" is the share of the memory's bandwidth that generating reaches: the bytes that must be
 /// read for a token (weights, keys and values), times the rate, by the bandwidth of a large copy or
-/// read in this same run.
+/// read in this same run. "ops", where a GPU generates, is how many operations MLX launches for a
+/// step; those that only look at memory in another way are not among them.
 #[derive(Debug, Args)]
 #[command(after_help = after_help(), args_conflicts_with_subcommands = true)]
 pub(crate) struct Bench {

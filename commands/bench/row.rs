@@ -55,6 +55,8 @@ pub(crate) struct Row {
     pub(crate) pct_bandwidth: Option<f64>,
     /// Bytes that MLX's allocator held at most, where MLX computes.
     pub(crate) peak_memory: Option<usize>,
+    /// Operations that MLX launches for a step, where a GPU generates and does nothing else.
+    pub(crate) operations_per_step: Option<f64>,
     pub(crate) baseline_ts: Option<f64>,
     /// Of the median rates: above 1 is faster than the baseline.
     pub(crate) baseline_ratio: Option<f64>,
@@ -82,6 +84,8 @@ pub(crate) struct Measured<'a> {
     /// Bytes of keys and values of one token of one sequence.
     pub(crate) cache_bytes_per_token: usize,
     pub(crate) peak_memory: Option<usize>,
+    /// That MLX launched for one repetition, where a GPU computes.
+    pub(crate) operations: Option<usize>,
 }
 
 impl Row {
@@ -92,6 +96,7 @@ impl Row {
             began,
             cache_bytes_per_token,
             peak_memory,
+            operations,
         } = measured;
         let model = subject.model;
         let seconds: Vec<f64> = samples.iter().map(|s| s.total.as_secs_f64()).collect();
@@ -144,6 +149,9 @@ impl Row {
             device_bandwidth_measured: subject.bandwidth,
             pct_bandwidth: bytes_per_token.and_then(share),
             peak_memory: *peak_memory,
+            operations_per_step: operations
+                .filter(|_| test.kind() == "tg")
+                .map(|operations| operations as f64 / test.generate as f64),
             baseline_ts: None,
             baseline_ratio: None,
         }
@@ -207,6 +215,11 @@ pub(crate) fn table(rows: &[Row]) -> Table {
     column("% bw", Align::Right, &|row| {
         or_dash(row.pct_bandwidth.map(|share| format!("{share:.1}")))
     });
+    if rows.iter().any(|row| row.operations_per_step.is_some()) {
+        column("ops", Align::Right, &|row| {
+            or_dash(row.operations_per_step.map(|count| format!("{count:.0}")))
+        });
+    }
     if rows.iter().any(|row| row.ttft_ns.is_some()) {
         column("ttft ms", Align::Right, &|row| {
             or_dash(row.ttft_ns.map(|ttft| format!("{:.1}", ttft as f64 / 1e6)))
@@ -285,6 +298,7 @@ pub(crate) mod tests {
             began: String::new(),
             cache_bytes_per_token: 10,
             peak_memory: None,
+            operations: Some(27),
         };
         Row::new(&subject, &measured)
     }
@@ -322,6 +336,7 @@ pub(crate) mod tests {
         let share = row.pct_bandwidth.unwrap();
         assert!((share - 35.1).abs() < 1e-9, "{share}");
         assert_eq!(row.ttft_ns, None);
+        assert!((row.operations_per_step.unwrap() - 3.0).abs() < 1e-9);
         assert_eq!(row.against(Some(54.0)).baseline_ratio, Some(0.5));
     }
 

@@ -14,6 +14,7 @@ mod kernel;
 mod mail;
 mod mapped;
 pub mod memory;
+mod operations;
 mod quantized;
 mod slice;
 
@@ -31,7 +32,8 @@ pub use kernel::{
 };
 pub use mail::Mail;
 pub use mapped::{Bytes, MappedFile, SystemMemory, array_over, item_size};
-pub use mlx_rs::{Array, Dtype, fast, ops, transforms::async_eval, transforms::eval};
+pub use mlx_rs::{Array, Dtype, fast, ops, transforms::eval};
+pub use operations::{async_eval, count_operations};
 pub use quantized::{Mode, Packing, dequantize, quantize, quantized_matmul};
 pub use slice::{slice, slice_update};
 

@@ -179,6 +179,9 @@ optional_api! {
         keep: *mut std::ffi::c_void,
         release: HostDrop,
     ) -> c_int;
+    /// Operations that are to be done for arrays that are not computed yet: each once, and none that only
+    /// looks at memory in another way.
+    fn mlxr_count_operations(result: *mut usize, arrays: mlx_vector_array) -> c_int;
     /// Launches a kernel that is compiled already, on NVIDIA's GPUs.
     fn mlxr_compiled_kernel(
         result: *mut mlx_vector_array,
@@ -192,7 +195,13 @@ optional_api! {
 pub fn has_native_parts() -> bool {
     // SAFETY: the symbols are looked for and not called.
     let has = |name: &[u8]| unsafe { loader::symbol::<unsafe extern "C" fn()>(name) }.is_some();
-    has(b"mlxr_array_over\0") && has(b"mlxr_compiled_kernel\0")
+    let mut names = [
+        b"mlxr_array_over\0".as_slice(),
+        b"mlxr_compiled_kernel\0",
+        b"mlxr_count_operations\0",
+    ]
+    .into_iter();
+    names.all(has)
 }
 
 /// Installs `handler` beside this crate's own, which keeps the message for [`take_error`].
