@@ -26,13 +26,27 @@ pub(super) struct Tiles {
     ///
     /// [`Lanes::scaled`]: super::simd::Lanes::scaled
     pub(super) record: usize,
-    /// Tile after tile and chunk after chunk: the codes of each row of the tile, then its scales.
+    /// Tile after tile and chunk after chunk: the codes of each row of the tile, then its scales. Split codes come by
+    /// two chunks, see [`place_in_pair`].
     pub(super) chunks: Lines<u8>,
 }
 
 /// Lanes of the scales of a chunk.
 pub(super) const fn scale_lanes(split: bool) -> usize {
     if split { 8 } else { 2 }
+}
+
+/// Chunks of a row of split codes, with one of zeros where they are odd: two are multiplied at once.
+pub(super) const fn in_pairs(chunks: usize) -> usize {
+    chunks.next_multiple_of(2)
+}
+
+/// Where in a pair of chunks of a tile of `tokens` rows the halves of a row's chunk are, and its scales: of each row the
+/// first halves of both chunks and the second ones, then of each row the scales of both chunks.
+const fn place_in_pair(chunk: usize, token: usize, tokens: usize) -> [usize; 3] {
+    let (codes, half) = (2 * CHUNK * token, CHUNK / 2 * (chunk % 2));
+    let scales = 2 * CHUNK * tokens + CHUNK * token + half;
+    [codes + half, codes + CHUNK + half, scales]
 }
 
 /// How many of so many tokens that are left are multiplied at once.
@@ -57,6 +71,9 @@ fn each_tile(count: usize) -> impl Iterator<Item = (usize, usize)> {
 impl Tiles {
     /// All rows of `x`, whose codes are split or not.
     pub(super) fn new(x: &Activations, split: bool) -> Self {
+        if split {
+            return Self::pairs(x);
+        }
         let record = CHUNK + 4 * scale_lanes(split);
         let mut chunks = Lines::zeros(x.codes.len() / CHUNK * record);
         let mut rest: &mut [u8] = &mut chunks;
@@ -76,6 +93,38 @@ impl Tiles {
                     let halves = scales.chunks_exact_mut(scale_lanes(split) / 2);
                     for (lanes, scale) in halves.zip(&x.scales[at / BLOCK..]) {
                         lanes.fill(scale.factor);
+                    }
+                }
+            }
+        }
+        Self { record, chunks }
+    }
+
+    /// All rows of `x`, whose codes are split.
+    fn pairs(x: &Activations) -> Self {
+        let record = CHUNK + 4 * scale_lanes(true);
+        let (rows, count) = (x.units.len(), x.stride / CHUNK);
+        let mut chunks = Lines::zeros(rows * in_pairs(count) * record);
+        let mut rest: &mut [u8] = &mut chunks;
+        for (first, size) in each_tile(rows) {
+            for pair in (0..count).step_by(2) {
+                let (records, after) = rest.split_at_mut(2 * size * record);
+                rest = after;
+                for chunk in pair..count.min(pair + 2) {
+                    for token in 0..size {
+                        let at = (first + token) * x.stride + chunk * CHUNK;
+                        let [near, far, scales] = place_in_pair(chunk, token, size);
+                        let halves = x.codes[at..at + CHUNK].chunks(CHUNK / 2);
+                        for (to, half) in [near, far].into_iter().zip(halves) {
+                            for (to, code) in records[to..].iter_mut().zip(half) {
+                                *to = code.cast_unsigned();
+                            }
+                        }
+                        let lanes = records[scales..scales + CHUNK / 2].as_chunks_mut::<4>().0;
+                        let halves = lanes.chunks_exact_mut(scale_lanes(true) / 2);
+                        for (lanes, scale) in halves.zip(&x.scales[at / BLOCK..]) {
+                            lanes.fill(scale.factor);
+                        }
                     }
                 }
             }

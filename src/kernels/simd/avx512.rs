@@ -233,6 +233,33 @@ impl Simd for Avx512 {
     // Measured on Zen 4: 28 GB/s with two threads, 20 without looking ahead.
     const AHEAD: usize = 2048;
 
+    /// Both chunks side by side; sums are added one after the other as elsewhere.
+    #[inline(always)]
+    unsafe fn add_pair<const T: usize>(
+        sums: &mut [__m256; T],
+        weights: [[__m256i; 2]; 2],
+        x: *const u8,
+        scales: [__m256; 2],
+    ) {
+        type Wide = Avx512Sixteen;
+        // SAFETY: as above.
+        unsafe {
+            let [first, second] = [0, 1].map(|i| {
+                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(weights[0][i]), weights[1][i])
+            });
+            for (t, sums) in sums.iter_mut().enumerate() {
+                let x_of = x.add(128 * t);
+                let products = Wide::dot(Wide::zero_sums(), first, Wide::load_bytes(x_of));
+                let products = Wide::dot(products, second, Wide::load_bytes(x_of.add(64)));
+                let factors = Wide::load_bytes(x.add(128 * T + 64 * t));
+                let scaled = Wide::scaled(products, factors);
+                let upper = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(scaled));
+                *sums = _mm256_fmadd_ps(_mm512_castps512_ps256(scaled), scales[0], *sums);
+                *sums = _mm256_fmadd_ps(_mm256_castpd_ps(upper), scales[1], *sums);
+            }
+        }
+    }
+
     as_avx2! {
         halves(low: f32, high: f32) -> __m256;
         div(a: __m256, b: __m256) -> __m256;

@@ -271,4 +271,33 @@ pub(super) trait Simd: Lanes {
     fn prefetch(at: *const u8);
     /// The same for what is further ahead: into the second cache where that has room for more requests.
     fn prefetch_far(at: *const u8);
+
+    /// Adds two chunks of split codes of a row for each of `T` tokens, the second after the first: `weights` are those of
+    /// each chunk, and so are `scales`.
+    ///
+    /// # Safety
+    /// `x` is valid for a pair of chunks of a tile of `T` tokens.
+    #[inline(always)]
+    unsafe fn add_pair<const T: usize>(
+        sums: &mut [Self::Floats; T],
+        weights: [[Self::Bytes; 2]; 2],
+        x: *const u8,
+        scales: [Self::Floats; 2],
+    ) {
+        for (t, sums) in sums.iter_mut().enumerate() {
+            for (i, (weights, scale)) in weights.into_iter().zip(scales).enumerate() {
+                // SAFETY: the caller's promise.
+                let [first, second, factors] = unsafe {
+                    [
+                        Self::load_bytes(x.add(128 * t + 32 * i)),
+                        Self::load_bytes(x.add(128 * t + 64 + 32 * i)),
+                        Self::load_bytes(x.add(128 * T + 64 * t + 32 * i)),
+                    ]
+                };
+                let products = Self::dot(Self::zero_sums(), weights[0], first);
+                let products = Self::dot(products, weights[1], second);
+                *sums = Self::fma(Self::scaled(products, factors), scale, *sums);
+            }
+        }
+    }
 }
