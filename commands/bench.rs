@@ -190,7 +190,7 @@ impl Bencher<'_> {
             if pass == 0 {
                 let (done, count) = count_operations(|| sequences.pass(stepper, test, tokens));
                 done?;
-                operations = (self.subject.model.device == Device::Gpu).then_some(count);
+                operations = count.filter(|_| self.subject.model.device == Device::Gpu);
             } else {
                 samples.push(sequences.pass(stepper, test, tokens)?);
             }
