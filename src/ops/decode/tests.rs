@@ -376,9 +376,7 @@ fn compare(name: &str, model: &Model, lengths: &[usize]) {
             off[0],
             off[1]
         );
-        // Where the graph went on from what the kernel wrote, both are the graph's own rounding.
-        let most = if step == 3 { 1.5 } else { 1.1 };
-        assert!(off[1] <= most * off[0] + rounding, "{name}: {off:?}");
+        assert!(off[1] <= 1.1 * off[0] + rounding, "{name}: {off:?}");
     }
 }
 

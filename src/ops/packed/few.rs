@@ -8,8 +8,8 @@ use crate::ops::linear::Matrix;
 use crate::ops::tensor::misplaced;
 
 /// Rows that there may be. For fewer MLX reads the matrix once a row, which takes no longer (8B in 4 bits, an H100: 9.9
-/// ms for 2 rows, 18.9 for 4, and 17.6 for any number here, most of it the host's); more is not what the kernel that
-/// decodes takes.
+/// ms for 2 rows, 18.9 for 4; here 17.6 for 2, as whatever is computed for 8); more is not what the kernel that decodes
+/// takes.
 const FEWEST: i32 = 4;
 const MOST: i32 = 16;
 

@@ -1,4 +1,4 @@
-//! Packed matrices and many rows, by kernels for NVIDIA's GPUs: products with a stack of them, and unpacking one for a
+//! Packed matrices and more than one row, by kernels for NVIDIA's GPUs: products with a stack of them, and unpacking one for a
 //! product of dense ones.
 
 mod few;
