@@ -57,6 +57,17 @@ impl Rows {
     pub fn start(&self) -> usize {
         self.range.start
     }
+
+    /// Keys and values that are on the device, layer after layer.
+    #[cfg(test)]
+    pub(crate) fn on_device(&self) -> Vec<Array> {
+        let pieces = self.layers.iter().flat_map(|layer| &layer.pieces);
+        let arrays = pieces.flat_map(|piece| match piece {
+            Piece::Device { keys, values, .. } => vec![Some(keys), values.as_ref()],
+            Piece::Host { .. } | Piece::Offloaded { .. } => Vec::new(),
+        });
+        arrays.flatten().cloned().collect()
+    }
 }
 
 impl Piece {

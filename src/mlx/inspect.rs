@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
+use std::sync::OnceLock;
 
 use super::call::{check, value};
 use super::device::Device;
@@ -106,6 +107,20 @@ pub(super) fn compute_capability() -> Result<[usize; 2]> {
         part(c"compute_capability_major")?,
         part(c"compute_capability_minor")?,
     ])
+}
+
+/// Whether a block has 227 KB of shared memory, and the card a copy engine that knows matrices: those of compute capability
+/// 9 and 10 (CUDA's programming guide, technical specifications). Asked once.
+///
+/// # Errors
+/// What MLX says.
+pub fn has_large_blocks() -> Result<bool> {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    if let Some(&known) = KNOWN.get() {
+        return Ok(known);
+    }
+    let [major, _] = compute_capability()?;
+    Ok(*KNOWN.get_or_init(|| matches!(major, 9 | 10)))
 }
 
 /// What MLX tells of a device, freed when dropped.

@@ -17,6 +17,7 @@ pub mod memory;
 mod operations;
 mod quantized;
 mod slice;
+mod tensor_map;
 
 pub use addresses::{addresses, multiprocessors};
 pub use bits::{bitwise_xor, right_shift};
@@ -26,7 +27,9 @@ pub use device::{
 };
 pub use gathered::{Stacked, gather_matmul};
 pub use group::Group;
-pub use inspect::{DeviceProperties, Library, devices, has_nvidia_driver, library};
+pub use inspect::{
+    DeviceProperties, Library, devices, has_large_blocks, has_nvidia_driver, library,
+};
 pub use kernel::{
     GpuKernel, Launch, computes_with_cuda, has_gpu_kernels, keep_kernels, kernel_source,
 };
@@ -36,6 +39,7 @@ pub use mlx_rs::{Array, Dtype, fast, ops, transforms::eval};
 pub use operations::{async_eval, count_operations};
 pub use quantized::{Mode, Packing, dequantize, quantize, quantized_matmul};
 pub use slice::{slice, slice_update};
+pub use tensor_map::{MAP_WORDS, tensor_map};
 
 use crate::error::Error;
 

@@ -39,7 +39,9 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
   float* scores = fresh + 2 * WIDTH;                              // [EACH]: of the new position
   float* most = scores + EACH;                                    // [WARPS][EACH]
   float* total = most + WARPS * EACH;                             // [WARPS][EACH]
-  float* found = total + WARPS * EACH;                            // [WARPS][EACH][WIDTH]
+  // Where a warp's positions were: it has gone through them.
+  static_assert(EACH * WIDTH * 4 <= W::RING / WARPS, "what a warp finds has room in its ring");
+  auto found = [&](int warp) { return reinterpret_cast<float*>(memory + warp * (W::RING / WARPS)); };  // [EACH][WIDTH]
   int units = step.rows * kv_heads * H::BLOCKS * step.splits;
   unsigned before = arrive(step.barrier);
   if (blockIdx.x >= units) wait(step.barrier, before);
@@ -82,16 +84,17 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
       size_t there = run.base + (size_t)(position - run.start) * WIDTH;
       for (int i = lane; i < WIDTH; i += 32) to[i] = write_number<CACHE>(is_key ? keys : values, there + i, to[i]);
     }
-    __syncthreads();
+    sync();
     walk.go();
-    walk.hand_in(count, most + warp * EACH, total + warp * EACH, found + warp * EACH * WIDTH);
+    __syncwarp();
+    walk.hand_in(count, most + warp * EACH, total + warp * EACH, found(warp));
     if (is_last && warp < count) {
       float score = 0.0f;
       for (int i = lane; i < WIDTH; i += 32) score += queries[warp * WIDTH + i] * fresh[i];
       score = sum_of_warp(score);
       if (lane == 0) scores[warp] = score;
     }
-    __syncthreads();
+    sync();
     for (int i = threadIdx.x; i < count * WIDTH; i += THREADS) {
       int h = i / WIDTH, at = i % WIDTH;
       bool has_sink = sinks && step.splits == 1;
@@ -106,7 +109,7 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
       for (int w = 0; w < WARPS; w++) {
         float share = power_of_two(most[w * EACH + h] - now);
         all += total[w * EACH + h] * share;
-        result += found[(w * EACH + h) * WIDTH + at] * share;
+        result += found(w)[h * WIDTH + at] * share;
       }
       int query = first_head + h;
       if (step.splits == 1) {
@@ -120,7 +123,7 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
         }
       }
     }
-    __syncthreads();
+    sync();
   }
 }
 
@@ -153,7 +156,7 @@ __device__ __forceinline__ void combine(const Instruction& in, const Step& step,
       result += found[i] * part;
     }
     shares[threadIdx.x] = make_float3(now, all, result);
-    __syncthreads();
+    sync();
     if (share == 0) {
       const float* sinks = in.address<float>(14);
       int head = unit % in.integer(2);
@@ -171,7 +174,7 @@ __device__ __forceinline__ void combine(const Instruction& in, const Step& step,
       if (sinks) sum += power_of_two(sink - highest);
       hand_over<NARROW>(step.scratch + in.words[6], (size_t)unit * WIDTH + at, total / sum);
     }
-    __syncthreads();
+    sync();
   }
 }
 

@@ -1,13 +1,13 @@
 //! From the layers of a model to the list of instructions that the kernel goes through.
 
 use super::experts::Routing;
-use super::instruction::{Instruction, Region, Scratch, Word, begun, code, float};
+use super::instruction::{Boxed, Instruction, Region, Scratch, TOGETHER, Word, begun, code, float};
 use super::kernel::SHARED;
 use super::program::{self, Program};
-use super::stored::{Stored, number, stored};
+use super::stored::{Form, Stored, number, stored};
 use super::then::Then;
 use crate::error::Result;
-use crate::mlx::{Array, Dtype, computes_with_cuda, multiprocessors, ops};
+use crate::mlx::{Array, Dtype, computes_with_cuda, has_large_blocks, multiprocessors, ops};
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::Linear;
 use crate::ops::mlp::GatedMlp;
@@ -32,6 +32,10 @@ pub struct Builder {
     pub(super) angles: Vec<Instruction>,
     /// What instructions find by address.
     pub(super) arrays: Vec<Array>,
+    /// Of these, matrices that whole boxes are copied of.
+    boxed: Vec<Boxed>,
+    /// How matrices are stored, and the steps that their rows take.
+    products: Vec<(Form, i32)>,
     pub(super) scratch: Scratch,
     /// Periods and scales of rotations, and where their angles are.
     pub(super) turns: Vec<(Vec<f32>, f32, Word)>,
@@ -108,16 +112,31 @@ impl Builder {
     ///
     /// # Errors
     /// What MLX, or the compiler, says.
-    pub fn finish(self) -> Result<Option<Program>> {
+    pub fn finish(mut self) -> Result<Option<Program>> {
         // The next step begins with the first buffer of the mail.
-        if !computes_with_cuda()? || self.facts.sums % 2 != 0 {
+        if !computes_with_cuda()? || !has_large_blocks()? || self.facts.sums % 2 != 0 {
             return Ok(None);
+        }
+        // All have slots for the largest of steps.
+        let slot = self.products.iter().map(|(form, _)| form.slot()).max();
+        let fits = |rows: i32| {
+            let shared = |(form, steps): &(Form, i32)| form.shared(*steps, rows, slot.unwrap_or(0));
+            self.products
+                .iter()
+                .all(|product| shared(product) <= SHARED)
+        };
+        while !fits(self.facts.rows) {
+            self.facts.rows /= 2;
+            if self.facts.rows == 0 {
+                return Ok(None);
+            }
         }
         let (scratch, multiprocessors) = (self.scratch.numbers(), multiprocessors()?);
         let instructions = self.resolved(multiprocessors);
         Program::new(
             &instructions,
             self.arrays,
+            &self.boxed,
             scratch,
             multiprocessors,
             self.facts,
@@ -159,7 +178,10 @@ impl Builder {
             _ => (1, taken),
         };
         let inputs = first.inputs * segments;
-        let steps = first.form.steps(first.inputs) * segments;
+        let steps = match first.form.steps(first.inputs) {
+            steps if segments > 1 => (steps + TOGETHER - 1) / TOGETHER * TOGETHER * segments,
+            steps => steps,
+        };
         let multiple = if matches!(then, Then::Gate(_)) { 8 } else { 16 };
         let fits = |matrix: &Stored<'_>| {
             matrix.form == first.form
@@ -176,7 +198,7 @@ impl Builder {
         let in_one_pass = norm.is_some() || matches!(then, Then::Gate(_));
         let mut rows = [16, 8, 4, 2, 1].into_iter().filter(|&rows| {
             rows <= first.form.most_rows()
-                && first.form.shared(steps, rows) <= SHARED
+                && first.form.shared(steps, rows, first.form.slot()) <= SHARED
                 && (!in_one_pass || first.form.is_in_one_pass(steps, rows))
         });
         let Some(most) = rows.next() else {
@@ -186,6 +208,7 @@ impl Builder {
         let most = if routing.is_some() { 1 } else { most };
         self.facts.rows = most.min(self.facts.rows);
         self.facts.constants.variants |= 1 << first.form.variant;
+        self.products.push((first.form, steps));
         let rows: i32 = match then {
             Then::Gate(_) => first.rows,
             _ => matrices.iter().map(|matrix| matrix.rows).sum(),
@@ -220,7 +243,7 @@ impl Builder {
         words[15] = Word::Number(first.form.variant.into());
         for (part, (matrix, bias)) in matrices.iter().zip(biases).enumerate() {
             let at = FIRST_PART + OF_A_PART * part;
-            words[at] = self.address(matrix.weight);
+            words[at] = self.weight(matrix);
             words[at + 1] = self.scales(matrix, matrix.scales)?;
             words[at + 2] = self.scales(matrix, matrix.biases)?;
             if let Some(bias) = bias {
@@ -258,6 +281,23 @@ impl Builder {
     pub(super) fn address(&mut self, array: &Array) -> Word {
         self.arrays.push(array.clone());
         Word::Address(self.arrays.len() - 1)
+    }
+
+    /// Where a matrix is fetched from: where its rows do not end with a step, lane by lane.
+    fn weight(&mut self, matrix: &Stored<'_>) -> Word {
+        let address = self.address(matrix.weight);
+        match address {
+            Word::Address(array) if !matrix.form.is_ragged() => {
+                let bytes = i64::from(matrix.inputs) * i64::from(matrix.form.bits) / 8;
+                self.boxed.push(Boxed {
+                    array,
+                    rows: matrix.weight.nbytes() as i64 / bytes,
+                    bytes,
+                });
+                Word::Map(self.boxed.len() - 1)
+            }
+            _ => address,
+        }
     }
 
     fn optional(&mut self, array: Option<&Array>) -> Word {

@@ -2,8 +2,12 @@
 
 namespace mlxr {
 
+// Warps that compute, and behind them those that read weights.
 constexpr int WARPS = 16;
 constexpr int THREADS = WARPS * 32;
+constexpr int READERS = 4;
+// Warps that one of these reads for; they share a tile.
+constexpr int TOGETHER = WARPS / READERS;
 constexpr int WORDS = 32;
 constexpr int MAX_SPLITS = 32;
 constexpr int MAX_TAKEN = 16;
@@ -32,6 +36,9 @@ struct Step {
   int rows;
   int splits;
   int layers;
+  // Maps of matrices that no step has known yet, and how many they are.
+  const char* maps;
+  int new_maps;
   int positions[MAX_ROWS];
 };
 
@@ -107,6 +114,11 @@ __device__ __forceinline__ float sum_of_warp(float x) {
   return x;
 }
 
+// The warps that compute meet.
+__device__ __forceinline__ void sync() {
+  asm volatile("bar.sync 0, %0;" ::"n"(THREADS) : "memory");
+}
+
 // All blocks are on the card at once: as many as it has multiprocessors, and one fits on each. The counter's top
 // bit changes when the last block has come; it needs no reset.
 __device__ __forceinline__ unsigned arrive(unsigned* barrier) {
@@ -128,7 +140,7 @@ __device__ __forceinline__ void wait(unsigned* barrier, unsigned before) {
       if (clock64() - began > 20000000000ll) __trap();
     } while (((before ^ now) & 0x80000000u) == 0);
   }
-  __syncthreads();
+  sync();
 }
 
 // Copies rows of the embedding into the residual stream.

@@ -35,11 +35,10 @@ __device__ __forceinline__ void eight_inputs(const float* from, size_t i, bool i
   }
 }
 
-// Brings inputs `from..from + count` of x to shared memory, split into parts, and their sums over groups. Each warp calls
-// `meanwhile` once it has asked memory for some.
-template <int ROWS, int VARIANT, typename Meanwhile>
+// Brings inputs `from..from + count` of x to shared memory, split into parts, and their sums over groups.
+template <int ROWS, int VARIANT>
 __device__ __forceinline__ void bring(const Instruction& in, const Step& step, Shared& shared, const Places<ROWS>& places, int from,
-                      int count, Meanwhile meanwhile) {
+                      int count) {
   using L = Layout<ROWS, VARIANT>;
   constexpr int EACH = WARPS / ROWS;
   constexpr int COLUMNS = 8 * L::TILES;
@@ -56,7 +55,10 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
   // Of experts' outputs, which are inputs here; where rows are ragged, each expert's end with zeros.
   int segments = in.integer(31) && in.integer(7) != GATE ? in.integer(31) : 0;
   int segment = segments ? inputs / segments : inputs;
-  int padded = L::IS_RAGGED ? (segment + L::STEP - 1) / L::STEP * L::STEP : segment;
+  constexpr int OF_ALL = TOGETHER * L::STEP;
+  int padded = segments > 1 ? (segment + OF_ALL - 1) / OF_ALL * OF_ALL
+               : L::IS_RAGGED ? (segment + L::STEP - 1) / L::STEP * L::STEP
+                              : segment;
   int stride = L::stride(count);
   float squares = 0.0f;
   auto place = [&](int piece, float (&x)[8], const float (&weights)[8]) {
@@ -116,7 +118,6 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
   };
   // Some pieces at once: what takes time is the way to memory.
   constexpr int BATCH = 2;
-  bool has_asked = false;
   for (int base = warp % EACH * 32; base < count / 8; base += BATCH * EACH * 32) {
     float x[BATCH][8], weights[BATCH][8];
 #pragma unroll
@@ -124,7 +125,7 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
       int piece = base + i * EACH * 32 + lane;
       bool is_there = piece < count / 8 && row < step.rows;
       int input = from + piece * 8;
-      if constexpr (L::IS_RAGGED) {
+      if (L::IS_RAGGED || segments > 1) {
         int expert = segments ? input / padded : 0;
         input -= expert * padded;
         is_there = is_there && input < segment;
@@ -139,18 +140,15 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
         weights[i][4 * half + 2] = four.z, weights[i][4 * half + 3] = four.w;
       }
     }
-    if (!has_asked) meanwhile();
-    has_asked = true;
 #pragma unroll
     for (int i = 0; i < BATCH; i++) {
       int first = base + i * EACH * 32;
       if (first < count / 8) place(first + lane, x[i], weights[i]);
     }
   }
-  if (!has_asked) meanwhile();
   squares = sum_of_warp(squares);
   if (lane == 0) shared.sums[warp] = squares;
-  __syncthreads();
+  sync();
   // Each warp for itself: all write the same.
   float sum = lane < WARPS ? shared.sums[lane] : 0.0f;
 #pragma unroll

@@ -9,8 +9,11 @@ pub(super) const WORDS: usize = 32;
 /// sources.
 pub(super) const SPLITS: i32 = 32;
 
-/// Warps of a block; as in the sources.
+/// Warps of a block that compute; as in the sources.
 const WARPS: i32 = 16;
+
+/// Those of them that are read for together, by a warp that does nothing else: they share a tile.
+pub(super) const TOGETHER: i32 = 4;
 
 /// What an instruction begins with.
 pub(super) mod code {
@@ -31,10 +34,22 @@ pub(super) enum Word {
     Number(i64),
     /// Where this one of the arrays lies.
     Address(usize),
+    /// How the card's copy engine knows this one of the matrices.
+    Map(usize),
     /// Where this region begins, or so many numbers of a row after that.
     Place(Region, i32),
     /// How many warps share one of so many tiles, which takes so many steps.
     Warps(i32, i32),
+}
+
+/// A matrix, or a stack of them, that whole boxes are copied of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Boxed {
+    /// Which one of the arrays it is.
+    pub(super) array: usize,
+    pub(super) rows: i64,
+    /// Of a row.
+    pub(super) bytes: i64,
 }
 
 /// An instruction.
@@ -103,7 +118,7 @@ impl Scratch {
             Word::Warps(tiles, steps) => {
                 Word::Number(warps_of_a_tile(tiles, steps, multiprocessors).into())
             }
-            Word::Number(_) | Word::Address(_) => word,
+            Word::Number(_) | Word::Address(_) | Word::Map(_) => word,
         }
     }
 }
@@ -115,13 +130,13 @@ pub(in crate::ops) fn warps_of_a_tile(tiles: i32, steps: i32, multiprocessors: i
         let of_a_block = (tiles + multiprocessors - 1) / multiprocessors;
         let at_once = WARPS / warps;
         let rounds = (of_a_block + at_once - 1) / at_once;
-        // What a tile ends with takes as long as a step; and alone a warp reads too far from the others.
-        rounds * ((steps + warps - 1) / warps + 1) + if *warps > 1 { 0 } else { 4 }
+        // What a tile ends with takes as long as a step.
+        rounds * ((steps + warps - 1) / warps + 1)
     };
-    let all = [16, 8, 4, 2, 1];
+    let all = [16, 8, 4];
     let best = all.iter().map(cost).min().unwrap_or(0);
     let good = all.iter().find(|warps| cost(warps) * 16 <= best * 17);
-    good.copied().unwrap_or(1)
+    good.copied().unwrap_or(TOGETHER)
 }
 
 pub(super) fn begun(code: i64) -> Instruction {

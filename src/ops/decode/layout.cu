@@ -45,10 +45,11 @@ struct Layout {
 
 // Steps that are on their way while one is computed (with more of them memory is slower), and what there is room for
 // in shared memory beside them.
+template <int ROWS, int SLOT>
+constexpr int AHEAD = ROWS == 16 ? 2 : ROWS == 8 || SLOT > 2304 * TOGETHER ? 3 : 4;
+constexpr int MOST_AHEAD = 4;
 template <int ROWS>
-constexpr int AHEAD = ROWS == 16 ? 2 : 3;
-template <int ROWS>
-constexpr int ROOM = (ROWS == 16 ? 132 : 80) * 1024;
+constexpr int ROOM = (ROWS == 16 ? 132 : ROWS == 8 ? 80 : 64) * 1024;
 // Where the products of a tile are handed in, while those of the last are still read.
 template <int ROWS>
 constexpr int SIDES = ROWS == 16 ? 1 : 2;
@@ -58,8 +59,67 @@ constexpr int SIDES = ROWS == 16 ? 1 : 2;
 template <int ROWS>
 constexpr bool IS_NARROW = ROWS >= 8;
 
+// What rows of weights have beside them, in a step.
+template <int VARIANT, int SCALES>
+struct Numbers {
+  using L = Layout<1, VARIANT>;
+  static constexpr int NUMBER = SCALES == FLOAT32 ? 4 : 2;
+  // Bytes of scales of MXFP4 or NVFP4.
+  static constexpr int OF_A_STEP = L::FORMAT == MXFP4 ? 8 : 16;
+  // Bytes of a row's scales, and of its biases. Those of ragged rows of MXFP4 begin within a word.
+  static constexpr int FETCHED = L::AFFINE ? 2 * L::IN_HALF * NUMBER : L::FORMAT == NVFP4 ? 16 : L::FORMAT != MXFP4 ? 0 : L::IS_RAGGED ? 12 : 8;
+  // Of all rows.
+  static constexpr int BYTES = (L::AFFINE ? 32 : 16) * FETCHED;
+  // A step of some warps in shared memory. Of eight rows, for warp after warp, 64 bytes of each row and 64 bytes more; the
+  // same of the other eight; then for each warp its rows' scales and biases.
+  static constexpr int SLOT = TOGETHER * (2048 + (BYTES + 127) / 128 * 128);
+
+  // Bytes of scales of MXFP4 or NVFP4 of a row, and before those of a row in the word where they begin (rows of even
+  // numbers begin with one, and all have two at least).
+  __device__ static __forceinline__ int scales(int inputs) { return inputs / (256 / OF_A_STEP); }
+  __device__ static __forceinline__ int within(int row, int inputs) {
+    return L::FORMAT == MXFP4 && L::IS_RAGGED && row % 2 ? scales(inputs) % 4 : 0;
+  }
+};
+
+// Bytes of a step of whatever matrix there is.
+template <int VARIANTS, int SCALES, int VARIANT = 0>
+__device__ constexpr int slot_of() {
+  if constexpr (VARIANT == RAGGED + FORMATS) {
+    return TOGETHER * 2048;
+  } else {
+    constexpr int others = slot_of<VARIANTS, SCALES, VARIANT + 1>();
+    if constexpr (VARIANT % RAGGED >= FORMATS || (VARIANTS >> VARIANT & 1) == 0) return others;
+    else return Numbers<VARIANT, SCALES>::SLOT > others ? Numbers<VARIANT, SCALES>::SLOT : others;
+  }
+}
+
+// Steps whose inputs fit in shared memory at once.
+template <int ROWS, int VARIANT>
+__device__ __forceinline__ int most_steps(int steps) {
+  using L = Layout<ROWS, VARIANT>;
+  int room = ROOM<ROWS> / (ROWS * L::PARTS * L::STEP * (L::BITS == 32 ? 4 : 2));
+  int passes = (steps + room - 1) / room;
+  return (steps + passes - 1) / passes;
+}
+
+// Of each warp that reads, by slots of its ring.
+struct Rings {
+  // What was asked for has come.
+  unsigned long long come[READERS][MOST_AHEAD];
+  // All that compute with it have done so.
+  unsigned long long used[READERS][MOST_AHEAD];
+  // It is known which experts are taken.
+  unsigned long long routed;
+  // For each warp that computes, the slot that comes next, with a bit on top that changes from round to round.
+  int turns[WARPS];
+};
+
 struct Shared {
   long long code[2][WORDS];
+  // Of the warps that read, which are further on.
+  long long ahead[READERS][WORDS];
+  Rings rings;
   float sums[WARPS];
   float factors[16];
   // That the token takes, and what their outputs are multiplied by.

@@ -8,18 +8,18 @@ __device__ __forceinline__ void consume(const char* weights, const char* numbers
                                         const float2* inputs, unsigned mask, unsigned offset,
                                         float (&sums)[Layout<ROWS, VARIANT>::TILES][4]) {
   using L = Layout<ROWS, VARIANT>;
-  constexpr int FETCHED = Reader<ROWS, VARIANT, SCALES>::FETCHED;
+  constexpr int FETCHED = Numbers<VARIANT, SCALES>::FETCHED;
   uint4 top, bottom;
   if constexpr (L::HAS == 16) {
     top = *reinterpret_cast<const uint4*>(weights);
-    bottom = *reinterpret_cast<const uint4*>(weights + 512);
+    bottom = *reinterpret_cast<const uint4*>(weights + TOGETHER * 1024);
   } else if constexpr (L::HAS == 8) {
-    uint2 a = *reinterpret_cast<const uint2*>(weights), b = *reinterpret_cast<const uint2*>(weights + 512);
+    uint2 a = *reinterpret_cast<const uint2*>(weights), b = *reinterpret_cast<const uint2*>(weights + TOGETHER * 1024);
     top = make_uint4(a.x, a.y, 0, 0);
     bottom = make_uint4(b.x, b.y, 0, 0);
   } else {
     top = make_uint4(*reinterpret_cast<const unsigned*>(weights), 0, 0, 0);
-    bottom = make_uint4(*reinterpret_cast<const unsigned*>(weights + 512), 0, 0, 0);
+    bottom = make_uint4(*reinterpret_cast<const unsigned*>(weights + TOGETHER * 1024), 0, 0, 0);
   }
   if constexpr (!L::AFFINE && !L::IS_FLOAT4) {
 #pragma unroll
@@ -148,7 +148,7 @@ template <int ROWS, int RANKS>
 __device__ __forceinline__ void finish(const Matrix& m, const Step& step, const Mail& mail, const Shared& shared,
                                        const float* products, int tile, int turn, bool is_first, bool is_last) {
   // Another warp each time.
-  int thread = (m.share + turn & m.each - 1) * 32 + m.lane;
+  int thread = (m.share + turn & m.each - 1) * 32 + threadIdx.x % 32;
   const Instruction& in = m.in;
   int shift = m.kind == GATE ? 3 : 4, outputs = 1 << shift;
   for (int i = thread; i < outputs * ROWS; i += m.each * 32) {
@@ -203,48 +203,36 @@ __device__ __forceinline__ void finish(const Matrix& m, const Step& step, const 
   }
 }
 
-// Steps whose inputs fit in shared memory at once.
-template <int ROWS, int VARIANT>
-__device__ __forceinline__ int most_steps(int steps) {
-  using L = Layout<ROWS, VARIANT>;
-  int room = ROOM<ROWS> / (ROWS * L::PARTS * L::STEP * (L::BITS == 32 ? 4 : 2));
-  int passes = (steps + room - 1) / room;
-  return (steps + passes - 1) / passes;
-}
-
 // By itself it meets no other blocks: nothing of what it works on is made meanwhile.
-template <int ROWS, int VARIANT, int SCALES, int RANKS, bool MEETS = true>
+template <int ROWS, int VARIANT, int SCALES, int RANKS, int SLOT, bool MEETS = true>
 __device__ __forceinline__ void multiply(const Instruction& in, const Step& step, const Mail& mail, Shared& shared, char* memory) {
   using L = Layout<ROWS, VARIANT>;
-  using R = Reader<ROWS, VARIANT, SCALES>;
+  using N = Numbers<VARIANT, SCALES>;
   constexpr int COLUMNS = 8 * L::TILES;
-  Matrix m(in, shared.experts);
+  Matrix m(in, shared.experts, threadIdx.x / 32);
+  int lane = threadIdx.x % 32;
   int steps = m.steps<L>() * m.segments, most = most_steps<ROWS, VARIANT>(steps);
-  Places<ROWS> places(memory + R::BYTES, L::UNITS * most, COLUMNS);
-  int side = 0, turn = 0;
+  Places<ROWS> places(memory + RING<ROWS, SLOT>, L::UNITS * most, COLUMNS);
+  int reader = m.warp / TOGETHER, among = m.warp % TOGETHER;
+  const char* ring = memory + reader * (AHEAD<ROWS, SLOT> * SLOT);
+  unsigned come = in_shared(shared.rings.come[reader]);
+  Turn<AHEAD<ROWS, SLOT>> turn{shared.rings.turns[m.warp] & 0xff, shared.rings.turns[m.warp] >> 8};
+  int side = 0, done = 0;
   for (int from = 0; from < steps; from += most) {
     int count = steps - from < most ? steps - from : most;
     m.bound(from, from + count);
-    unsigned before = 0;
-    // The first weights are on their way while other blocks still work on what x is made of; and what lay in
-    // shared memory is no longer needed when all have come.
-    if (MEETS && from == 0) before = arrive(step.barrier);
-    if (MEETS && m.taken) {
+    // What lay in shared memory is no longer needed when all have come.
+    if (from > 0) sync();
+    else if (MEETS) wait(step.barrier, arrive(step.barrier));
+    if (MEETS && m.taken && from == 0) {
       // Which weights are read is known when all have come.
-      wait(step.barrier, before);
       route(in, step, shared);
+      if (threadIdx.x == 0) tell(shared.rings.routed);
     }
-    R reader(m, memory);
-    // One less than there is room for: what is asked of memory after these waits behind them.
-#pragma unroll
-    for (int i = 1; i < AHEAD<ROWS>; i++) reader.next();
-    if (from > 0) __syncthreads();
-    else if (MEETS && !m.taken) wait(step.barrier, before);
-    bring<ROWS, VARIANT>(in, step, shared, places, from * L::STEP, count * L::STEP,
-                         [&] { reader.next(); });
+    bring<ROWS, VARIANT>(in, step, shared, places, from * L::STEP, count * L::STEP);
 
     // The lane's column of B.
-    int g = m.lane / 4, t = m.lane % 4;
+    int g = lane / 4, t = lane % 4;
     int within = g % L::COLUMNS;
     bool is_zero = within >= L::PARTS * L::GROUPS || within % L::GROUPS != t * L::GROUPS / 4;
     int stride = L::stride(count * L::STEP);
@@ -261,30 +249,31 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
       for (int i = 0; i < 4; i++) sums[tile][i] = 0.0f;
     // A warp without steps still has to hand in its zeros.
     int tile = m.mine, place = m.first;
-    const char* ring = memory + m.warp * (AHEAD<ROWS> * R::SLOT);
-    const char* weights = ring + g * 64 + t * L::HAS;
+    const char* weights = ring + among * 1024 + g * 64 + t * L::HAS;
     // Scales of row g, and which of them are next from unit to unit.
-    const char* numbers = ring + 2048 + (L::AFFINE ? 2 : 1) * g * R::FETCHED;
-    constexpr int OF_A_UNIT = L::IS_FLOAT4 ? R::OF_A_STEP / 2 : L::GROUPS * R::NUMBER;
-    if constexpr (L::IS_FLOAT4) numbers += R::within(g, m.segment) + t * (R::OF_A_STEP / 8);
-    else if constexpr (L::GROUPS > 1) numbers += 2 * t % L::GROUPS * R::NUMBER;
+    const char* numbers = ring + TOGETHER * 2048 + among * N::BYTES + (L::AFFINE ? 2 : 1) * g * N::FETCHED;
+    constexpr int OF_A_UNIT = L::IS_FLOAT4 ? N::OF_A_STEP / 2 : L::GROUPS * N::NUMBER;
+    if constexpr (L::IS_FLOAT4) numbers += N::within(g, m.segment) + t * (N::OF_A_STEP / 8);
+    else if constexpr (L::GROUPS > 1) numbers += 2 * t % L::GROUPS * N::NUMBER;
     unsigned mask, offset;
     asm volatile("mov.u32 %0, 0x000f000f; mov.u32 %1, 0x43004300;" : "=r"(mask), "=r"(offset));
     while (tile < m.end) {
       if (!m.is_idle()) {
-        asm volatile("cp.async.wait_group %0;" ::"n"(AHEAD<ROWS> - 1) : "memory");
-        __syncwarp();
-        int at = L::UNITS * (place - from), slot = reader.slot * R::SLOT;
-        const float2* inputs = reinterpret_cast<const float2*>(places.inputs + at * COLUMNS) + t;
+        wait_for(come + 8 * turn.slot, turn.side);
+        if (place + among < m.last) {
+          int at = L::UNITS * (place + among - from), slot = turn.slot * SLOT;
+          const float2* inputs = reinterpret_cast<const float2*>(places.inputs + at * COLUMNS) + t;
 #pragma unroll
-        for (int unit = 0; unit < L::UNITS; unit++) {
-          constexpr int HALF = L::UNITS / 2;
-          consume<ROWS, VARIANT, SCALES>(weights + slot + unit / HALF * 1024 + unit % HALF * (64 / HALF),
-                                         numbers + slot + unit * OF_A_UNIT, x + (at + unit) * next_step,
-                                         next_tile, inputs + unit * COLUMNS / 2, mask, offset, sums);
+          for (int unit = 0; unit < L::UNITS; unit++) {
+            constexpr int HALF = L::UNITS / 2;
+            consume<ROWS, VARIANT, SCALES>(weights + slot + unit / HALF * 512 + unit % HALF * (64 / HALF),
+                                           numbers + slot + unit * OF_A_UNIT, x + (at + unit) * next_step,
+                                           next_tile, inputs + unit * COLUMNS / 2, mask, offset, sums);
+          }
         }
         __syncwarp();
-        reader.next();
+        if (lane == 0) tell(shared.rings.used[reader][turn.slot]);
+        turn.next();
         if ((place += m.each) < m.last) continue;
       }
       // The tile is done.
@@ -316,13 +305,16 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
         for (int i = 0; i < 4; i++) c[i] = 0.0f;
       }
       meet(m);
-      finish<ROWS, RANKS>(m, step, mail, shared, products, tile, turn++, from == 0, from + count == steps);
+      finish<ROWS, RANKS>(m, step, mail, shared, products, tile, done++, from == 0, from + count == steps);
       if (SIDES<ROWS> == 2) side ^= 1;
       else meet(m);
       place = m.first;
       tile += m.groups;
     }
   }
+  // All lanes have read it.
+  __syncwarp();
+  if (lane == 0) shared.rings.turns[m.warp] = turn.side << 8 | turn.slot;
 }
 
 } // namespace mlxr

@@ -17,7 +17,7 @@ __device__ __forceinline__ void add_normed(const Instruction& in, const Step& st
   }
   squares = sum_of_warp(squares);
   if (threadIdx.x % 32 == 0) shared.sums[threadIdx.x / 32] = squares;
-  __syncthreads();
+  sync();
   float sum = 0.0f;
 #pragma unroll
   for (int i = 0; i < WARPS; i++) sum += shared.sums[i];

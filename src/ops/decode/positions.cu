@@ -17,11 +17,11 @@ template <int WIDTH, int EACH>
 struct Lanes {
   static constexpr int LANES = WIDTH / 8;
   static constexpr int AT_ONCE = 32 / LANES;
-  static constexpr int UNROLLED = 2;
+  static constexpr int UNROLLED = 1;
   static constexpr int TOGETHER = AT_ONCE * UNROLLED;
   // Of keys and values, 32 bytes a lane, in two halves.
   static constexpr int STEP = 2 * UNROLLED * 1024;
-  static constexpr int RING = 128 * 1024;
+  static constexpr int RING = 64 * 1024;
   static constexpr int STEPS = RING / WARPS / STEP;
   static constexpr int MEMORY = RING + EACH * WIDTH * 4;
 

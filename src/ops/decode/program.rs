@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 
 use super::ROWS;
-use super::instruction::{Instruction, SPLITS, WORDS, Word};
+use super::instruction::{Boxed, Instruction, SPLITS, WORDS, Word};
 use super::kernel::{Constants, Inputs, launch};
 use crate::error::Result;
-use crate::mlx::{Array, Dtype, Group, Mail, addresses, eval, ops, to_words};
+use crate::mlx::{
+    Array, Dtype, Group, MAP_WORDS, Mail, addresses, eval, ops, tensor_map, to_words,
+};
 use crate::ops::tensor::misplaced;
 
 /// Positions that are worth a run of their own.
@@ -21,6 +23,9 @@ const HEAD: usize = 32;
 /// The word of what comes before the first instruction that says which of several processes this is. How many sums a
 /// step has follows, and the addresses of their mail.
 const RANK: usize = 2;
+
+/// The word of it that says where maps of matrices are that no step has known yet; how many follows.
+const NEW_MAPS: usize = 12;
 
 /// Query heads that a block takes at most.
 const QUERIES: i32 = 4;
@@ -64,8 +69,10 @@ impl Default for Facts {
 /// See [`super`].
 #[derive(Debug)]
 pub struct Program {
-    /// int64 `[instructions, 32]`.
+    /// int64 `[N, 32]`: instructions, then maps of matrices.
     words: Array,
+    /// Where the maps begin, and how many they are.
+    maps: (usize, usize),
     /// What instructions name by address: as long as it is held it stays where it is.
     #[expect(dead_code, reason = "held, not read")]
     arrays: Vec<Array>,
@@ -102,6 +109,7 @@ impl Program {
     pub(super) fn new(
         instructions: &[Instruction],
         arrays: Vec<Array>,
+        boxed: &[Boxed],
         scratch: i64,
         multiprocessors: i32,
         facts: Facts,
@@ -111,18 +119,32 @@ impl Program {
         if found.iter().any(|address| address % ALIGNMENT != 0) {
             return Ok(None);
         }
+        let address = |array: usize| found.get(array).copied().unwrap_or(0);
+        // Behind the instructions, whole rows of words.
+        let maps = instructions.len() * WORDS;
         let word = |word: &Word| match *word {
             Word::Number(number) => number,
-            Word::Address(array) => found.get(array).copied().unwrap_or(0),
+            Word::Address(array) => address(array),
+            Word::Map(index) => (maps + index * MAP_WORDS) as i64,
             Word::Place(..) | Word::Warps(..) => 0,
         };
-        let words: Vec<i64> = instructions.iter().flatten().map(word).collect();
-        let words = Array::from_slice(&words, &[instructions.len() as i32, WORDS as i32]);
+        let mut words: Vec<i64> = instructions.iter().flatten().map(word).collect();
+        for matrix in boxed {
+            words.extend(tensor_map(
+                address(matrix.array),
+                matrix.rows,
+                matrix.bytes,
+            )?);
+        }
+        words.resize(words.len().next_multiple_of(WORDS), 0);
+        let rows = words.len() / WORDS;
+        let words = Array::from_slice(&words, &[rows as i32, WORDS as i32]);
         // What comes from the host lies in memory that both have; a result, in the card's own.
         let words = words.add(Array::from_slice(&[0_i64], &[1]))?;
         let scratch = i32::try_from(scratch).map_err(|_| misplaced())?;
         let made = Self {
             words,
+            maps: (maps, boxed.len()),
             arrays,
             scratch: ops::zeros_dtype(&[scratch], Dtype::Float32)?,
             barrier: ops::zeros_dtype(&[32], Dtype::Uint32)?,
@@ -131,7 +153,7 @@ impl Program {
             mail: None,
             sizes: RefCell::default(),
         };
-        eval([&made.words, &made.scratch, &made.barrier])?;
+        eval([&made.scratch, &made.barrier])?;
         made.probe()?;
         Ok(Some(made))
     }
@@ -163,7 +185,7 @@ impl Program {
         }
         let header = Array::from_slice(&header, program.words.shape());
         program.words = program.words.add(header)?;
-        eval([&program.words])?;
+        program.probe()?;
         program.mail = Some(mail);
         Ok(Some(program))
     }
@@ -233,10 +255,17 @@ impl Program {
         splits(self.multiprocessors, heads, length)
     }
 
-    /// Goes through a program that ends at once.
+    /// Goes through a program that ends at once, once the maps are where they are.
     fn probe(&self) -> Result<()> {
+        let (maps, count) = self.maps;
+        let found = to_words(&addresses(&[&self.words])?)?;
+        let mut end = vec![0; 3 * WORDS];
+        for address in found {
+            end[NEW_MAPS] = address + (maps * size_of::<i64>()) as i64;
+            end[NEW_MAPS + 1] = count as i64;
+        }
+        let end = Array::from_slice(&end, &[3, WORDS as i32]);
         let zero = Array::from_slice(&[0_i32], &[1]);
-        let end = ops::zeros_dtype(&[3, WORDS as i32], Dtype::Int64)?;
         let tables = [1, self.facts.layers as i32, 2];
         let caches = ops::zeros_dtype(&tables, Dtype::Int64)?;
         let places = ops::zeros_dtype(&tables, Dtype::Int32)?;

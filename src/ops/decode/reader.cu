@@ -1,4 +1,4 @@
-// From a matrix in memory to a ring of steps in shared memory.
+// From a matrix in memory to the rings of the warps that multiply with it.
 
 namespace mlxr {
 
@@ -11,17 +11,16 @@ struct Matrix {
   const int* experts;
   // Inputs of one expert, and how many experts they are of.
   int segment, segments;
-  int taken, rows, kind, each, end, groups, mine, share, lane, warp, first, last;
+  int taken, rows, kind, each, end, groups, mine, share, warp, first, last;
 
-  __device__ __forceinline__ Matrix(const Instruction& in, const int* experts) : in(in), experts(experts) {
+  __device__ __forceinline__ Matrix(const Instruction& in, const int* experts, int warp)
+      : in(in), experts(experts), warp(warp) {
     segment = in.integer(1);
     segments = 1;
     taken = in.integer(31);
     kind = in.integer(7);
     rows = in.integer(11);
     each = in.integer(14);
-    warp = threadIdx.x / 32;
-    lane = threadIdx.x % 32;
     share = warp % each;
     groups = WARPS / each;
     // A block's tiles lie together: few pages of memory at a time.
@@ -32,37 +31,40 @@ struct Matrix {
     end = (blockIdx.x + 1) * tiles / gridDim.x;
   }
 
-  // Steps that a row of one expert takes.
+  // Steps that a row of one expert has.
   template <typename L>
-  __device__ __forceinline__ int steps() const {
+  __device__ __forceinline__ int whole() const {
     return (segment + (L::IS_RAGGED ? L::STEP - 1 : 0)) / L::STEP;
   }
 
-  // The warp's steps of a tile, of those from `from` to `to`: every so many, so that what the warps read at one time
-  // lies together.
+  // And that it takes: warps that are read for together take theirs of one expert.
+  template <typename L>
+  __device__ __forceinline__ int steps() const {
+    return segments > 1 ? (whole<L>() + TOGETHER - 1) / TOGETHER * TOGETHER : whole<L>();
+  }
+
+  // The steps of a tile, of those from `from` to `to`, that some warps take together: every so many, so that what all read
+  // at one time lies together.
   __device__ __forceinline__ void bound(int from, int to) {
-    first = from + share;
+    first = from + share / TOGETHER * TOGETHER;
     last = to;
   }
 
   __device__ __forceinline__ bool is_idle() const { return first >= last; }
 };
 
-// Into shared memory.
+// Into shared memory, or zeros.
 template <int BYTES>
-__device__ __forceinline__ void fetch(unsigned to, const char* from) {
+__device__ __forceinline__ void fetch(unsigned to, const char* from, bool is_there = true) {
   if constexpr (BYTES >= 16) {
 #pragma unroll
     for (int i = 0; i < BYTES; i += 16)
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to + i), "l"(from + i) : "memory");
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to + i), "l"(from + i), "r"(is_there ? 16 : 0)
+                   : "memory");
   } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from), "n"(BYTES) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(from), "n"(BYTES), "r"(is_there ? BYTES : 0)
+                 : "memory");
   }
-}
-
-// As much of 4 bytes as there is; the rest is zeros.
-__device__ __forceinline__ void fetch_some(unsigned to, const char* from, bool is_there) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(is_there ? 4 : 0) : "memory");
 }
 
 // 16 bytes of what is read once in a step, or zeros: what is read in each layer shall stay in the cache.
@@ -71,133 +73,174 @@ __device__ __forceinline__ void fetch_once(unsigned to, const char* from, unsign
                "r"(is_there ? 16 : 0), "l"(policy) : "memory");
 }
 
-// 16 bytes of what is read once in a step: what is read in each layer shall stay in the cache.
-__device__ __forceinline__ void fetch_once(unsigned to, const char* from, unsigned long long policy) {
-  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "l"(policy) : "memory");
+// 512 bytes of eight rows, by the card's copy engine; what is behind a row's end is zeros.
+__device__ __forceinline__ void fetch_box(unsigned to, const long long* map, int row, int half, unsigned come,
+                                          unsigned long long policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(to),
+      "l"(map), "r"(0), "r"(row), "r"(half), "r"(come), "l"(policy)
+      : "memory");
 }
 
-// Reads a warp's share of a matrix, step after step, into a ring in shared memory.
-template <int ROWS, int VARIANT, int SCALES>
+// Reads what some warps take of a matrix, step after step: in boxes, where there are maps of it.
+template <int VARIANT, int SCALES, bool HAS_MAPS>
 struct Reader {
-  using L = Layout<ROWS, VARIANT>;
-  static constexpr int NUMBER = SCALES == FLOAT32 ? 4 : 2;
-  // Bytes of a row's scales in a step, and of its biases. Those of ragged rows of MXFP4 begin within a word.
-  static constexpr int FETCHED = L::AFFINE ? 2 * L::IN_HALF * NUMBER : L::FORMAT == NVFP4 ? 16 : L::FORMAT != MXFP4 ? 0 : L::IS_RAGGED ? 12 : 8;
-  // Of each half, lane after lane, 16 bytes of row g, then of row g + 8; then the rows' scales and biases.
-  static constexpr int SLOT = 2048 + (L::AFFINE ? 32 : 16) * FETCHED;
-  static constexpr int BYTES = WARPS * AHEAD<ROWS> * SLOT;
+  using L = Layout<1, VARIANT>;
+  using N = Numbers<VARIANT, SCALES>;
+  static constexpr int FETCHED = N::FETCHED;
+  static constexpr bool IN_BOXES = HAS_MAPS && !L::IS_RAGGED;
 
-  const Matrix m;
-  // Steps until which rows lie one after the other.
-  int tile, at, until, slot;
-  unsigned to;
-  unsigned long long policy;
+  Matrix m;
+  // Where the program begins.
+  const long long* program;
+  // Steps until which rows lie one after the other, and from which on there are none.
+  int tile, at, until, left, lane;
+  // Of both eight rows: their maps, the first of them and the half of a step, or where the lane's bytes of the first are.
+  const long long* maps[2];
+  int row[2], half;
   const char* rows[2];
+  // Where the lane's scales or biases are.
   const char* numbers;
-  // Bytes of the lane's rows, and of their scales, that are still to come: where rows are ragged.
-  int left, left_of_scales;
+  size_t bytes;
 
-  __device__ __forceinline__ Reader(const Matrix& m, const char* ring) : m(m) {
+  __device__ __forceinline__ Reader(const Matrix& m, const long long* program) : m(m), program(program) {
+    lane = threadIdx.x % 32;
+    bytes = (size_t)m.segment * L::BITS / 8;
+  }
+
+  // To the first of the steps that the matrix is bound to.
+  __device__ __forceinline__ void begin() {
     tile = m.is_idle() ? m.end : m.mine;
     at = m.first;
-    slot = 0;
-    to = (unsigned)__cvta_generic_to_shared(ring) + m.warp * (AHEAD<ROWS> * SLOT);
-    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
     turn();
   }
 
-  // Bytes of scales of MXFP4 or NVFP4: of a step, of a row, and before those of a row in the word where they begin
-  // (rows of even numbers begin with one, and all have two at least).
-  static constexpr int OF_A_STEP = L::FORMAT == MXFP4 ? 8 : 16;
-  __device__ static __forceinline__ int scales(int inputs) { return inputs / (256 / OF_A_STEP); }
-  __device__ static __forceinline__ int within(int row, int inputs) {
-    return L::FORMAT == MXFP4 && L::IS_RAGGED && row % 2 ? scales(inputs) % 4 : 0;
-  }
+  __device__ __forceinline__ bool is_done() const { return tile >= m.end; }
 
   // To the rows of a tile, from a step on.
   __device__ __forceinline__ void turn() {
-    if (tile >= m.end) return;
-    int part = 0, other = 1, row = tile * 8, below = 0, from = at;
+    if (is_done()) return;
+    int part = 0, other = 1, first = tile * 8, below = 0, from = at, whole = m.whole<L>();
     until = m.last;
     if (m.kind == GATE) {
-      if (m.taken) row = m.experts[row / m.rows] * m.rows + row % m.rows;
+      if (m.taken) first = m.experts[first / m.rows] * m.rows + first % m.rows;
     } else {
-      row = tile * 16;
+      first = tile * 16;
       below = 8;
-      for (int parts = m.in.integer(10); part + 1 < parts && row >= m.in.integer(20 + 5 * part); part++)
-        row -= m.in.integer(20 + 5 * part);
+      for (int parts = m.in.integer(10); part + 1 < parts && first >= m.in.integer(20 + 5 * part); part++)
+        first -= m.in.integer(20 + 5 * part);
       other = part;
       if (m.taken) {
         int steps = m.steps<L>(), expert = at / steps;
-        row += m.experts[expert] * m.rows;
+        first += m.experts[expert] * m.rows;
         from = at % steps;
         until = min(until, (expert + 1) * steps);
       }
     }
-    int g = m.lane / 4, t = m.lane % 4;
-    size_t bytes = (size_t)m.segment * L::BITS / 8;
-    rows[0] = m.in.address<char>(16 + 5 * part) + (row + g) * bytes + t * 16 + from * 128;
-    rows[1] = m.in.address<char>(16 + 5 * other) + (row + below + g) * bytes + t * 16 + from * 128;
-    left = (int)bytes - t * 16 - from * 128;
+    left = whole - from;
+    row[0] = first;
+    row[1] = first + below;
+    if constexpr (IN_BOXES) {
+      maps[0] = program + m.in.words[16 + 5 * part];
+      maps[1] = program + m.in.words[16 + 5 * other];
+      half = 2 * from;
+    } else {
+      int within = lane * 16 + from * 128;
+      rows[0] = m.in.address<char>(16 + 5 * part) + row[0] * bytes + within;
+      rows[1] = m.in.address<char>(16 + 5 * other) + (size_t)row[1] * bytes + within;
+    }
+    // Of rows, one after the other: their scales and biases in turn, or scales alone.
     if constexpr (L::AFFINE) {
-      int of = m.lane < 16 ? part : other, of_row = row + m.lane / 2 % 8 + (m.lane < 16 ? 0 : below);
-      size_t steps = m.steps<L>();
-      numbers = m.in.address<char>(17 + m.lane % 2 + 5 * of) + (of_row * steps + from) * FETCHED;
+      int of = lane < 16 ? part : other, of_row = (lane < 16 ? row[0] : row[1]) + lane / 2 % 8;
+      numbers = m.in.address<char>(17 + lane % 2 + 5 * of) + ((size_t)of_row * whole + from) * FETCHED;
     }
     if constexpr (L::IS_FLOAT4) {
-      int of = m.lane < 8 ? part : other, of_row = row + m.lane % 8 + (m.lane < 8 ? 0 : below);
-      int before = from * OF_A_STEP;
-      numbers = m.in.address<char>(17 + 5 * of) + of_row * (size_t)scales(m.segment) + before - within(m.lane, m.segment);
-      left_of_scales = scales(m.segment) - before + within(m.lane, m.segment);
+      int of = lane < 8 ? part : other, of_row = (lane < 8 ? row[0] : row[1]) + lane % 8;
+      numbers = m.in.address<char>(17 + 5 * of) + of_row * (size_t)N::scales(m.segment) + from * N::OF_A_STEP -
+                N::within(lane, m.segment);
     }
   }
 
-  __device__ __forceinline__ void next() {
-    if (tile < m.end) {
-      unsigned here = to + slot * SLOT;
-      if constexpr (L::IS_RAGGED) {
-        fetch_once(here + m.lane * 16, rows[0], policy, left > 0);
-        fetch_once(here + m.lane * 16 + 512, rows[1], policy, left > 0);
-        fetch_once(here + m.lane * 16 + 1024, rows[0] + 64, policy, left > 64);
-        fetch_once(here + m.lane * 16 + 1536, rows[1] + 64, policy, left > 64);
-        left -= 128 * m.each;
-      } else {
-        fetch_once(here + m.lane * 16, rows[0], policy);
-        fetch_once(here + m.lane * 16 + 512, rows[1], policy);
-        fetch_once(here + m.lane * 16 + 1024, rows[0] + 64, policy);
-        fetch_once(here + m.lane * 16 + 1536, rows[1] + 64, policy);
+  // Asks for a step of each warp.
+  __device__ __forceinline__ void next(unsigned to, unsigned come, unsigned long long policy) {
+    if constexpr (IN_BOXES) {
+      if (lane == 0) {
+        expect_bytes(come, TOGETHER * 2048);
+        fetch_box(to, maps[0], row[0], half, come, policy);
+        fetch_box(to + TOGETHER * 1024, maps[1], row[1], half, come, policy);
+      }
+      half += 2 * m.each;
+    } else {
+      // Of each row 512 bytes: of two warps' halves in turn.
+      unsigned here = to + lane / 4 * 512 + lane % 4 * 16;
+      int of_lane = (int)bytes - (m.whole<L>() - left) * 128 - lane * 16;
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        fetch_once(here + i * 64, rows[0] + i * bytes, policy, of_lane > 0);
+        fetch_once(here + TOGETHER * 1024 + i * 64, rows[1] + i * bytes, policy, of_lane > 0);
       }
       rows[0] += 128 * m.each;
       rows[1] += 128 * m.each;
-      if constexpr (L::AFFINE) {
-        fetch<FETCHED>(here + 2048 + m.lane * FETCHED, numbers);
-        numbers += FETCHED * m.each;
-      }
-      if constexpr (L::IS_FLOAT4) {
-        unsigned there = here + 2048 + m.lane * FETCHED;
-        if (m.lane < 16) {
+    }
+    unsigned there = to + TOGETHER * 2048 + lane * FETCHED;
+    if constexpr (L::AFFINE) {
+#pragma unroll
+      for (int i = 0; i < TOGETHER; i++) fetch<FETCHED>(there + i * N::BYTES, numbers + i * FETCHED, i < left);
+      numbers += FETCHED * m.each;
+    }
+    if constexpr (L::IS_FLOAT4) {
+      if (lane < 16) {
+        // Bytes of the row's scales that are still to come.
+        int of_row = N::scales(m.segment) - (m.whole<L>() - left) * N::OF_A_STEP + N::within(lane, m.segment);
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++) {
           if constexpr (L::IS_RAGGED) {
 #pragma unroll
-            for (int i = 0; i < FETCHED; i += 4) fetch_some(there + i, numbers + i, i < left_of_scales);
+            for (int j = 0; j < FETCHED; j += 4)
+              fetch<4>(there + i * N::BYTES + j, numbers + i * N::OF_A_STEP + j, i * N::OF_A_STEP + j < of_row);
           } else {
-            fetch<FETCHED>(there, numbers);
+            fetch<FETCHED>(there + i * N::BYTES, numbers + i * N::OF_A_STEP, i < left);
           }
         }
-        numbers += OF_A_STEP * m.each;
-        left_of_scales -= OF_A_STEP * m.each;
       }
-      at += m.each;
-      if (at >= until) {
-        if (at >= m.last) {
-          at = m.first;
-          tile += m.groups;
-        }
-        turn();
-      }
+      numbers += N::OF_A_STEP * m.each;
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
-    slot = slot + 1 == AHEAD<ROWS> ? 0 : slot + 1;
+    at += m.each;
+    left -= m.each;
+    if (at >= until) {
+      if (at >= m.last) {
+        at = m.first;
+        tile += m.groups;
+      }
+      turn();
+    }
   }
 };
+
+// Reads a matrix to a ring.
+template <int ROWS, int VARIANT, int SCALES, int SLOT, bool HAS_MAPS = true>
+__device__ __forceinline__ void read(const Instruction& in, const long long* program, Shared& shared, unsigned ring,
+                                     Turn<AHEAD<ROWS, SLOT>>& turn) {
+  using L = Layout<ROWS, VARIANT>;
+  int which = threadIdx.x / 32 - WARPS;
+  unsigned come = in_shared(shared.rings.come[which]), used = in_shared(shared.rings.used[which]);
+  unsigned long long policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  Matrix m(in, shared.experts, which * TOGETHER);
+  Reader<VARIANT, SCALES, HAS_MAPS> reader(m, program);
+  int steps = m.steps<L>() * m.segments, most = most_steps<ROWS, VARIANT>(steps);
+  for (int from = 0; from < steps; from += most) {
+    reader.m.bound(from, min(from + most, steps));
+    reader.begin();
+    while (!reader.is_done()) {
+      // At first there is room.
+      wait_for(used + 8 * turn.slot, turn.side ^ 1);
+      reader.next(ring + (which * AHEAD<ROWS, SLOT> + turn.slot) * SLOT, come + 8 * turn.slot, policy);
+      tell_when_come(come + 8 * turn.slot);
+      turn.next();
+    }
+  }
+}
 
 } // namespace mlxr

@@ -51,7 +51,7 @@ __device__ __forceinline__ void route(const Instruction& in, const Step& step, S
     // Among those that are taken, or among all.
     if (lane < taken) shared.shares[lane] /= in.integer(30) ? sum : all;
   }
-  __syncthreads();
+  sync();
 }
 
 } // namespace mlxr

@@ -26,7 +26,7 @@ pub(in crate::ops) struct Form {
     /// The kernel's way to multiply with it.
     pub(in crate::ops) variant: i32,
     /// Of a weight.
-    bits: i32,
+    pub(super) bits: i32,
 }
 
 impl Form {
@@ -56,21 +56,33 @@ impl Form {
         rows * parts * steps * self.span() * self.bytes_of_input() <= room(rows)
     }
 
-    /// Bytes of a block's memory that it takes to multiply so many rows in so many steps; as in the sources.
-    pub(in crate::ops) fn shared(&self, steps: i32, rows: i32) -> i32 {
-        let (columns, parts) = self.columns(rows);
-        let of_step = rows * parts * self.span() * self.bytes_of_input();
-        let passes = (steps + room(rows) / of_step - 1) / (room(rows) / of_step);
-        let steps = (steps + passes - 1) / passes;
-        let (ahead, sides) = if rows == 16 { (2, 1) } else { (3, 2) };
-        let units = if rows >= 8 { 2 * self.in_half() } else { 2 };
+    /// Bytes of a step in a block's memory; as in the sources.
+    pub(in crate::ops) fn slot(&self) -> i32 {
         let scales = match (self.scales, self.format) {
             (Some(number), _) => 32 * 2 * self.in_half() * [2, 2, 4][number as usize],
             (None, MXFP4) => 16 * if self.is_ragged() { 12 } else { 8 },
             (None, NVFP4) => 16 * 16,
             (None, _) => 0,
         };
-        let ring = WARPS * ahead * (2048 + scales);
+        (2048 + scales + BOX - 1) / BOX * BOX
+    }
+
+    /// Bytes of a block's memory that it takes to multiply so many rows in so many steps, each of which has so many bytes;
+    /// as in the sources.
+    pub(in crate::ops) fn shared(&self, steps: i32, rows: i32, slot: i32) -> i32 {
+        let (columns, parts) = self.columns(rows);
+        let of_step = rows * parts * self.span() * self.bytes_of_input();
+        let passes = (steps + room(rows) / of_step - 1) / (room(rows) / of_step);
+        let steps = (steps + passes - 1) / passes;
+        let sides = if rows == 16 { 1 } else { 2 };
+        let units = if rows >= 8 { 2 * self.in_half() } else { 2 };
+        let ahead = match rows {
+            16 => 2,
+            8 => 3,
+            _ if slot > 2304 => 3,
+            _ => 4,
+        };
+        let ring = WARPS * ahead * slot;
         let products = sides * WARPS * rows * 16 * 4;
         let sums = units * steps * rows * columns * 4;
         ring + products + sums + steps * of_step + rows * parts * 64
@@ -107,12 +119,20 @@ const RAGGED: i32 = 16;
 /// What inputs are a multiple of at least, for rows of weights, and of scales of MXFP4, to lie as they are fetched.
 const ALIGNED: i32 = 64;
 
+/// Bytes that boxes are a multiple of in a block's memory.
+const BOX: i32 = 128;
+
 /// Warps of a block; as in the sources.
 const WARPS: i32 = 16;
 
 /// Bytes of a block's memory that there are for inputs; as in the sources.
 fn room(rows: i32) -> i32 {
-    if rows == 16 { 132 * 1024 } else { 80 * 1024 }
+    let kilobytes = match rows {
+        16 => 132,
+        8 => 80,
+        _ => 64,
+    };
+    kilobytes * 1024
 }
 
 /// The number by which the kernel knows a type.

@@ -38,11 +38,11 @@ template <int WIDTH, int CACHE>
 struct Tiles {
   static constexpr int AT_ONCE = 16;
   // What comes at once: of 16 positions, so many numbers each, in pieces of 16 bytes.
-  static constexpr int SPAN = WIDTH < 128 ? WIDTH : 128;
+  static constexpr int SPAN = 64;
   static constexpr int PARTS = WIDTH / SPAN;
   static constexpr int PIECES = SPAN / 8;
   static constexpr int BYTES = AT_ONCE * SPAN * 2;
-  static constexpr int RING = 128 * 1024;
+  static constexpr int RING = 64 * 1024;
   static constexpr int SLOTS = RING / WARPS / BYTES;
   // Rows of queries, 64 bytes apart on the banks.
   static constexpr int STRIDE = WIDTH * 2 + 64;

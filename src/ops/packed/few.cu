@@ -1,6 +1,6 @@
 // One product as an instruction of the kernel that decodes, which waits for no other block. Addresses are in words of 4
 // bytes, as places in the scratch memory.
-extern __shared__ uint4 memory[];
+extern __shared__ __align__(128) uint4 memory[];
 __shared__ mlxr::Shared shared;
 __shared__ mlxr::Step step;
 __shared__ mlxr::Mail mail;
@@ -22,6 +22,13 @@ if (threadIdx.x == 0) {
   step.scratch = nullptr;
   step.rows = rows;
 }
+constexpr int SLOT = mlxr::Numbers<VARIANT, SCALES>::SLOT;
+mlxr::begin<mlxr::AHEAD<ROWS, SLOT>>(shared.rings);
 __syncthreads();
-mlxr::multiply<ROWS, VARIANT, SCALES, 1, false>(mlxr::Instruction{shared.code[0]}, step, mail, shared,
-                                                reinterpret_cast<char*>(memory));
+mlxr::Instruction in{shared.code[0]};
+if (threadIdx.x < mlxr::THREADS) {
+  mlxr::multiply<ROWS, VARIANT, SCALES, 1, SLOT, false>(in, step, mail, shared, reinterpret_cast<char*>(memory));
+} else {
+  mlxr::Turn<mlxr::AHEAD<ROWS, SLOT>> turn{0, 0};
+  mlxr::read<ROWS, VARIANT, SCALES, SLOT, false>(in, nullptr, shared, mlxr::in_shared(memory), turn);
+}

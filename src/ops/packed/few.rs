@@ -2,7 +2,9 @@
 //! for half a minute when a machine first meets a short prompt.
 
 use crate::error::Result;
-use crate::mlx::{Array, Dtype, GpuKernel, Launch, kernel_source, multiprocessors};
+use crate::mlx::{
+    Array, Dtype, GpuKernel, Launch, has_large_blocks, kernel_source, multiprocessors,
+};
 use crate::ops::decode::product::{SHARED, THREADS, stored, warps_of_a_tile};
 use crate::ops::linear::Matrix;
 use crate::ops::tensor::misplaced;
@@ -27,6 +29,7 @@ static MULTIPLY_FEW: GpuKernel = GpuKernel::for_cuda(
         include_str!("../float4.cu"),
         include_str!("../decode/common.cu"),
         include_str!("../decode/layout.cu"),
+        include_str!("../decode/ring.cu"),
         include_str!("../decode/reader.cu"),
         include_str!("../decode/inputs.cu"),
         include_str!("../decode/mail.cu"),
@@ -56,8 +59,9 @@ pub(in crate::ops) fn multiply_few(x: &Array, matrix: &Matrix) -> Result<Option<
     let (form, steps) = (known.form, known.form.steps(known.inputs));
     let compiled = if rows <= NARROW { NARROW } else { MOST };
     // Of ragged rows the kernel wants scales of whole steps, where they are affine.
-    if known.rows % TILE != 0
-        || form.shared(steps, compiled) > SHARED
+    if !has_large_blocks()?
+        || known.rows % TILE != 0
+        || form.shared(steps, compiled, form.slot()) > SHARED
         || (form.is_ragged() && form.scales.is_some())
     {
         return Ok(None);

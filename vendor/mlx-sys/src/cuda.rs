@@ -1,6 +1,10 @@
 //! CUDA's driver, with which MLX is linked where it is made for NVIDIA's GPUs: memory that several processes' kernels
-//! know.
-#![expect(non_snake_case, reason = "CUDA's names")]
+//! know, and what the card's copy engine knows of matrices.
+#![expect(
+    non_snake_case,
+    clippy::too_many_arguments,
+    reason = "CUDA's names, and as many as it asks for"
+)]
 
 use std::os::raw::{c_char, c_int, c_uint, c_void};
 
@@ -12,7 +16,30 @@ pub struct IpcMemHandle {
     pub reserved: [c_char; 64],
 }
 
+/// What the card's copy engine knows a tensor by.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub struct TensorMap {
+    /// Known to the driver and the card alone.
+    pub words: [i64; 16],
+}
+
 crate::optional_api! {
+    /// `cuTensorMapEncodeTiled`. Enumerations are integers.
+    fn cuTensorMapEncodeTiled(
+        map: *mut TensorMap,
+        data_type: c_int,
+        rank: c_uint,
+        address: *mut c_void,
+        sizes: *const u64,
+        strides: *const u64,
+        box_sizes: *const c_uint,
+        element_strides: *const c_uint,
+        interleave: c_int,
+        swizzle: c_int,
+        promotion: c_int,
+        fill: c_int,
+    ) -> c_int;
     /// `cuDevicePrimaryCtxRetain`.
     fn cuDevicePrimaryCtxRetain(context: *mut *mut c_void, device: c_int) -> c_int;
     /// `cuCtxSetCurrent`.
