@@ -9,7 +9,7 @@ use mlxr::engine::Engine;
 use mlxr::engine::model_stepper::{self, Budget};
 use mlxr::engine::request::{Event, Finish, Request};
 use mlxr::files::ModelFiles;
-use mlxr::mlx::Device;
+use mlxr::mlx::{Device, synchronize};
 use mlxr::models::{Precision, decode_program};
 use mlxr::sample::Sampling;
 use mlxr::tokenizer::Tokenizer;
@@ -117,6 +117,8 @@ fn the_kernel_that_decodes_knows_these() {
             ["gemma3", "gpt_oss", "llama31", "qwen3", "qwen3_moe"].contains(&&*golden.name);
         assert_eq!(program.is_some(), is_known, "{}", golden.name);
     });
+    // Nothing has waited for the kernel, which may not outlive the driver.
+    synchronize().unwrap();
 }
 
 #[test]

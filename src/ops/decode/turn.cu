@@ -42,8 +42,8 @@ __device__ __forceinline__ void turn(const Instruction& in, const float* from, c
       x[i] *= scale;
       continue;
     }
-    int pair = is_interleaved ? at / 2 : at % half;
     bool is_first = is_interleaved ? at % 2 == 0 : at < half;
+    int pair = is_interleaved ? at / 2 : is_first ? at : at - half;
     float other = to[is_interleaved ? at ^ 1 : is_first ? at + half : at - half];
     float2 angle = __ldcg(angles + pair);
     x[i] = (x[i] * angle.x + (is_first ? -other : other) * angle.y) * in.number(15) * scale;

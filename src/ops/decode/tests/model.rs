@@ -231,7 +231,8 @@ impl Layer {
         layer.attention.sinks = Some(storage.row(HEADS, 400.0));
         let Widths(hidden, _, inner, _) = widths;
         if let Some(experts) = &mut layer.experts {
-            experts.router.linear = dense(storage.dtype).linear(EXPERTS - 4, hidden, 300.0);
+            // Made up so that no step has experts which are nearly as good as those that it takes.
+            experts.router.linear = dense(storage.dtype).linear(EXPERTS - 4, hidden, 337.0);
             experts.router.scores = Scores::SoftmaxOfTaken;
             experts.router.normalize = None;
             experts.activation = Activation::Clamped(1.5);
