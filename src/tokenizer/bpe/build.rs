@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::thread;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::Encoder;
 use super::added::Added;
@@ -37,7 +37,7 @@ pub(in super::super) struct Built {
 }
 
 /// What a token is, beside its bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in super::super) struct Token {
     /// Whether there is one with this id.
     pub(in super::super) exists: bool,
@@ -45,6 +45,22 @@ pub(in super::super) struct Token {
     pub(in super::super) special: bool,
     /// Whether it is spelled as a byte, `<0xNN>`.
     pub(in super::super) byte: bool,
+}
+
+impl Token {
+    /// A bit for each.
+    pub(super) fn bits(self) -> u8 {
+        u8::from(self.exists) | u8::from(self.special) << 1 | u8::from(self.byte) << 2
+    }
+
+    /// What [`Self::bits`] are of.
+    pub(super) fn of_bits(bits: u8) -> Self {
+        Self {
+            exists: bits & 1 != 0,
+            special: bits & 2 != 0,
+            byte: bits & 4 != 0,
+        }
+    }
 }
 
 /// Why a vocabulary is left to the reference engine.

@@ -27,7 +27,7 @@ use crate::files::make_room;
 use crate::tokenizer::pieces::Pieces as Spelling;
 
 /// What a file begins with. Another number for whatever changes in the tables or in what they mean.
-const MAGIC: [u8; 16] = *b"mlxr-tokenizer-3";
+const MAGIC: [u8; 16] = *b"mlxr-tokenizer-4";
 /// Files that a folder holds at most.
 const MOST_FILES: usize = 16;
 /// A `tokenizer.json` that is smaller is read as fast as tables are.
@@ -42,7 +42,6 @@ struct Head {
     added: Vec<AddedToken>,
     before: Vec<u32>,
     behind: Vec<u32>,
-    tokens: Vec<Token>,
 }
 
 /// The file with the tables of a `tokenizer.json`; `None` where there need be none.
@@ -75,6 +74,7 @@ pub(in super::super) fn place(folder: &Path, json: &Path) -> Option<PathBuf> {
 pub(in super::super) fn read(place: &Path) -> Option<Built> {
     let mut reader = Reader::open(place)?;
     let head: Vec<u8> = reader.table()?;
+    let tokens: Vec<u8> = reader.table()?;
     let bytes: Vec<u32> = reader.table()?;
     let seams: Vec<u64> = reader.table()?;
     let trie = Trie {
@@ -113,7 +113,7 @@ pub(in super::super) fn read(place: &Path) -> Option<Built> {
             scratches: Scratches::default(),
         },
         pieces: head.spelling,
-        tokens: head.tokens,
+        tokens: tokens.into_iter().map(Token::of_bits).collect(),
         added: head.added,
         before: head.before,
         behind: head.behind,
@@ -143,12 +143,13 @@ fn try_write(built: &Built, place: &Path) -> Option<()> {
         added: built.added.clone(),
         before: built.before.clone(),
         behind: built.behind.clone(),
-        tokens: built.tokens.clone(),
     });
+    let tokens: Vec<u8> = built.tokens.iter().map(|token| token.bits()).collect();
     let partial = place.with_extension(format!("{}.partial", std::process::id()));
     let mut writer = Writer::create(&partial)?;
     let written = writer
         .table(&head.ok()?)
+        .and_then(|()| writer.table(&tokens))
         .and_then(|()| writer.table(bytes))
         .and_then(|()| writer.table(built.encoder.seams.table()))
         .and_then(|()| writer.table(&trie.cells))
