@@ -147,24 +147,17 @@ pub fn classify<const COUNT: usize>(
     each(bytes, blocks, first, scalar)
 }
 
-/// Calls `block` for all blocks; what is missing from the last one is zero, which is nothing.
+/// Calls `block` for all blocks; the last one may be shorter.
 #[inline(always)]
 fn each<const COUNT: usize>(
     bytes: &[u8],
     blocks: &mut Blocks<COUNT>,
     first: usize,
-    block: impl Fn(&[u8; BLOCK]) -> Block,
+    block: impl Fn(&[u8]) -> Block,
 ) -> usize {
-    let (whole, rest) = bytes.as_chunks::<BLOCK>();
     let mut at = first;
-    for bytes in whole {
+    for bytes in bytes.chunks(BLOCK) {
         blocks.set(at, &block(bytes));
-        at += 1;
-    }
-    if !rest.is_empty() {
-        let mut padded = [0; BLOCK];
-        padded[..rest.len()].copy_from_slice(rest);
-        blocks.set(at, &block(&padded));
         at += 1;
     }
     blocks.set(at, &Block::default());
@@ -172,7 +165,7 @@ fn each<const COUNT: usize>(
 }
 
 /// The reference.
-fn scalar(bytes: &[u8; BLOCK]) -> Block {
+fn scalar(bytes: &[u8]) -> Block {
     let mut block = Block::default();
     for (at, byte) in bytes.iter().enumerate() {
         let bit = 1 << at;
@@ -204,11 +197,20 @@ mod avx2 {
 
     use super::{BLOCK, Block};
 
+    /// What is missing is zero, which is nothing.
+    ///
     /// # Safety
     /// The processor must have AVX2.
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn block(bytes: &[u8; BLOCK]) -> Block {
+    pub(super) unsafe fn block(bytes: &[u8]) -> Block {
+        let mut padded = [0; BLOCK];
+        let bytes = if let Ok(whole) = <&[u8; BLOCK]>::try_from(bytes) {
+            whole
+        } else {
+            padded[..bytes.len()].copy_from_slice(bytes);
+            &padded
+        };
         // SAFETY: both loads lie within the 64 bytes.
         let halves = unsafe {
             [
@@ -250,13 +252,21 @@ mod avx512 {
 
     use super::{BLOCK, Block};
 
+    /// What is missing is zero, which is nothing.
+    ///
     /// # Safety
     /// The processor must have AVX-512BW.
     #[inline]
     #[target_feature(enable = "avx512bw")]
-    pub(super) unsafe fn block(bytes: &[u8; BLOCK]) -> Block {
-        // SAFETY: the load lies within the 64 bytes.
-        let bytes = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+    pub(super) unsafe fn block(bytes: &[u8]) -> Block {
+        // A copy with zeros behind it would have to be waited for.
+        let there = if bytes.len() < BLOCK {
+            !(u64::MAX << bytes.len())
+        } else {
+            u64::MAX
+        };
+        // SAFETY: nothing is read but bytes that are there.
+        let bytes = unsafe { _mm512_maskz_loadu_epi8(there, bytes.as_ptr().cast()) };
         let all = |byte: u8| _mm512_set1_epi8(byte as i8);
         let is = |byte| _mm512_cmpeq_epi8_mask(bytes, all(byte));
         let within = |bytes, low: u8, high: u8| {
