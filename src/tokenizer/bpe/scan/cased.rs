@@ -5,7 +5,7 @@
 //! `|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 
 use super::super::classes::{LETTER, LOWER, MARK, NUMBER, SPACE, UNCASED, UPPER};
-use super::rules::Digits;
+use super::rules::{Digits, NO, YES};
 use super::{Ascii, Rules, Scan, Text, is_line_end};
 
 /// o200k, and Mistral's: they differ in two things.
@@ -18,11 +18,11 @@ pub(in super::super) struct Cased {
 }
 
 const THREE: Rules = Rules {
-    marks_lead: true,
-    capitals_begin: true,
-    contractions_begin: false,
-    contractions_end: false,
-    lines_end: true,
+    marks_lead: YES,
+    capitals_begin: YES,
+    contractions_begin: NO,
+    contractions_end: NO,
+    lines_end: YES,
     digits: Digits::Three,
 };
 
@@ -32,23 +32,23 @@ const SINGLE: Rules = Rules {
 };
 
 const THREE_CONTRACTED: Rules = Rules {
-    contractions_end: true,
+    contractions_end: YES,
     ..THREE
 };
 
 const SINGLE_CONTRACTED: Rules = Rules {
-    contractions_end: true,
+    contractions_end: YES,
     ..SINGLE
 };
 
 impl Scan for Cased {
-    fn ascii(&self) -> Option<Ascii> {
-        Some(Ascii::Rules(match (self.contractions, self.digits) {
-            (true, 1) => SINGLE_CONTRACTED,
-            (true, _) => THREE_CONTRACTED,
-            (false, 1) => SINGLE,
-            (false, _) => THREE,
-        }))
+    fn ascii(&self) -> Option<&'static Ascii> {
+        Some(match (self.contractions, self.digits) {
+            (true, 1) => &Ascii::Rules(SINGLE_CONTRACTED),
+            (true, _) => &Ascii::Rules(THREE_CONTRACTED),
+            (false, 1) => &Ascii::Rules(SINGLE),
+            (false, _) => &Ascii::Rules(THREE),
+        })
     }
 
     fn piece_end(&self, text: Text<'_>, at: usize) -> usize {

@@ -8,7 +8,7 @@
 //! What the third matches nothing of is a piece as well.
 
 use super::super::classes::{LETTER, MARK, NUMBER, SPACE, SYMBOL, character_at, class_of};
-use super::rules::Digits;
+use super::rules::{Digits, NO, YES};
 use super::{Ascii, Rules, Scan, Text, is_line_end};
 
 /// DeepSeek-V3 and its relatives.
@@ -16,17 +16,17 @@ use super::{Ascii, Rules, Scan, Text, is_line_end};
 pub(in super::super) struct DeepSeek;
 
 const RULES: Rules = Rules {
-    marks_lead: true,
-    capitals_begin: false,
-    contractions_begin: false,
-    contractions_end: false,
-    lines_end: true,
+    marks_lead: YES,
+    capitals_begin: NO,
+    contractions_begin: NO,
+    contractions_end: NO,
+    lines_end: YES,
     digits: Digits::ThreeApart,
 };
 
 impl Scan for DeepSeek {
-    fn ascii(&self) -> Option<Ascii> {
-        Some(Ascii::Rules(RULES))
+    fn ascii(&self) -> Option<&'static Ascii> {
+        Some(&Ascii::Rules(RULES))
     }
 
     fn piece_end(&self, text: Text<'_>, at: usize) -> usize {

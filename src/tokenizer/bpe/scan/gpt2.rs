@@ -1,7 +1,7 @@
 //! The expression of GPT-2: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 
 use super::super::classes::{LETTER, NUMBER, SPACE};
-use super::rules::Digits;
+use super::rules::{Digits, NO, YES};
 use super::{Ascii, Rules, Scan, Text};
 
 /// GPT-2.
@@ -9,17 +9,17 @@ use super::{Ascii, Rules, Scan, Text};
 pub(in super::super) struct Gpt2;
 
 const RULES: Rules = Rules {
-    marks_lead: false,
-    capitals_begin: false,
-    contractions_begin: true,
-    contractions_end: false,
-    lines_end: false,
+    marks_lead: NO,
+    capitals_begin: NO,
+    contractions_begin: YES,
+    contractions_end: NO,
+    lines_end: NO,
     digits: Digits::Words,
 };
 
 impl Scan for Gpt2 {
-    fn ascii(&self) -> Option<Ascii> {
-        Some(Ascii::Rules(RULES))
+    fn ascii(&self) -> Option<&'static Ascii> {
+        Some(&Ascii::Rules(RULES))
     }
 
     fn piece_end(&self, text: Text<'_>, at: usize) -> usize {

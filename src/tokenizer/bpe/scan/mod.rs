@@ -34,7 +34,7 @@ pub(super) struct Text<'a> {
 /// A pre-tokenizer.
 pub(super) trait Scan {
     /// What it does with ASCII; `None` where that is not told by the kinds of bytes.
-    fn ascii(&self) -> Option<Ascii>;
+    fn ascii(&self) -> Option<&'static Ascii>;
 
     /// Where the piece that begins at `at` ends, whatever it is; behind `at`, and at `text.end` at most.
     fn piece_end(&self, text: Text<'_>, at: usize) -> usize;

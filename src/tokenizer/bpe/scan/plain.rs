@@ -3,7 +3,7 @@
 //! `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 
 use super::super::classes::{Class, LETTER, NUMBER, SPACE};
-use super::rules::Digits;
+use super::rules::{Digits, NO, YES};
 use super::{Ascii, Rules, Scan, Text, is_line_end};
 
 /// cl100k, Llama 3, Qwen and GLM: they differ in two things.
@@ -16,11 +16,11 @@ pub(in super::super) struct Plain {
 }
 
 const THREE: Rules = Rules {
-    marks_lead: true,
-    capitals_begin: false,
-    contractions_begin: true,
-    contractions_end: false,
-    lines_end: true,
+    marks_lead: YES,
+    capitals_begin: NO,
+    contractions_begin: YES,
+    contractions_end: NO,
+    lines_end: YES,
     digits: Digits::Three,
 };
 
@@ -30,11 +30,11 @@ const SINGLE: Rules = Rules {
 };
 
 impl Scan for Plain {
-    fn ascii(&self) -> Option<Ascii> {
-        Some(Ascii::Rules(match self.digits {
-            1 => SINGLE,
-            _ => THREE,
-        }))
+    fn ascii(&self) -> Option<&'static Ascii> {
+        Some(match self.digits {
+            1 => &Ascii::Rules(SINGLE),
+            _ => &Ascii::Rules(THREE),
+        })
     }
 
     fn piece_end(&self, text: Text<'_>, at: usize) -> usize {

@@ -101,8 +101,8 @@ impl Seams {
 }
 
 impl Scan for Seams {
-    fn ascii(&self) -> Option<Ascii> {
-        self.has_words.then_some(Ascii::Words)
+    fn ascii(&self) -> Option<&'static Ascii> {
+        self.has_words.then_some(&Ascii::Words)
     }
 
     #[inline]

@@ -18,6 +18,8 @@ pub(super) const KNOWN: usize = (BLOCKS + 1).next_multiple_of(TOGETHER);
 pub(super) const KINDS: usize = KNOWN + 2;
 /// Bytes of a tile.
 const BYTES: usize = BLOCKS * BLOCK;
+/// Pieces of a block whose ends are written at once.
+const AT_ONCE: usize = 8;
 /// Pieces that are found at a time.
 pub(in super::super) const PIECES: usize = 1024;
 
@@ -129,12 +131,22 @@ impl Tile {
                 count += 1;
                 continue;
             }
-            while easy != 0 {
-                at = base + easy.trailing_zeros() as usize;
-                self.ends[count] = at;
-                count += 1;
-                easy &= easy - 1;
+            if let Some(last) = easy.checked_ilog2() {
+                at = base + last as usize;
             }
+            let behind = count + easy.count_ones() as usize;
+            // Some at a time, mostly more than there are, so that nobody guesses how many.
+            loop {
+                for end in &mut self.ends[count..count + AT_ONCE] {
+                    *end = base + easy.trailing_zeros() as usize;
+                    easy &= easy.wrapping_sub(1);
+                }
+                count += AT_ONCE;
+                if easy == 0 {
+                    break;
+                }
+            }
+            count = behind;
             let (begin, is_doubtful) = if hard != 0 {
                 let first = hard.trailing_zeros();
                 (base + first as usize, doubtful >> first & 1 == 1)
@@ -156,7 +168,7 @@ impl Tile {
     }
 
     #[inline(never)]
-    fn move_to(&mut self, ascii: Ascii, text: Text<'_>, at: usize) {
+    fn move_to(&mut self, ascii: &'static Ascii, text: Text<'_>, at: usize) {
         let bytes = &text.bytes[at..text.end.min(at + BYTES + BLOCK)];
         let count = classify(bytes, &mut self.kinds.blocks, 1);
         widest(Know {
@@ -200,7 +212,7 @@ impl Tile {
 
 /// Telling what is known of the first blocks from what their bytes are.
 struct Know<'a> {
-    ascii: Ascii,
+    ascii: &'static Ascii,
     kinds: &'a mut Kinds,
     known: &'a mut Known,
     count: usize,
