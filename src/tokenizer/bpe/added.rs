@@ -91,6 +91,11 @@ impl Added {
         Some(at + found?)
     }
 
+    /// Whether none of them begins anywhere in a text, as far as their first bytes tell that.
+    pub(super) fn are_absent(&self, text: &[u8]) -> bool {
+        self.candidate(text, 0).is_none()
+    }
+
     /// Bytes of the longest one.
     pub(super) fn longest(&self) -> usize {
         self.longest

@@ -4,6 +4,7 @@
 use super::cache::{Cache, LONG_BYTES, SHORT_TOKENS};
 use super::hash;
 use super::key::{Key, SHORT_BYTES, key_at};
+use super::known::{Buffer, IDS, NameKnown};
 use super::piece::{Pieces, Workspace};
 use super::scan::PIECES;
 use super::words::{SYMBOLS, Word, merge_all};
@@ -11,8 +12,6 @@ use crate::kernels::text::{Work, prefetch, widest};
 
 /// Pieces of a batch at most.
 const MOST: usize = 4 * PIECES;
-/// Ids of [`PIECES`] pieces whose ids are beside them fit.
-const IDS: usize = (PIECES * SHORT_TOKENS).next_power_of_two();
 /// Words that are merged together.
 const WORDS: usize = 64;
 
@@ -31,7 +30,7 @@ pub(super) struct Batch {
     /// New pieces.
     new: Vec<New>,
     words: [Word; WORDS],
-    ids: Box<[u32; IDS + SHORT_TOKENS]>,
+    ids: Box<Buffer>,
 }
 
 /// A piece that is not short.
@@ -63,6 +62,35 @@ impl Batch {
             words: std::array::from_fn(|_| Word::new()),
             ids: bytemuck::zeroed_box(),
         }
+    }
+
+    /// Whether the ids of all pieces are told.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Where it is empty, appends the ids of the first pieces, as long as these came before; gives how many they are.
+    pub(super) fn name_known(
+        &mut self,
+        bytes: &[u8],
+        begin: usize,
+        ends: &[usize],
+        cache: &Cache,
+        out: &mut Vec<u32>,
+    ) -> usize {
+        widest(NameKnown {
+            bytes,
+            begin,
+            ends,
+            cache,
+            keys: &mut self.keys,
+            places: self
+                .places
+                .first_chunk_mut()
+                .unwrap_or_else(|| unreachable!("there are more places")),
+            ids: &mut self.ids,
+            out,
+        })
     }
 
     /// Adds the pieces of `bytes` from `begin` on that end at `ends`, [`PIECES`] at most. Where there is no room, appends

@@ -141,6 +141,26 @@ impl Cache {
         &self.tokens[begin as usize..end as usize]
     }
 
+    /// The tokens of a short piece that came before and whose tokens were told.
+    pub(super) fn find(&self, key: Key) -> Option<&[u32]> {
+        let mut slot = Self::slot(key);
+        loop {
+            let place = self.short_places[slot];
+            let short = self.at(place);
+            if short.key == key {
+                let length = short.tokens[SHORT_TOKENS] as usize;
+                return Some(match length {
+                    0 => self.many(place),
+                    _ => &short.tokens[..length],
+                });
+            }
+            if place == 0 {
+                return None;
+            }
+            slot = (slot + 1) % SHORT;
+        }
+    }
+
     /// The place of a short piece, and whether it is new: then there is room for it, and its tokens are still to be told.
     #[inline(always)]
     pub(super) fn place(&mut self, key: Key) -> (u16, bool) {
@@ -261,7 +281,7 @@ impl Table {
     }
 
     /// The place of one that came before.
-    fn find(&self, piece: &[u8], hash: u64) -> Option<u16> {
+    pub(super) fn find(&self, piece: &[u8], hash: u64) -> Option<u16> {
         self.seek(piece, hash).ok()
     }
 

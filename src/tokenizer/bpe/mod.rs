@@ -22,6 +22,7 @@ mod hash;
 mod ids;
 mod kept;
 mod key;
+mod known;
 mod merges;
 mod normal;
 mod pairs;
@@ -82,12 +83,16 @@ impl Encoder {
     pub(super) fn encode(&self, text: &str, special: bool) -> Vec<u32> {
         self.scratches.lend(|scratch| {
             let mut out = Vec::with_capacity(text.len() / 4 + 4);
-            let mut ids = Ids {
-                encoder: self,
-                scratch,
-                out: &mut out,
-            };
-            self.walk(text, special, &mut ids);
+            if let Some(whole) = self.whole(text) {
+                self.encode_plain(whole.as_bytes(), scratch, &mut out);
+            } else {
+                let mut ids = Ids {
+                    encoder: self,
+                    scratch,
+                    out: &mut out,
+                };
+                self.walk(text, special, &mut ids);
+            }
             out
         })
     }
@@ -169,6 +174,9 @@ impl Encoder {
             end: bytes.len(),
         };
         scratch.tile.reset();
+        if bytes.len() <= PASSAGE {
+            return self.encode_range(scan, text, 0..bytes.len(), scratch, out);
+        }
         // What is not encoded yet begins at `done`.
         let (mut done, mut at) = (0, 0);
         while at < bytes.len() {
@@ -257,12 +265,26 @@ impl Encoder {
         let mut at = range.start;
         while at < range.end {
             let ends = tile.ends(scan, text, at, range.end);
-            let inside = ends.partition_point(|end| *end <= range.end);
-            let ends = &ends[..inside];
-            batch.add(&self.pieces, text.bytes, at, ends, cache, out);
+            let is_inside = |end: &usize| *end <= range.end;
+            let ends = if ends.last().is_none_or(is_inside) {
+                ends
+            } else {
+                &ends[..ends.partition_point(is_inside)]
+            };
+            let known = if batch.is_empty() {
+                batch.name_known(text.bytes, at, ends, cache, out)
+            } else {
+                0
+            };
+            if known < ends.len() {
+                let begin = known.checked_sub(1).map_or(at, |last| ends[last]);
+                batch.add(&self.pieces, text.bytes, begin, &ends[known..], cache, out);
+            }
             at = ends.last().copied().unwrap_or(range.end);
         }
-        batch.finish(&self.pieces, text.bytes, cache, out);
+        if !batch.is_empty() {
+            batch.finish(&self.pieces, text.bytes, cache, out);
+        }
     }
 }
 

@@ -28,6 +28,24 @@ pub(super) trait Take {
 }
 
 impl Encoder {
+    /// A text normalized, if none of it may be an added token, as far as that is told at once.
+    pub(super) fn whole<'a>(&self, text: &'a str) -> Option<Cow<'a, str>> {
+        let is_free = |added: &Option<Added>, text: &str| {
+            let added = added.as_ref();
+            added.is_none_or(|added| added.are_absent(text.as_bytes()))
+        };
+        if !is_free(&self.raw, text) {
+            return None;
+        }
+        let normalized = normal::normalize(self.normal, text, true);
+        let sought = if build::early(self.normal) == self.normal {
+            &normalized
+        } else {
+            text
+        };
+        is_free(&self.normalized, sought).then_some(normalized)
+    }
+
     /// Parts a text at added tokens and normalizes what is between them.
     pub(super) fn walk(&self, text: &str, special: bool, take: &mut impl Take) {
         let early = build::early(self.normal);
