@@ -1,5 +1,12 @@
 //! Which bytes of a text are what, for 64 of them at once.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use std::ops::RangeInclusive;
+
 /// What the bytes of a block of 64 are, a bit each, the first byte lowest. Control characters and bytes from 0x80 on are
 /// nothing here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -147,6 +154,39 @@ pub fn classify<const COUNT: usize>(
     each(bytes, blocks, first, scalar)
 }
 
+/// A bit for each of the first 64 bytes that is one of these, the first byte lowest.
+#[inline]
+pub fn within(bytes: &[u8], range: RangeInclusive<u8>) -> u64 {
+    let bytes = &bytes[..bytes.len().min(BLOCK)];
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512bw") {
+            // SAFETY: the processor has what the function needs.
+            return unsafe { avx512::within(bytes, &range) };
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: likewise.
+            return unsafe { avx2::within(bytes, &range) };
+        }
+    }
+    scalar_within(bytes, &range)
+}
+
+/// The reference.
+fn scalar_within(bytes: &[u8], range: &RangeInclusive<u8>) -> u64 {
+    // Whether there are some is told of many at once.
+    if !bytes
+        .iter()
+        .fold(false, |any, byte| any | range.contains(byte))
+    {
+        return 0;
+    }
+    let bits = (0..).zip(bytes);
+    bits.fold(0, |all, (at, byte)| {
+        all | u64::from(range.contains(byte)) << at
+    })
+}
+
 /// Calls `block` for all blocks; the last one may be shorter.
 #[inline(always)]
 fn each<const COUNT: usize>(
@@ -191,103 +231,6 @@ fn scalar(bytes: &[u8]) -> Block {
     block
 }
 
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use std::arch::x86_64::*;
-
-    use super::{BLOCK, Block};
-
-    /// What is missing is zero, which is nothing.
-    ///
-    /// # Safety
-    /// The processor must have AVX2.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn block(bytes: &[u8]) -> Block {
-        let mut padded = [0; BLOCK];
-        let bytes = if let Ok(whole) = <&[u8; BLOCK]>::try_from(bytes) {
-            whole
-        } else {
-            padded[..bytes.len()].copy_from_slice(bytes);
-            &padded
-        };
-        // SAFETY: both loads lie within the 64 bytes.
-        let halves = unsafe {
-            [
-                _mm256_loadu_si256(bytes.as_ptr().cast()),
-                _mm256_loadu_si256(bytes.as_ptr().add(32).cast()),
-            ]
-        };
-        let mut block = Block::default();
-        for (half, bytes) in halves.into_iter().enumerate() {
-            // Comparisons are of signed numbers: bytes from 0x80 on are below all others.
-            let within = |bytes, low: u8, high: u8| {
-                let above = _mm256_cmpgt_epi8(bytes, _mm256_set1_epi8(low.wrapping_sub(1) as i8));
-                let beyond = _mm256_cmpgt_epi8(bytes, _mm256_set1_epi8(high as i8));
-                _mm256_andnot_si256(beyond, above)
-            };
-            let is = |bytes, byte: u8| _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(byte as i8));
-            let bits = |mask| u64::from(_mm256_movemask_epi8(mask).cast_unsigned()) << (32 * half);
-            let upper = within(bytes, b'A', b'Z');
-            let letters = _mm256_or_si256(upper, within(bytes, b'a', b'z'));
-            let digits = within(bytes, b'0', b'9');
-            let lines = _mm256_or_si256(is(bytes, b'\r'), is(bytes, b'\n'));
-            let named = _mm256_or_si256(letters, digits);
-            block.letters |= bits(letters);
-            block.upper |= bits(upper);
-            block.digits |= bits(digits);
-            block.blank |= bits(is(bytes, b' '));
-            block.lines |= bits(lines);
-            block.tabs |= bits(_mm256_andnot_si256(lines, within(bytes, b'\t', b'\r')));
-            block.marks |= bits(_mm256_andnot_si256(named, within(bytes, b'!', b'~')));
-            block.apostrophes |= bits(is(bytes, b'\''));
-        }
-        block
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
-    use std::arch::x86_64::*;
-
-    use super::{BLOCK, Block};
-
-    /// What is missing is zero, which is nothing.
-    ///
-    /// # Safety
-    /// The processor must have AVX-512BW.
-    #[inline]
-    #[target_feature(enable = "avx512bw")]
-    pub(super) unsafe fn block(bytes: &[u8]) -> Block {
-        // A copy with zeros behind it would have to be waited for.
-        let there = if bytes.len() < BLOCK {
-            !(u64::MAX << bytes.len())
-        } else {
-            u64::MAX
-        };
-        // SAFETY: nothing is read but bytes that are there.
-        let bytes = unsafe { _mm512_maskz_loadu_epi8(there, bytes.as_ptr().cast()) };
-        let all = |byte: u8| _mm512_set1_epi8(byte as i8);
-        let is = |byte| _mm512_cmpeq_epi8_mask(bytes, all(byte));
-        let within = |bytes, low: u8, high: u8| {
-            _mm512_cmple_epu8_mask(_mm512_sub_epi8(bytes, all(low)), all(high - low))
-        };
-        let letters = within(_mm512_or_si512(bytes, all(0x20)), b'a', b'z');
-        let digits = within(bytes, b'0', b'9');
-        let lines = is(b'\r') | is(b'\n');
-        Block {
-            letters,
-            upper: within(bytes, b'A', b'Z'),
-            digits,
-            blank: is(b' '),
-            lines,
-            tabs: within(bytes, b'\t', b'\r') & !lines,
-            marks: within(bytes, b'!', b'~') & !letters & !digits,
-            apostrophes: is(b'\''),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -311,6 +254,21 @@ mod tests {
                 // SAFETY: the processor has what the function needs.
                 each(&bytes, &mut fast, first, |bytes| unsafe { avx2::block(bytes) });
                 prop_assert_eq!(fast, slow);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_within_are_those_of_the_reference(bytes in prop::collection::vec(any::<u8>(), 0..100), low: u8, more: u8) {
+            let range = low..=low.saturating_add(more);
+            let bytes = &bytes[..bytes.len().min(BLOCK)];
+            let expected = scalar_within(bytes, &range);
+            prop_assert_eq!(within(bytes, range.clone()), expected);
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has what the function needs.
+                prop_assert_eq!(unsafe { avx2::within(bytes, &range) }, expected);
             }
         }
     }

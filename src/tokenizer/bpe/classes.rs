@@ -1,5 +1,6 @@
 //! What the characters of a text are, as far as pre-tokenizers ask.
 
+use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
 /// A set of the kinds below; a character is of one, or of none.
@@ -109,11 +110,14 @@ pub(super) fn class_of(character: char) -> Class {
     table.classes[usize::from(table.pages[code / PAGE]) * PAGE + code % PAGE]
 }
 
-/// Whether a character that begins with this byte is one of U+5000 to U+9FFF: most of Han, three bytes each, all of them
-/// [`UNCASED`] letters that stand alone in Unicode's forms.
+/// What characters begin with from U+5000 to U+9FFF: most of Han, three bytes each, all of them [`UNCASED`] letters that
+/// stand alone in Unicode's forms.
+pub(super) const HAN: RangeInclusive<u8> = 0xe5..=0xe9;
+
+/// Whether a character that begins with this byte is one of these.
 #[inline]
 pub(super) fn is_han(byte: u8) -> bool {
-    matches!(byte, 0xe5..=0xe9)
+    HAN.contains(&byte)
 }
 
 /// The character that begins at `at` in bytes that are UTF-8, with its length in bytes.

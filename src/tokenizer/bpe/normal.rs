@@ -7,8 +7,9 @@ use unicode_normalization_alignments::{
     IsNormalized, UnicodeNormalization, char::canonical_combining_class, is_nfc_quick,
 };
 
-use super::classes::{character_at, is_han};
+use super::classes::{HAN, character_at};
 use super::structure::{Before, Normal};
+use crate::kernels::text::{BLOCK, within};
 
 /// How SentencePiece writes a space.
 const SPACE_MARK: &str = "▁";
@@ -137,27 +138,25 @@ fn compose(text: &str) -> Cow<'_, str> {
 }
 
 /// Where the next character is that does not stand alone.
-fn next_dependent(text: &str, mut at: usize) -> Option<usize> {
+fn next_dependent(text: &str, at: usize) -> Option<usize> {
     let bytes = text.as_bytes();
-    loop {
-        // Characters from U+0300 on begin with a byte from 0xcc on.
-        let plain = bytes[at..]
-            .chunks(64)
-            .take_while(|chunk| chunk.iter().fold(0, |most, byte| most.max(*byte)) < 0xcc);
-        at = bytes.len().min(at + 64 * plain.count());
-        at += bytes[at..].iter().position(|byte| *byte >= 0xcc)?;
-        while let Some(first) = bytes.get(at).filter(|byte| **byte >= 0xcc) {
-            if is_han(*first) {
-                at += 3;
-                continue;
-            }
-            let (character, length) = character_at(bytes, at);
-            if !is_alone(character) {
+    let blocks = (at..bytes.len()).step_by(BLOCK);
+    for begin in blocks {
+        let block = &bytes[begin..];
+        // Characters from U+0300 on begin with a byte from 0xcc on, of which most of Han is known.
+        let mut others = within(block, 0xcc..=0xff);
+        if others != 0 {
+            others &= !within(block, HAN);
+        }
+        while others != 0 {
+            let at = begin + others.trailing_zeros() as usize;
+            if !is_alone(character_at(bytes, at).0) {
                 return Some(at);
             }
-            at += length;
+            others &= others - 1;
         }
     }
+    None
 }
 
 /// Whether a character stands alone, remembered by pages.
