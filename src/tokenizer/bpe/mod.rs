@@ -271,7 +271,7 @@ impl Encoder {
             } else {
                 &ends[..ends.partition_point(is_inside)]
             };
-            let known = if batch.is_empty() {
+            let known = if batch.is_empty() && ends.len() <= FEW {
                 batch.name_known(text.bytes, at, ends, cache, out)
             } else {
                 0
@@ -290,6 +290,9 @@ impl Encoder {
 
 /// Bytes of new passages that are encoded together, at least.
 const STRETCH: usize = 1 << 14;
+
+/// Pieces that are named at once if they are known: of more some are new, and then the rest is looked up twice.
+const FEW: usize = 256;
 
 /// Bytes of a passage at least; twice as many at most.
 const PASSAGE: usize = 512;

@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use super::added::{Added, Part};
 use super::scratch::Scratch;
 use super::structure::Normal;
-use super::{Encoder, Spanned, build, normal};
+use super::{Encoder, PASSAGE, Spanned, build, normal};
 
 /// A stretch of text between added tokens, normalized.
 pub(super) struct Stretch<'a> {
@@ -28,13 +28,14 @@ pub(super) trait Take {
 }
 
 impl Encoder {
-    /// A text normalized, if none of it may be an added token, as far as that is told at once.
+    /// A short text normalized, if none of it may be an added token, as far as that is told at once.
     pub(super) fn whole<'a>(&self, text: &'a str) -> Option<Cow<'a, str>> {
         let is_free = |added: &Option<Added>, text: &str| {
             let added = added.as_ref();
             added.is_none_or(|added| added.are_absent(text.as_bytes()))
         };
-        if !is_free(&self.raw, text) {
+        // Doing a long one over again would take longer than parting it.
+        if text.len() > PASSAGE || !is_free(&self.raw, text) {
             return None;
         }
         let normalized = normal::normalize(self.normal, text, true);
