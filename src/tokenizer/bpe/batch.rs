@@ -84,10 +84,7 @@ impl Batch {
             ends,
             cache,
             keys: &mut self.keys,
-            places: self
-                .places
-                .first_chunk_mut()
-                .unwrap_or_else(|| unreachable!("there are more places")),
+            places: &mut self.places[..PIECES],
             ids: &mut self.ids,
             out,
         })

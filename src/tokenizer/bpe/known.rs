@@ -20,8 +20,9 @@ pub(super) struct NameKnown<'a> {
     pub(super) begin: usize,
     pub(super) ends: &'a [usize],
     pub(super) cache: &'a Cache,
-    pub(super) keys: &'a mut [Key; PIECES],
-    pub(super) places: &'a mut [u16; PIECES],
+    pub(super) keys: &'a mut [Key],
+    /// Room for as many places.
+    pub(super) places: &'a mut [u16],
     pub(super) ids: &'a mut Buffer,
     pub(super) out: &'a mut Vec<u32>,
 }
