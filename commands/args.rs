@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_tokenize;
+mod bench_values;
 mod cache;
 mod constraint;
 mod doctor;
@@ -22,8 +23,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::settings::Settings;
 use crate::ui::Exit;
 use crate::ui::printer::Verbosity;
-pub(crate) use bench::{Bench, BenchCache, BenchCommand, BenchStart, Form, Limit, SubjectArgs};
+pub(crate) use bench::{Bench, BenchCache, BenchCommand, BenchStart, SubjectArgs};
 pub(crate) use bench_tokenize::{BenchTokenize, MeasuredEngine};
+pub(crate) use bench_values::{Form, Limit};
 pub(crate) use cache::{
     Cache, CacheCommand, CacheExplain, CacheInspect, CacheLs, CachePrune, CacheRm, CacheWarm,
 };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCompleter;
 
-use super::bench::{Form, Limit, Sizes};
+use super::bench_values::{Form, Limit, Sizes};
 use super::{after_help, names, numbers};
 
 /// Measure how fast text is turned into tokens and back

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use super::bench::Sizes;
+use super::bench_values::Sizes;
 
 /// More threads than a machine has are of no use.
 const MOST_THREADS: usize = 1024;

@@ -37,6 +37,20 @@ pub(crate) trait Compared {
     fn ratio(&self) -> Option<f64>;
 }
 
+impl Compared for Row {
+    fn kind(&self) -> &str {
+        self.kind
+    }
+
+    fn test(&self) -> &str {
+        &self.test
+    }
+
+    fn ratio(&self) -> Option<f64> {
+        self.baseline_ratio
+    }
+}
+
 /// Reads what `-o json` or `-o jsonl` wrote.
 pub(crate) fn read<Earlier: DeserializeOwned>(path: &Path) -> Result<Vec<Earlier>> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;

@@ -4,7 +4,6 @@ use indicatif::BinaryBytes;
 use mlxr::ModelDescription;
 use serde::Serialize;
 
-use super::baseline::Compared;
 use super::machine::Machine;
 use super::pass::Sample;
 use super::plan::Test;
@@ -164,20 +163,6 @@ impl Row {
             baseline_ratio: baseline_ts.map(|old| self.median_ts / old),
             ..self
         }
-    }
-}
-
-impl Compared for Row {
-    fn kind(&self) -> &str {
-        self.kind
-    }
-
-    fn test(&self) -> &str {
-        &self.test
-    }
-
-    fn ratio(&self) -> Option<f64> {
-        self.baseline_ratio
     }
 }
 

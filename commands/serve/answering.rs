@@ -150,7 +150,7 @@ impl Answering {
                         usage,
                         timings,
                     };
-                    self.meters.answered(&ended);
+                    self.meters.answered(&ended.usage, &ended.timings);
                     let grown = Grown {
                         parts: allowed(&mut self.one_call, index, parser.finish(ended.is_whole())),
                         tokens: Vec::new(),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::answering::Ended;
+use mlxr::engine::request::{Timings, Usage};
 
 /// Bounds of the classes in which times are counted, in seconds.
 const SECONDS: [f64; 12] = [
@@ -64,17 +64,15 @@ impl Times {
 
 impl Meters {
     /// An answer is complete.
-    pub(super) fn answered(&self, ended: &Ended) {
-        let (prompt, cached, completion) = ended.counts();
+    pub(super) fn answered(&self, usage: &Usage, timings: &Timings) {
         let add =
             |counter: &AtomicU64, count: usize| counter.fetch_add(count as u64, Ordering::Relaxed);
         add(&self.answers, 1);
-        add(&self.prompt_tokens, prompt);
-        add(&self.cached_tokens, cached);
-        add(&self.produced_tokens, completion);
-        self.first_token.add(ended.timings.first_token);
-        self.answer
-            .add(ended.timings.first_token + ended.timings.decode);
+        add(&self.prompt_tokens, usage.prompt);
+        add(&self.cached_tokens, usage.cached);
+        add(&self.produced_tokens, usage.completion);
+        self.first_token.add(timings.first_token);
+        self.answer.add(timings.first_token + timings.decode);
     }
 
     /// One failed, or was refused.
