@@ -3,7 +3,7 @@
 
 use super::cache::{Cache, LONG_BYTES, SHORT_TOKENS};
 use super::hash;
-use super::key::{Key, SHORT_BYTES, key_at};
+use super::key::{Key, SHORT_BYTES};
 use super::known::{Buffer, IDS, NameKnown};
 use super::piece::{Pieces, Workspace};
 use super::scan::PIECES;
@@ -238,15 +238,9 @@ impl Work for LookUp<'_> {
         let Self {
             batch, ends, cache, ..
         } = self;
-        let first_places = cache.first_places();
         let keys = &mut batch.keys[..ends.len()];
         let places = &mut batch.places[batch.count..][..ends.len()];
-        let mut at = self.begin;
-        for ((end, key), place) in ends.iter().zip(&mut *keys).zip(&mut *places) {
-            *key = key_at(self.bytes, at, end - at);
-            *place = first_places[Cache::slot(*key)];
-            at = *end;
-        }
+        cache.look_for(self.bytes, self.begin, ends, keys, places);
         let mut missed = 0;
         for (index, (key, place)) in (0..).zip(keys.iter().zip(&*places)) {
             // Writing all and counting those that are right needs no branch.

@@ -1,6 +1,6 @@
 //! Pieces that came before, and their tokens. What it may take is bounded.
 
-use super::key::{self, Key};
+use super::key::{self, Key, key_at};
 use super::piece::Workspace;
 
 /// Places for short pieces.
@@ -119,14 +119,8 @@ impl Cache {
 
     /// A number of a short piece.
     #[inline(always)]
-    pub(super) fn slot(key: Key) -> usize {
+    fn slot(key: Key) -> usize {
         (key::hash(key) >> 48) as usize % SHORT
-    }
-
-    /// The places at which short pieces are looked for first, by their slots.
-    #[inline(always)]
-    pub(super) fn first_places(&self) -> &[u16; SHORT] {
-        &self.short_places
     }
 
     /// What is at a place.
@@ -143,38 +137,55 @@ impl Cache {
 
     /// The tokens of a short piece that came before and whose tokens were told.
     pub(super) fn find(&self, key: Key) -> Option<&[u32]> {
+        let place = self.seek(key).ok()?;
+        let tokens = &self.at(place).tokens;
+        Some(match tokens[SHORT_TOKENS] as usize {
+            0 => self.many(place),
+            length => &tokens[..length],
+        })
+    }
+
+    /// The place of a short piece, or the slot in which it would be.
+    #[inline(always)]
+    fn seek(&self, key: Key) -> Result<u16, usize> {
         let mut slot = Self::slot(key);
         loop {
             let place = self.short_places[slot];
-            let short = self.at(place);
-            if short.key == key {
-                let length = short.tokens[SHORT_TOKENS] as usize;
-                return Some(match length {
-                    0 => self.many(place),
-                    _ => &short.tokens[..length],
-                });
-            }
             if place == 0 {
-                return None;
+                return Err(slot);
+            }
+            if self.at(place).key == key {
+                return Ok(place);
             }
             slot = (slot + 1) % SHORT;
+        }
+    }
+
+    /// Finds the keys of pieces that follow each other from `begin` on, and the places at which these are looked for first.
+    #[inline(always)]
+    pub(super) fn look_for(
+        &self,
+        bytes: &[u8],
+        begin: usize,
+        ends: &[usize],
+        keys: &mut [Key],
+        places: &mut [u16],
+    ) {
+        let mut at = begin;
+        for ((end, key), place) in ends.iter().zip(keys).zip(places) {
+            *key = key_at(bytes, at, end - at);
+            *place = self.short_places[Self::slot(*key)];
+            at = *end;
         }
     }
 
     /// The place of a short piece, and whether it is new: then there is room for it, and its tokens are still to be told.
     #[inline(always)]
     pub(super) fn place(&mut self, key: Key) -> (u16, bool) {
-        let mut slot = Self::slot(key);
-        loop {
-            let place = self.short_places[slot];
-            if place == 0 {
-                break;
-            }
-            if self.at(place).key == key {
-                return (place, false);
-            }
-            slot = (slot + 1) % SHORT;
-        }
+        let slot = match self.seek(key) {
+            Ok(place) => return (place, false),
+            Err(slot) => slot,
+        };
         let place = self.taken as u16;
         self.short[self.taken].key = key;
         self.short_places[slot] = place;

@@ -3,7 +3,7 @@
 
 use super::cache::{Cache, SHORT_TOKENS};
 use super::hash;
-use super::key::{Key, SHORT_BYTES, key_at};
+use super::key::{Key, SHORT_BYTES};
 use super::scan::PIECES;
 use crate::kernels::text::Work;
 
@@ -39,15 +39,9 @@ impl Work for NameKnown<'_> {
             ends,
             ..
         } = self;
-        let first_places = cache.first_places();
         let keys = &mut self.keys[..ends.len()];
         let places = &mut self.places[..ends.len()];
-        let mut at = self.begin;
-        for ((end, key), place) in ends.iter().zip(&mut *keys).zip(&mut *places) {
-            *key = key_at(self.bytes, at, end - at);
-            *place = first_places[Cache::slot(*key)];
-            at = *end;
-        }
+        cache.look_for(self.bytes, self.begin, ends, keys, places);
         let mut count = 0;
         for (index, (key, place)) in keys.iter().zip(&*places).enumerate() {
             let short = cache.at(*place);
