@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::Budget;
 use super::fused::Fused;
 use super::kept::Kept;
-use super::live::{Live, choose_each, results, take_each};
-use super::reading::{Reader, read};
+use super::live::{Chosen, Live, choose_each, take_largest};
+use super::reading::{Reader, read_all};
 use crate::cache::{Checkpoint, Rows, SequenceCache};
 use crate::engine::stepper::{Input, Outcome, Restorable, Slot, Stepper, Stored, Work};
 use crate::engine::together::Peers;
@@ -18,7 +18,7 @@ use crate::mlx::{Array, async_eval, eval, memory, synchronize};
 use crate::models::Model;
 use crate::ops::batch::Batch;
 use crate::ops::decode::Program;
-use crate::ops::sampling::{Choice, History, largest, takes_largest};
+use crate::ops::sampling::{History, largest, takes_largest};
 use crate::sample::Sampling;
 
 /// Steps after which MLX's pool of freed buffers is given back (reference: 256).
@@ -45,7 +45,7 @@ pub(super) struct DeviceStepper {
 
 /// A step that is not collected.
 struct Queued {
-    choices: Vec<(Slot, Choice)>,
+    chosen: Chosen,
     readings: Vec<(Slot, Reader)>,
     /// What must be evaluated where nothing was sampled.
     state: Vec<Array>,
@@ -104,21 +104,21 @@ impl DeviceStepper {
                 let is_plain = |(work, live): (&Work, &Live)| {
                     work.mask.is_none() && takes_largest(&live.sampling)
                 };
-                let choices = if work.iter().zip(&*live).all(is_plain) {
+                let chosen = if work.iter().zip(&*live).all(is_plain) {
                     let chosen = largest(&logits)?;
                     fused.ends_at_once(work, &chosen.tokens);
-                    take_each(work, live, &chosen)?
+                    take_largest(work, live, chosen)?
                 } else {
                     let sampling: Vec<usize> = (0..work.len()).collect();
                     let choices = choose_each(work, live, &sampling, &logits)?;
                     if let Some((_, choice)) = choices.last() {
                         fused.ends(&choice.token);
                     }
-                    choices
+                    Chosen::Each(choices)
                 };
-                async_eval(results(&choices))?;
+                async_eval(chosen.arrays())?;
                 return Ok(Queued {
-                    choices,
+                    chosen,
                     readings: Vec::new(),
                     state: Vec::new(),
                     retired: Vec::new(),
@@ -179,11 +179,12 @@ impl DeviceStepper {
             })
             .collect();
         let read = readings.iter().flat_map(|(_, reader)| reader.arrays());
-        async_eval(results(&choices).chain(read).chain(&state))?;
         // Handles on live buffers keep later steps from writing in place: one is enough to wait for.
         let last = state.last().filter(|_| choices.is_empty()).cloned();
+        let chosen = Chosen::Each(choices);
+        async_eval(chosen.arrays().into_iter().chain(read).chain(&state))?;
         Ok(Queued {
-            choices,
+            chosen,
             readings,
             state: last.into_iter().collect(),
             retired: Vec::new(),
@@ -265,16 +266,14 @@ impl Stepper for DeviceStepper {
     fn collect(&mut self) -> Result<Vec<Outcome>> {
         let queued = self.queued.pop_front().ok_or_else(super::nothing_queued)?;
         eval(&queued.state)?;
-        let mut outcomes = Vec::with_capacity(queued.choices.len());
-        for (slot, choice) in queued.choices {
-            let token = read(&choice)?;
-            outcomes.push(Outcome {
-                slot,
-                is_broken: token.is_none(),
-                token,
-                read: None,
-            });
-        }
+        let tokens = read_all(&queued.chosen)?.into_iter();
+        let outcomes = tokens.map(|(slot, token)| Outcome {
+            slot,
+            is_broken: token.is_none(),
+            token,
+            read: None,
+        });
+        let mut outcomes: Vec<Outcome> = outcomes.collect();
         for (slot, reader) in queued.readings {
             let read = reader.read()?;
             let found = outcomes.iter().position(|found| found.slot == slot);

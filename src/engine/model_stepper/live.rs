@@ -68,26 +68,36 @@ pub(super) fn choose_each(
     choices.collect()
 }
 
-/// The tokens that were chosen for all of the work, one by one.
-pub(super) fn take_each(
-    work: &[Work],
-    live: &mut [Live],
-    chosen: &Largest,
-) -> Result<Vec<(Slot, Choice)>> {
-    let choices = (0..).zip(work).zip(live).map(|((row, work), live)| {
+/// The tokens that were chosen for all of the work at once.
+pub(super) fn take_largest(work: &[Work], live: &mut [Live], chosen: Largest) -> Result<Chosen> {
+    for (row, live) in (0..).zip(live) {
         live.previous = Some(slice(&chosen.tokens, 0, row..=row)?);
-        let token = slice(&chosen.for_host, 0, row..=row)?;
-        let logprobs = None;
-        Ok((work.slot, Choice { token, logprobs }))
-    });
-    choices.collect()
+    }
+    let slots = work.iter().map(|work| work.slot).collect();
+    Ok(Chosen::AtOnce(slots, chosen.for_host))
 }
 
-/// What is to be computed of choices.
-pub(super) fn results(choices: &[(Slot, Choice)]) -> impl Iterator<Item = &Array> {
-    choices.iter().flat_map(|(_, choice)| {
-        let logprobs = choice.logprobs.iter();
-        let logprobs = logprobs.flat_map(|found| [&found.chosen, &found.top_tokens, &found.top]);
-        std::iter::once(&choice.token).chain(logprobs)
-    })
+/// What a step chooses.
+pub(super) enum Chosen {
+    Each(Vec<(Slot, Choice)>),
+    /// A token for each, int32 `[B]`.
+    AtOnce(Vec<Slot>, Array),
+}
+
+impl Chosen {
+    /// What is to be computed.
+    pub(super) fn arrays(&self) -> Vec<&Array> {
+        match self {
+            Self::Each(choices) => {
+                let all = choices.iter().flat_map(|(_, choice)| {
+                    let logprobs = choice.logprobs.iter();
+                    let logprobs =
+                        logprobs.flat_map(|found| [&found.chosen, &found.top_tokens, &found.top]);
+                    std::iter::once(&choice.token).chain(logprobs)
+                });
+                all.collect()
+            }
+            Self::AtOnce(_, tokens) => vec![tokens],
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! What steps give, brought to the host.
 
+use super::live::Chosen;
 use crate::engine::request::{Logprobs, Read, Token};
-use crate::engine::stepper::Reading;
+use crate::engine::stepper::{Reading, Slot};
 use crate::error::{Error, Result};
 use crate::mlx::{Array, Dtype, to_vec};
 use crate::models::Model;
@@ -88,8 +89,27 @@ fn likeliest(ids: &[f32], logprobs: &[f32]) -> Vec<(u32, f32)> {
     top
 }
 
-/// Waits for a choice and brings it to the host.
-pub(super) fn read(choice: &Choice) -> Result<Option<Token>> {
+/// Waits for what was chosen and brings it to the host; no token where logits were not finite numbers.
+pub(super) fn read_all(chosen: &Chosen) -> Result<Vec<(Slot, Option<Token>)>> {
+    match chosen {
+        Chosen::Each(choices) => {
+            let choices = choices.iter();
+            let tokens = choices.map(|(slot, choice)| Ok((*slot, read(choice)?)));
+            tokens.collect()
+        }
+        Chosen::AtOnce(slots, tokens) => {
+            let ids = tokens.to_vec_exact::<i32>();
+            let ids = ids.map_err(|error| Error::Mlx(error.to_string()))?;
+            let tokens = ids.into_iter().map(|id| {
+                let logprobs = None;
+                u32::try_from(id).ok().map(|id| Token { id, logprobs })
+            });
+            Ok(slots.iter().copied().zip(tokens).collect())
+        }
+    }
+}
+
+fn read(choice: &Choice) -> Result<Option<Token>> {
     let scalar = |array: &Array| {
         array
             .try_item_exact::<i32>()

@@ -113,7 +113,7 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
       }
       int query = first_head + h;
       if (step.splits == 1) {
-        hand_over<NARROW>(step.scratch + in.words[6], (size_t)(row * heads + query) * WIDTH + at, result / all);
+        hand_over<NARROW>(in, step, 6, row, heads * WIDTH, query * WIDTH + at, result / all);
       } else {
         float* to = step.scratch + in.words[7] + (size_t)((row * heads + query) * MAX_SPLITS + split) * (WIDTH + 4);
         __stcg(to + 4 + at, result);
@@ -159,7 +159,7 @@ __device__ __forceinline__ void combine(const Instruction& in, const Step& step,
     sync();
     if (share == 0) {
       const float* sinks = in.address<float>(14);
-      int head = unit % in.integer(2);
+      int heads = in.integer(2), head = unit % heads;
       float sink = sinks ? __ldg(sinks + head) * LOG2E : -1e30f;
       float highest = fmaxf(now, sink), sum = 0.0f, total = 0.0f;
 #pragma unroll
@@ -172,7 +172,7 @@ __device__ __forceinline__ void combine(const Instruction& in, const Step& step,
         total += one.z * part;
       }
       if (sinks) sum += power_of_two(sink - highest);
-      hand_over<NARROW>(step.scratch + in.words[6], (size_t)unit * WIDTH + at, total / sum);
+      hand_over<NARROW>(in, step, 6, unit / heads, heads * WIDTH, head * WIDTH + at, total / sum);
     }
     sync();
   }

@@ -83,11 +83,13 @@ impl Builder {
         words[16] = Word::Number(turns.interleaved.into());
         words[17] = Word::Number(attention.window.unwrap_or(0) as i64);
         self.instructions.push(words);
+        self.makes(Region::Attended);
         let mut combined = begun(code::COMBINE);
         for word in [2, 4, 6, 7, 14] {
             combined[word] = words[word];
         }
         self.instructions.push(combined);
+        self.makes(Region::Attended);
         self.facts.layers += 1;
         self.facts.kv_heads = self.facts.kv_heads.max(kv_heads);
         self.lead_back(output, Region::Attended, after)

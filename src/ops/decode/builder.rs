@@ -1,8 +1,8 @@
 //! From the layers of a model to the list of instructions that the kernel goes through.
 
 use super::experts::Routing;
+use super::handed::Handed;
 use super::instruction::{Boxed, Instruction, Region, Scratch, TOGETHER, Word, begun, code, float};
-use super::kernel::SHARED;
 use super::program::{self, Program};
 use super::stored::{Form, Stored, number, stored};
 use super::then::Then;
@@ -34,9 +34,10 @@ pub struct Builder {
     pub(super) arrays: Vec<Array>,
     /// Of these, matrices that whole boxes are copied of.
     boxed: Vec<Boxed>,
-    /// How matrices are stored, and the steps that their rows take.
+    /// How matrices are stored, and the steps that must have room at once.
     products: Vec<(Form, i32)>,
     pub(super) scratch: Scratch,
+    pub(super) handed: Handed,
     /// Periods and scales of rotations, and where their angles are.
     pub(super) turns: Vec<(Vec<f32>, f32, Word)>,
     pub(super) facts: program::Facts,
@@ -67,8 +68,8 @@ impl Builder {
         words[6] = self.optional(matrix.biases);
         words[7] = self.scratch.region(Region::Residual, matrix.inputs);
         words[8] = float(scale.unwrap_or(1.0));
-        words[9] = self.scratch.region(Region::Rounded, matrix.inputs);
         self.instructions.push(words);
+        self.makes_hidden(matrix.inputs);
         Ok(true)
     }
 
@@ -120,10 +121,8 @@ impl Builder {
         // All have slots for the largest of steps.
         let slot = self.products.iter().map(|(form, _)| form.slot()).max();
         let fits = |rows: i32| {
-            let shared = |(form, steps): &(Form, i32)| form.shared(*steps, rows, slot.unwrap_or(0));
-            self.products
-                .iter()
-                .all(|product| shared(product) <= SHARED)
+            let mut products = self.products.iter();
+            products.all(|(form, steps)| form.room(rows, slot.unwrap_or(0)) >= *steps)
         };
         while !fits(self.facts.rows) {
             self.facts.rows /= 2;
@@ -194,12 +193,11 @@ impl Builder {
         {
             return Ok(false);
         }
-        // These take all inputs at once.
+        // Some take all inputs at once.
         let in_one_pass = norm.is_some() || matches!(then, Then::Gate(_));
+        let at_once = if in_one_pass { steps } else { 1 };
         let mut rows = [16, 8, 4, 2, 1].into_iter().filter(|&rows| {
-            rows <= first.form.most_rows()
-                && first.form.shared(steps, rows, first.form.slot()) <= SHARED
-                && (!in_one_pass || first.form.is_in_one_pass(steps, rows))
+            rows <= first.form.most_rows() && first.form.room(rows, first.form.slot()) >= at_once
         });
         let Some(most) = rows.next() else {
             return Ok(false);
@@ -208,36 +206,30 @@ impl Builder {
         let most = if routing.is_some() { 1 } else { most };
         self.facts.rows = most.min(self.facts.rows);
         self.facts.constants.variants |= 1 << first.form.variant;
-        self.products.push((first.form, steps));
+        self.products.push((first.form, at_once));
         let rows: i32 = match then {
             Then::Gate(_) => first.rows,
             _ => matrices.iter().map(|matrix| matrix.rows).sum(),
         };
         let mut words = begun(code::MULTIPLY);
         words[1] = Word::Number(inputs.into());
-        words[2] = Word::Number(first.form.format);
-        words[3] = Word::Number(first.form.group.into());
         words[4] = self.scratch.region(source, inputs);
+        let mut weights = None;
         if let Some(norm) = norm {
-            let Some(address) = self.vector(&norm.weight)? else {
+            weights = self.vector(&norm.weight)?;
+            let Some(address) = weights else {
                 return Ok(false);
             };
             words[5] = address;
             words[6] = float(norm.epsilon);
         }
+        self.takes(&mut words, source, (&first.form, first.inputs), weights);
         let Some((kind, destination)) = self.destination(then, rows * gates, &mut words) else {
             return Ok(false);
         };
         words[7] = Word::Number(kind);
         words[8] = destination;
         words[10] = Word::Number(matrices.len() as i64);
-        words[12] = match source {
-            Region::Residual => self.scratch.region(Region::Rounded, inputs),
-            _ => words[4],
-        };
-        if matches!(then, Then::Add) {
-            words[13] = self.scratch.region(Region::Rounded, rows);
-        }
         words[11] = Word::Number(rows.into());
         words[14] = Word::Warps(rows * gates / multiple, steps);
         words[15] = Word::Number(first.form.variant.into());
@@ -262,8 +254,11 @@ impl Builder {
             words[31] = Word::Number(routing.taken.into());
         }
         self.instructions.push(words);
-        if let Then::Share(_, to) = then {
-            self.add_up(destination, rows, *to);
+        match then {
+            Then::Add => self.makes_hidden(rows),
+            Then::Gate(_) => self.makes(Region::Gated),
+            Then::Share(_, to) => self.add_up(destination, rows, *to),
+            Then::Store(_) | Then::Logits(_) => {}
         }
         Ok(true)
     }

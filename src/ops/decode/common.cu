@@ -94,13 +94,6 @@ __device__ __forceinline__ float write_number(void* at, size_t i, float x) {
   return NUMBER == BFLOAT16 ? from_bf16(bits) : from_f16(bits);
 }
 
-// Writes the inputs of a product to come, float32 or bfloat16.
-template <bool NARROW>
-__device__ __forceinline__ void hand_over(float* to, size_t i, float x) {
-  if constexpr (NARROW) __stcg(reinterpret_cast<unsigned short*>(to) + i, (unsigned short)to_bf16(x));
-  else __stcg(to + i, x);
-}
-
 // 2 to the x, to two units in the last place.
 __device__ __forceinline__ float power_of_two(float x) {
   float result;
@@ -130,45 +123,20 @@ __device__ __forceinline__ unsigned arrive(unsigned* barrier) {
   return before;
 }
 
-__device__ __forceinline__ void wait(unsigned* barrier, unsigned before) {
-  if (threadIdx.x == 0) {
-    unsigned now;
-    long long began = clock64();
-    do {
-      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(barrier) : "memory");
-      // Some seconds: a block is missing, which an error tells better than a card that hangs.
-      if (clock64() - began > 20000000000ll) __trap();
-    } while (((before ^ now) & 0x80000000u) == 0);
-  }
-  sync();
+// By the thread that arrived.
+__device__ __forceinline__ void wait_alone(unsigned* barrier, unsigned before) {
+  unsigned now;
+  long long began = clock64();
+  do {
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(barrier) : "memory");
+    // Some seconds: a block is missing, which an error tells better than a card that hangs.
+    if (clock64() - began > 20000000000ll) __trap();
+  } while (((before ^ now) & 0x80000000u) == 0);
 }
 
-// Copies rows of the embedding into the residual stream.
-template <int SCALES, bool NARROW>
-__device__ __forceinline__ void embed(const Instruction& in, const Step& step) {
-  int hidden = in.integer(1), format = in.integer(2), group = in.integer(3);
-  float* to = step.scratch + in.words[7];
-  for (int i = blockIdx.x * THREADS + threadIdx.x; i < step.rows * hidden; i += gridDim.x * THREADS) {
-    int row = i / hidden, column = i % hidden;
-    // There is none where the step before gave no numbers, of which nothing is kept.
-    size_t token = max(step.tokens[row], 0);
-    size_t at = token * hidden + column;
-    float x;
-    if (format == 0) {
-      x = read_number<BFLOAT16>(in.address<void>(4), at);
-    } else if (format == 6) {
-      x = read_number<FLOAT32>(in.address<void>(4), at);
-    } else {
-      int bits = format == 2 ? 8 : 4, each = 32 / bits;
-      unsigned word = __ldg(in.address<unsigned>(4) + at / each);
-      unsigned q = (word >> (column % each * bits)) & ((1u << bits) - 1);
-      size_t of = token * (hidden / group) + column / group;
-      if (format >= 3) x = from_float4(q) * scale_of_float4(format == 3, __ldg(in.address<unsigned char>(5) + of));
-      else x = read_number<SCALES>(in.address<void>(5), of) * q + read_number<SCALES>(in.address<void>(6), of);
-    }
-    to[i] = x * in.number(8);
-    if constexpr (NARROW) hand_over<true>(step.scratch + in.words[9], i, to[i]);
-  }
+__device__ __forceinline__ void wait(unsigned* barrier, unsigned before) {
+  if (threadIdx.x == 0) wait_alone(barrier, before);
+  sync();
 }
 
 } // namespace mlxr

@@ -1,4 +1,4 @@
-// From x in scratch memory to operands of tensor cores in shared memory.
+// From x in scratch memory to operands of tensor cores in shared memory, where rows are few: x is in float32.
 
 namespace mlxr {
 
@@ -15,34 +15,21 @@ struct Places {
   }
 };
 
-// Neighbours, of float32 or bfloat16.
-template <bool NARROW>
+// Neighbours.
 struct Eight {
-  uint4 bits[NARROW ? 1 : 2];
+  uint4 bits[2];
 };
 
 // They may come from another block, of which this one's own cache knows nothing.
-template <bool NARROW>
-__device__ __forceinline__ Eight<NARROW> eight_inputs(const float* from, size_t i, bool is_there) {
-  Eight<NARROW> found;
-  const uint4* at = reinterpret_cast<const uint4*>(reinterpret_cast<const char*>(from) + i * (NARROW ? 2 : 4));
-#pragma unroll
-  for (int j = 0; j < (NARROW ? 1 : 2); j++) found.bits[j] = is_there ? __ldcg(at + j) : make_uint4(0, 0, 0, 0);
-  return found;
+__device__ __forceinline__ Eight eight_inputs(const float* from, bool is_there) {
+  const uint4* at = reinterpret_cast<const uint4*>(from);
+  uint4 zeros = make_uint4(0, 0, 0, 0);
+  return {{is_there ? __ldcg(at) : zeros, is_there ? __ldcg(at + 1) : zeros}};
 }
 
-template <bool NARROW>
-__device__ __forceinline__ void as_floats(const Eight<NARROW>& from, float (&x)[8]) {
-  const uint4(&bits)[NARROW ? 1 : 2] = from.bits;
+__device__ __forceinline__ void as_floats(const Eight& from, float (&x)[8]) {
 #pragma unroll
-  for (int j = 0; j < 8; j++) {
-    if constexpr (NARROW) {
-      unsigned pair = word_of(bits[0], j / 2);
-      x[j] = j % 2 ? __uint_as_float(pair & 0xffff0000u) : from_bf16(pair);
-    } else {
-      x[j] = __uint_as_float(word_of(bits[j / 4], j % 4));
-    }
-  }
+  for (int j = 0; j < 8; j++) x[j] = __uint_as_float(word_of(from.bits[j / 4], j % 4));
 }
 
 // Brings inputs `from..from + count` of x to shared memory, split into parts, and their sums over groups.
@@ -58,9 +45,7 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
   int inputs = in.integer(1);
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int row = warp / EACH;
-  // Where a step has many rows, what is in this place is bfloat16.
-  const float* source = step.scratch + in.words[IS_NARROW<ROWS> ? 12 : 4];
-  size_t first_input = (size_t)row * inputs;
+  const float* source = step.scratch + in.words[4] + (size_t)row * inputs;
   const float* norm = in.address<float>(5);
   // Of experts' outputs, which are inputs here; where rows are ragged, each expert's end with zeros.
   int segments = in.integer(31) && in.integer(7) != GATE ? in.integer(31) : 0;
@@ -148,43 +133,22 @@ __device__ __forceinline__ void bring(const Instruction& in, const Step& step, S
     }
   };
   int begin = warp % EACH * 32;
-  if constexpr (IS_NARROW<ROWS>) {
-    // Two pieces at once: what takes time is the way to memory.
-    constexpr int BATCH = 2;
-    for (int base = begin; base < count / 8; base += BATCH * EACH * 32) {
-      float x[BATCH][8], weights[BATCH][8];
-#pragma unroll
-      for (int i = 0; i < BATCH; i++) {
-        int input;
-        bool is_there = is_found(base + i * EACH * 32 + lane, input);
-        as_floats<true>(eight_inputs<true>(source, first_input + input, is_there), x[i]);
-        weigh(input, is_there, weights[i]);
-      }
-#pragma unroll
-      for (int i = 0; i < BATCH; i++) {
-        int first = base + i * EACH * 32;
-        if (first < count / 8) place(first + lane, x[i], weights[i]);
-      }
-    }
-  } else {
-    // There are few pieces: the next one comes while one is placed, and there is less code to be read. With many rows
-    // this is slower, with one 6 % of a token faster.
-    int input;
-    auto find = [&](int piece) {
-      bool is_there = is_found(piece, input);
-      auto found = eight_inputs<false>(source, first_input + input, is_there);
-      if (!is_there) input = -1;
-      return found;
-    };
-    auto found = find(begin + lane);
+  // There are few pieces: the next one comes while one is placed, and there is less code to be read.
+  int input;
+  auto find = [&](int piece) {
+    bool is_there = is_found(piece, input);
+    auto found = eight_inputs(source + input, is_there);
+    if (!is_there) input = -1;
+    return found;
+  };
+  auto found = find(begin + lane);
 #pragma unroll 1
-    for (int base = begin; base < count / 8; base += EACH * 32) {
-      float x[8], weights[8];
-      weigh(input, input >= 0, weights);
-      as_floats<false>(found, x);
-      found = find(base + EACH * 32 + lane);
-      place(base + lane, x, weights);
-    }
+  for (int base = begin; base < count / 8; base += EACH * 32) {
+    float x[8], weights[8];
+    weigh(input, input >= 0, weights);
+    as_floats(found, x);
+    found = find(base + EACH * 32 + lane);
+    place(base + lane, x, weights);
   }
   squares = sum_of_warp(squares);
   if (lane == 0) shared.sums[warp] = squares;

@@ -74,12 +74,14 @@ pub(super) enum Region {
     Rounded,
     /// What a layer made, before it is normalized.
     Made,
+    /// Sums of squares of hidden states, where a step has many rows.
+    Squares,
     /// Cosines and sines of what each kind of rotation turns by.
     Angles,
 }
 
 /// As many as there are.
-const REGIONS: usize = 9;
+const REGIONS: usize = 10;
 
 /// The regions, each as wide as was asked for.
 #[derive(Debug, Default)]

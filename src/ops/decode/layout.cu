@@ -43,19 +43,21 @@ struct Layout {
   __device__ static int stride(int inputs) { return inputs * (BITS == 32 ? 4 : 2) + 64; }
 };
 
-// Steps that are on their way while one is computed (with more of them memory is slower), and what there is room for
-// in shared memory beside them.
+// Steps that are on their way while one is computed: with more of them memory is slower.
 template <int ROWS, int SLOT>
 constexpr int AHEAD = ROWS == 16 ? 2 : ROWS == 8 || SLOT > 2304 * TOGETHER ? 3 : 4;
 constexpr int MOST_AHEAD = 4;
-template <int ROWS>
-constexpr int ROOM = (ROWS == 16 ? 132 : ROWS == 8 ? 80 : 64) * 1024;
+// Bytes of shared memory beside what has a name.
+constexpr int MEMORY = 223 * 1024;
+// Bytes of all rings.
+template <int ROWS, int SLOT>
+constexpr int RING = READERS * AHEAD<ROWS, SLOT> * SLOT;
 // Where the products of a tile are handed in, while those of the last are still read.
 template <int ROWS>
 constexpr int SIDES = ROWS == 16 ? 1 : 2;
 
-// With many rows an operand is one bfloat16 number of each input, and what products take is written so as well: each
-// block reads all of it, which takes long.
+// With many rows an operand is one bfloat16 number of each input, and is written so by who makes it: each block reads all
+// of it, which takes long. See operands.cu.
 template <int ROWS>
 constexpr bool IS_NARROW = ROWS >= 8;
 
@@ -94,13 +96,15 @@ __device__ constexpr int slot_of() {
   }
 }
 
-// Steps whose inputs fit in shared memory at once.
-template <int ROWS, int VARIANT>
+// Steps whose inputs are in shared memory at once. If not all have room there, then so many that none of eight warps is
+// without one.
+template <int ROWS, int VARIANT, int SLOT>
 __device__ __forceinline__ int most_steps(int steps) {
   using L = Layout<ROWS, VARIANT>;
-  int room = ROOM<ROWS> / (ROWS * L::PARTS * L::STEP * (L::BITS == 32 ? 4 : 2));
-  int passes = (steps + room - 1) / room;
-  return (steps + passes - 1) / passes;
+  constexpr int LEFT = MEMORY - RING<ROWS, SLOT> - SIDES<ROWS> * WARPS * ROWS * 16 * 4 - ROWS * L::PARTS * 64;
+  constexpr int OF_STEP = L::UNITS * 8 * L::TILES * 4 + ROWS * L::PARTS * L::STEP * (L::BITS == 32 ? 4 : 2);
+  constexpr int ROOM = LEFT / OF_STEP;
+  return steps <= ROOM || ROOM < 8 ? min(steps, ROOM) : ROOM - ROOM % 8;
 }
 
 // Of each warp that reads, by slots of its ring.
@@ -120,6 +124,9 @@ struct Shared {
   // Of the warps that read, which are further on.
   long long ahead[READERS][WORDS];
   Rings rings;
+  // Inputs that were asked for have come; and for each warp, whether the next ones are for an odd time.
+  unsigned long long brought;
+  int brought_sides[WARPS];
   float sums[WARPS];
   float factors[16];
   // That the token takes, and what their outputs are multiplied by.

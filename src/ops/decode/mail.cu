@@ -69,7 +69,7 @@ __device__ __forceinline__ void add_up(const Instruction& in, const Step& step, 
     }
     __stcg(to + i, y);
     if constexpr (NARROW) {
-      if (is_whole) hand_over<true>(step.scratch + in.words[13], i, y);
+      if (is_whole) hand_over_hidden(in, step, i / hidden, hidden, i % hidden, y);
     }
   }
 }

@@ -8,6 +8,7 @@
 mod attention;
 mod builder;
 mod experts;
+mod handed;
 mod instruction;
 mod kernel;
 mod program;

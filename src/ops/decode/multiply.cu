@@ -1,11 +1,29 @@
 // y = W norm(x) for up to 16 rows of x, on tensor cores: see layout.cu.
 namespace mlxr {
 
-// A unit: adds W x of its inputs to `sums`. `weights` and `numbers` are what was fetched for it, `x` points to the
-// lane's column of the first tile of columns.
+// Scales and biases of two groups, as they were fetched.
+template <int VARIANT, int SCALES>
+__device__ __forceinline__ Scaled scaled_by(const char* numbers) {
+  constexpr int FETCHED = Numbers<VARIANT, SCALES>::FETCHED;
+  Scaled by{numbers_of<SCALES>(numbers), numbers_of<SCALES>(numbers + FETCHED), numbers_of<SCALES>(numbers + 16 * FETCHED),
+            numbers_of<SCALES>(numbers + 17 * FETCHED)};
+  // Numbers of 4 bits come with 128 added.
+  if constexpr (Layout<1, VARIANT>::BITS == 4) {
+    auto less = [](float2& bias, float2 scale) {
+      bias.x -= 128.0f * scale.x;
+      bias.y -= 128.0f * scale.y;
+    };
+    less(by.bias, by.scale);
+    less(by.bias_below, by.scale_below);
+  }
+  return by;
+}
+
+// A unit: adds W x of its inputs to `sums`. `weights` and `numbers` are what was fetched for it, `by` of columns 2t and
+// 2t + 1; `x` points to the lane's column of the first tile of columns.
 template <int ROWS, int VARIANT, int SCALES>
-__device__ __forceinline__ void consume(const char* weights, const char* numbers, const char* x, int columns,
-                                        const float2* inputs, unsigned mask, unsigned offset,
+__device__ __forceinline__ void consume(const char* weights, const char* numbers, const Scaled& by, const char* x,
+                                        int columns, const float2* inputs, unsigned mask, unsigned offset,
                                         float (&sums)[Layout<ROWS, VARIANT>::TILES][4]) {
   using L = Layout<ROWS, VARIANT>;
   constexpr int FETCHED = Numbers<VARIANT, SCALES>::FETCHED;
@@ -41,8 +59,8 @@ __device__ __forceinline__ void consume(const char* weights, const char* numbers
       }
     }
   } else {
-    // Several sums, for none to wait for the one before.
-    constexpr int CHAINS = L::TILES >= 4 ? 1 : L::TILES == 2 ? 2 : L::PIECES;
+    // Several sums, for none to wait for the one before; not where there are several tiles of columns.
+    constexpr int CHAINS = L::TILES >= 2 ? 1 : L::PIECES;
     float products[L::TILES][4], chains[CHAINS][L::TILES][4];
 #pragma unroll
     for (int chain = 0; chain < CHAINS; chain++)
@@ -111,99 +129,21 @@ __device__ __forceinline__ void consume(const char* weights, const char* numbers
         for (int i = 0; i < 4; i++) sums[tile][i] += products[tile][i];
       return;
     }
-    // Numbers of 4 bits came with 128 added.
-    constexpr float OFFSET = L::BITS == 4 ? 128.0f : 0.0f;
-    float2 s = numbers_of<SCALES, L::GROUPS>(numbers), b = numbers_of<SCALES, L::GROUPS>(numbers + FETCHED);
-    float2 u = numbers_of<SCALES, L::GROUPS>(numbers + 16 * FETCHED);
-    float2 v = numbers_of<SCALES, L::GROUPS>(numbers + 17 * FETCHED);
-    b.x -= OFFSET * s.x;
-    b.y -= OFFSET * s.y;
-    v.x -= OFFSET * u.x;
-    v.y -= OFFSET * u.y;
 #pragma unroll
     for (int tile = 0; tile < L::TILES; tile++) {
       float2 sum = inputs[tile * 4];
-      sums[tile][0] += s.x * products[tile][0] + b.x * sum.x;
-      sums[tile][1] += s.y * products[tile][1] + b.y * sum.y;
-      sums[tile][2] += u.x * products[tile][2] + v.x * sum.x;
-      sums[tile][3] += u.y * products[tile][3] + v.y * sum.y;
+      auto add = [&](int i, float scale, float bias, float sum) {
+        sums[tile][i] = fmaf(scale, products[tile][i], fmaf(bias, sum, sums[tile][i]));
+      };
+      add(0, by.scale.x, by.bias.x, sum.x);
+      add(1, by.scale.y, by.bias.y, sum.y);
+      add(2, by.scale_below.x, by.bias_below.x, sum.x);
+      add(3, by.scale_below.y, by.bias_below.y, sum.y);
     }
   }
 }
 
-__device__ __forceinline__ float activate(int activation, float x) {
-  if (activation == 0) return x / (1.0f + __expf(-x));
-  if (activation == 2) return x / (1.0f + __expf(-1.702f * x));
-  return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
-}
-
-// The warps of a tile.
-__device__ __forceinline__ void meet(const Matrix& m) {
-  if (m.each == 1) __syncwarp();
-  else asm volatile("bar.sync %0, %1;" ::"r"(1 + m.warp / m.each), "r"(m.each * 32) : "memory");
-}
-
-// What the warps of a tile have found becomes outputs.
-template <int ROWS, int RANKS>
-__device__ __forceinline__ void finish(const Matrix& m, const Step& step, const Mail& mail, const Shared& shared,
-                                       const float* products, int tile, int turn, bool is_first, bool is_last) {
-  // Another warp each time.
-  int thread = (m.share + turn & m.each - 1) * 32 + threadIdx.x % 32;
-  const Instruction& in = m.in;
-  int shift = m.kind == GATE ? 3 : 4, outputs = 1 << shift;
-  for (int i = thread; i < outputs * ROWS; i += m.each * 32) {
-    int row = i >> shift, place = i & outputs - 1;
-    if (row >= step.rows) break;
-    auto total = [&](int place) {
-      float sum = 0.0f;
-      for (int warp = 0; warp < m.each; warp++) sum += products[(warp * ROWS + row) * 16 + place];
-      return sum * shared.factors[row];
-    };
-    int output = tile * outputs + place, part = 0, in_part = output;
-    if (m.kind != GATE)
-      while (part + 1 < in.integer(10) && in_part >= in.integer(20 + 5 * part)) in_part -= in.integer(20 + 5 * part++);
-    const float* bias = in.address<float>(19 + 5 * part);
-    float y = total(place);
-    if (m.taken && m.kind == GATE) in_part = m.experts[output / m.rows] * m.rows + output % m.rows;
-    if (m.taken && m.kind != GATE) {
-      for (int i = 0; bias && is_first && i < m.taken; i++)
-        y += shared.shares[i] * __ldg(bias + (size_t)m.experts[i] * m.rows + output);
-    } else if (bias && is_first) {
-      y += __ldg(bias + in_part);
-    }
-    if (m.kind == GATE) {
-      float up = total(place + 8);
-      const float* bias = in.address<float>(24);
-      if (bias) up += __ldg(bias + in_part);
-      // That of gpt-oss, whose inputs are cut.
-      float limit = in.number(13);
-      if (limit != 0.0f) {
-        y = y > limit ? limit : y;
-        up = (up > limit ? limit : up < -limit ? -limit : up) + 1.0f;
-      }
-      y = activate(in.integer(9), y) * up;
-    }
-    if (m.kind == LOGITS) {
-      float cap = in.number(13);
-      if (cap != 0.0f) y = cap * tanhf(y / cap);
-      step.logits[(size_t)row * m.rows + output] = y;
-    } else if (RANKS > 1 && m.kind == SHARE) {
-      size_t at = place_in_mail(in.words[8], mail.rank, row, m.rows) + output;
-      send<RANKS>(mail, at, y, in.integer(9), is_first, is_last);
-    } else if (m.kind == GATE) {
-      hand_over<IS_NARROW<ROWS>>(step.scratch + in.words[8], (size_t)row * m.rows + output, y);
-    } else {
-      float* to = step.scratch + in.words[8] + (size_t)row * m.rows + output;
-      if (m.kind == ADD || !is_first) y += __ldcg(to);
-      __stcg(to, y);
-      if constexpr (IS_NARROW<ROWS>) {
-        if (m.kind == ADD) hand_over<true>(step.scratch + in.words[13], (size_t)row * m.rows + output, y);
-      }
-    }
-  }
-}
-
-// By itself it meets no other blocks: nothing of what it works on is made meanwhile.
+// By itself it meets no other blocks: nothing of what it works on is made meanwhile, and inputs are rows of bfloat16.
 template <int ROWS, int VARIANT, int SCALES, int RANKS, int SLOT, bool MEETS = true>
 __device__ __forceinline__ void multiply(const Instruction& in, const Step& step, const Mail& mail, Shared& shared, char* memory) {
   using L = Layout<ROWS, VARIANT>;
@@ -211,42 +151,57 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
   constexpr int COLUMNS = 8 * L::TILES;
   Matrix m(in, shared.experts, threadIdx.x / 32);
   int lane = threadIdx.x % 32;
-  int steps = m.steps<L>() * m.segments, most = most_steps<ROWS, VARIANT>(steps);
+  int steps = m.steps<L>() * m.segments, most = most_steps<ROWS, VARIANT, SLOT>(steps);
   Places<ROWS> places(memory + RING<ROWS, SLOT>, L::UNITS * most, COLUMNS);
   int reader = m.warp / TOGETHER, among = m.warp % TOGETHER;
   const char* ring = memory + reader * (AHEAD<ROWS, SLOT> * SLOT);
   unsigned come = in_shared(shared.rings.come[reader]);
   Turn<AHEAD<ROWS, SLOT>> turn{shared.rings.turns[m.warp] & 0xff, shared.rings.turns[m.warp] >> 8};
-  int side = 0, done = 0;
+  int side = 0, done = 0, brought = shared.brought_sides[m.warp];
+  // Sums of a warp's only tile go on from pass to pass.
+  bool is_only = m.mine + m.groups >= m.end;
+  float sums[L::TILES][4];
+#pragma unroll
+  for (int tile = 0; tile < L::TILES; tile++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) sums[tile][i] = 0.0f;
   for (int from = 0; from < steps; from += most) {
     int count = steps - from < most ? steps - from : most;
     m.bound(from, from + count);
+    int first_input = from * L::STEP, inputs = count * L::STEP;
     // What lay in shared memory is no longer needed when all have come.
     if (from > 0) sync();
-    else if (MEETS) wait(step.barrier, arrive(step.barrier));
+    unsigned before = MEETS && from == 0 ? arrive(step.barrier) : 0;
+    if (MEETS && threadIdx.x == 0) {
+      if (from == 0) wait_alone(step.barrier, before);
+      if constexpr (IS_NARROW<ROWS>) ask_for_inputs<ROWS, VARIANT>(in, step, shared, places, first_input, inputs);
+    }
+    if (MEETS && from == 0) sync();
     if (MEETS && m.taken && from == 0) {
       // Which weights are read is known when all have come.
       route(in, step, shared);
       if (threadIdx.x == 0) tell(shared.rings.routed);
     }
-    bring<ROWS, VARIANT>(in, step, shared, places, from * L::STEP, count * L::STEP);
+    if constexpr (!IS_NARROW<ROWS>) {
+      bring<ROWS, VARIANT>(in, step, shared, places, first_input, inputs);
+    } else if constexpr (MEETS) {
+      take_inputs<ROWS, VARIANT>(in, step, shared, places, inputs, brought);
+      brought ^= 1;
+    } else {
+      arrange_inputs<ROWS, VARIANT>(in, step, shared, places, first_input, inputs);
+    }
 
     // The lane's column of B.
     int g = lane / 4, t = lane % 4;
     int within = g % L::COLUMNS;
     bool is_zero = within >= L::PARTS * L::GROUPS || within % L::GROUPS != t * L::GROUPS / 4;
-    int stride = L::stride(count * L::STEP);
+    int stride = L::stride(inputs);
     const char* x = places.x + (g / L::COLUMNS * L::PARTS + within / L::GROUPS) * stride + t * 16;
     int next_tile = 8 / L::COLUMNS * L::PARTS * stride, next_step = L::PIECES * 64;
     if (is_zero) {
       x = reinterpret_cast<const char*>(shared.zeros);
       next_tile = next_step = 0;
     }
-    float sums[L::TILES][4];
-#pragma unroll
-    for (int tile = 0; tile < L::TILES; tile++)
-#pragma unroll
-      for (int i = 0; i < 4; i++) sums[tile][i] = 0.0f;
     // A warp without steps still has to hand in its zeros.
     int tile = m.mine, place = m.first;
     const char* weights = ring + among * 1024 + g * 64 + t * L::HAS;
@@ -262,13 +217,19 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
         wait_for(come + 8 * turn.slot, turn.side);
         if (place + among < m.last) {
           int at = L::UNITS * (place + among - from), slot = turn.slot * SLOT;
-          const float2* inputs = reinterpret_cast<const float2*>(places.inputs + at * COLUMNS) + t;
+          const float2* sums_of_inputs = reinterpret_cast<const float2*>(places.inputs + at * COLUMNS) + t;
+          Scaled both{};
 #pragma unroll
           for (int unit = 0; unit < L::UNITS; unit++) {
             constexpr int HALF = L::UNITS / 2;
-            consume<ROWS, VARIANT, SCALES>(weights + slot + unit / HALF * 512 + unit % HALF * (64 / HALF),
-                                           numbers + slot + unit * OF_A_UNIT, x + (at + unit) * next_step,
-                                           next_tile, inputs + unit * COLUMNS / 2, mask, offset, sums);
+            const char* beside = numbers + slot + unit * OF_A_UNIT;
+            // Units of one group find those of two at once.
+            constexpr bool IS_OF_ONE = L::GROUPS == 1;
+            if (L::AFFINE && (!IS_OF_ONE || unit % 2 == 0)) both = scaled_by<VARIANT, SCALES>(beside);
+            Scaled by = IS_OF_ONE ? both.twice(unit % 2) : both;
+            consume<ROWS, VARIANT, SCALES>(weights + slot + unit / HALF * 512 + unit % HALF * (64 / HALF), beside, by,
+                                           x + (at + unit) * next_step, next_tile, sums_of_inputs + unit * COLUMNS / 2,
+                                           mask, offset, sums);
           }
         }
         __syncwarp();
@@ -276,6 +237,7 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
         turn.next();
         if ((place += m.each) < m.last) continue;
       }
+      if (is_only && from + count < steps) break;
       // The tile is done.
       float* products = places.products + (side * WARPS + m.warp / m.each * m.each) * ROWS * 16;
       float* own = products + m.share * ROWS * 16;
@@ -305,7 +267,7 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
         for (int i = 0; i < 4; i++) c[i] = 0.0f;
       }
       meet(m);
-      finish<ROWS, RANKS>(m, step, mail, shared, products, tile, done++, from == 0, from + count == steps);
+      finish<ROWS, RANKS>(m, step, mail, shared, products, tile, done++, from == 0 || is_only, from + count == steps);
       if (SIDES<ROWS> == 2) side ^= 1;
       else meet(m);
       place = m.first;
@@ -314,7 +276,10 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
   }
   // All lanes have read it.
   __syncwarp();
-  if (lane == 0) shared.rings.turns[m.warp] = turn.side << 8 | turn.slot;
+  if (lane == 0) {
+    shared.rings.turns[m.warp] = turn.side << 8 | turn.slot;
+    shared.brought_sides[m.warp] = brought;
+  }
 }
 
 } // namespace mlxr

@@ -26,7 +26,7 @@ __device__ __forceinline__ void add_normed(const Instruction& in, const Step& st
     size_t at = (size_t)row * width + i;
     float y = __ldcg(to + at) + __ldcg(from + i) * factor * __ldg(norm + i);
     __stcg(to + at, y);
-    if constexpr (NARROW) hand_over<true>(step.scratch + in.words[13], at, y);
+    if constexpr (NARROW) hand_over_hidden(in, step, row, width, i, y);
   }
 }
 

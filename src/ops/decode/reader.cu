@@ -229,7 +229,7 @@ __device__ __forceinline__ void read(const Instruction& in, const long long* pro
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   Matrix m(in, shared.experts, which * TOGETHER);
   Reader<VARIANT, SCALES, HAS_MAPS> reader(m, program);
-  int steps = m.steps<L>() * m.segments, most = most_steps<ROWS, VARIANT>(steps);
+  int steps = m.steps<L>() * m.segments, most = most_steps<ROWS, VARIANT, SLOT>(steps);
   for (int from = 0; from < steps; from += most) {
     reader.m.bound(from, min(from + most, steps));
     reader.begin();

@@ -47,20 +47,18 @@ struct Turn {
   }
 };
 
-// Bytes of all rings.
-template <int ROWS, int SLOT>
-constexpr int RING = READERS * AHEAD<ROWS, SLOT> * SLOT;
-
 // By all threads of a block, before any of them waits.
 template <int COUNT>
-__device__ __forceinline__ void begin(Rings& rings) {
+__device__ __forceinline__ void begin(Shared& shared) {
+  Rings& rings = shared.rings;
   int at = threadIdx.x;
   if (at < READERS * COUNT) {
     expect(rings.come[at / COUNT][at % COUNT], 32);
     expect(rings.used[at / COUNT][at % COUNT], TOGETHER);
   }
-  if (at < WARPS) rings.turns[at] = 0;
+  if (at < WARPS) rings.turns[at] = shared.brought_sides[at] = 0;
   if (at == 0) expect(rings.routed, 1);
+  if (at == 0) expect(shared.brought, 1);
   // The copy engine will know of them too.
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }

@@ -62,7 +62,7 @@ __device__ __forceinline__ void multiply_any(const Instruction& in, const Step& 
 
 template <int ROWS, int VARIANTS, int SCALES, int WIDTH, int RATIO, int CACHE, int RANKS>
 __device__ __forceinline__ void run(const long long* program, const Step& step, const Mail& mail, Shared& shared, char* memory) {
-  begin<AHEAD<ROWS, slot_of<VARIANTS, SCALES>()>>(shared.rings);
+  begin<AHEAD<ROWS, slot_of<VARIANTS, SCALES>()>>(shared);
   if (threadIdx.x < 16) shared.zeros[threadIdx.x] = make_uint4(0, 0, 0, 0);
   __syncthreads();
   if (threadIdx.x >= THREADS) return read_all<ROWS, VARIANTS, SCALES>(program, shared, memory);

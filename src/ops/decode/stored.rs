@@ -1,5 +1,6 @@
 //! How the kernel names what it reads: formats of matrices, types of numbers.
 
+use super::kernel::SHARED;
 use crate::mlx::{Array, Dtype, Mode};
 use crate::ops::linear::Matrix;
 
@@ -40,6 +41,12 @@ impl Form {
         (inputs + self.span() - 1) / self.span()
     }
 
+    /// In which order many rows of inputs are multiplied with; as in `operands.cu`.
+    pub(super) fn order(&self) -> i64 {
+        let pieces = 16 / self.in_half() / self.bits;
+        i64::from(pieces.max(1).ilog2()) | i64::from(self.bits == 4) << 2
+    }
+
     /// Whether the last step of a row ends after it.
     pub(in crate::ops) fn is_ragged(&self) -> bool {
         self.variant >= RAGGED
@@ -48,12 +55,6 @@ impl Form {
     /// Rows that a step takes at most: of float32 so many that its inputs keep two parts, which hold 16 bits.
     pub(super) fn most_rows(&self) -> i32 {
         if self.bits == 32 { 4 } else { 16 }
-    }
-
-    /// Whether the inputs of so many steps of so many rows are in a block's memory at once; as in `layout.cu`.
-    pub(super) fn is_in_one_pass(&self, steps: i32, rows: i32) -> bool {
-        let (_, parts) = self.columns(rows);
-        rows * parts * steps * self.span() * self.bytes_of_input() <= room(rows)
     }
 
     /// Bytes of a step in a block's memory; as in the sources.
@@ -67,13 +68,10 @@ impl Form {
         (2048 + scales + BOX - 1) / BOX * BOX
     }
 
-    /// Bytes of a block's memory that it takes to multiply so many rows in so many steps, each of which has so many bytes;
-    /// as in the sources.
-    pub(in crate::ops) fn shared(&self, steps: i32, rows: i32, slot: i32) -> i32 {
+    /// Steps of so many rows whose inputs are in a block's memory at once, where steps of weights there have so many bytes;
+    /// as in `layout.cu`.
+    pub(in crate::ops) fn room(&self, rows: i32, slot: i32) -> i32 {
         let (columns, parts) = self.columns(rows);
-        let of_step = rows * parts * self.span() * self.bytes_of_input();
-        let passes = (steps + room(rows) / of_step - 1) / (room(rows) / of_step);
-        let steps = (steps + passes - 1) / passes;
         let sides = if rows == 16 { 1 } else { 2 };
         let units = if rows >= 8 { 2 * self.in_half() } else { 2 };
         let ahead = match rows {
@@ -84,8 +82,10 @@ impl Form {
         };
         let ring = WARPS * ahead * slot;
         let products = sides * WARPS * rows * 16 * 4;
-        let sums = units * steps * rows * columns * 4;
-        ring + products + sums + steps * of_step + rows * parts * 64
+        let gaps = rows * parts * 64;
+        let of_step =
+            units * rows * columns * 4 + rows * parts * self.span() * self.bytes_of_input();
+        (SHARED - ring - products - gaps).max(0) / of_step
     }
 
     /// Groups in half a step that are scaled after their products.
@@ -124,16 +124,6 @@ const BOX: i32 = 128;
 
 /// Warps of a block; as in the sources.
 const WARPS: i32 = 16;
-
-/// Bytes of a block's memory that there are for inputs; as in the sources.
-fn room(rows: i32) -> i32 {
-    let kilobytes = match rows {
-        16 => 132,
-        8 => 80,
-        _ => 64,
-    };
-    kilobytes * 1024
-}
 
 /// The number by which the kernel knows a type.
 pub(super) fn number(dtype: Dtype) -> Option<i32> {

@@ -53,7 +53,8 @@ fn a_model_is_a_list_of_instructions() {
     let gated = attended + 16 * heads * width;
     let partial = gated + 16 * inner;
     let rounded = partial + 16 * heads * i64::from(SPLITS) * (width + 4);
-    let end = rounded + 16 * hidden;
+    let squares = rounded + 16 * hidden;
+    let end = squares + hidden;
     assert_eq!(program.scratch.numbers(), end + 16 * width);
 
     let number = |number: f32| i64::from(number.to_bits());
@@ -101,10 +102,24 @@ fn a_model_is_a_list_of_instructions() {
     // What is read and written in bfloat16 where there are many rows.
     let of_many = [&all[2], &all[5], &all[7]].map(|words| numbers(words, [12])[0]);
     assert_eq!(of_many, [rounded, attended, gated]);
-    assert_eq!(
-        [numbers(&all[1], [9]), numbers(&all[5], [13])],
-        [[rounded]; 2]
-    );
+    // Who makes it is told in which order, how far apart rows are, and where squares are.
+    let order = 1 | 4;
+    for (maker, width) in [(&all[1], hidden), (&all[5], hidden), (&all[6], inner)] {
+        assert_eq!(numbers(maker, [26, 28]), [order, width]);
+    }
+    for maker in [&all[3], &all[4]] {
+        assert_eq!(numbers(maker, [26, 28]), [order, heads * width]);
+    }
+    for maker in [&all[1], &all[5], &all[7]] {
+        assert_eq!(numbers(maker, [13, 22]), [rounded, squares]);
+        assert!(
+            matches!(maker[21], Word::Address(_)),
+            "the norm that follows"
+        );
+    }
+    for (taker, width) in [(&all[2], hidden), (&all[6], hidden), (&all[7], inner)] {
+        assert_eq!(numbers(taker, [2, 3]), [width, squares]);
+    }
     assert_eq!(
         numbers(&all[6], [7, 8, 9, 10, 11, 25]),
         [2, gated, 0, 2, inner, inner]
@@ -156,17 +171,19 @@ fn experts_are_read_as_they_are_taken() {
 fn formats_have_variants() {
     open(DeviceChoice::Cpu, None).unwrap();
     for (storage, right) in [
-        (dense(Dtype::Bfloat16), [0, 0, 0]),
-        (affine(4, 32), [1, 32, 1]),
-        (affine(4, 128), [1, 128, 3]),
-        (affine(8, 32), [2, 32, 4]),
-        (affine(8, 64), [2, 64, 5]),
-        (dense(Dtype::Float32), [6, 0, 6]),
-        (float4(Mode::Mxfp4, 32), [3, 32, 7]),
-        (float4(Mode::Nvfp4, 16), [4, 16, 8]),
+        (dense(Dtype::Bfloat16), (0, 0)),
+        (affine(4, 32), (1, 4)),
+        (affine(4, 128), (3, 4 | 2)),
+        (affine(8, 32), (4, 0)),
+        (affine(8, 64), (5, 1)),
+        (dense(Dtype::Float32), (6, 0)),
+        (float4(Mode::Mxfp4, 32), (7, 4 | 2)),
+        (float4(Mode::Nvfp4, 16), (8, 4 | 2)),
     ] {
         let (_, all) = instructions(storage);
-        assert_eq!(numbers(&all[3], [2, 3, 15]), right);
+        let (embedded, projected) = (&all[2], &all[3]);
+        let found = (numbers(projected, [15])[0], numbers(embedded, [26])[0]);
+        assert_eq!(found, right, "the variant, and the order of its inputs");
     }
 }
 
@@ -270,14 +287,11 @@ fn shared_memory_is_what_the_sources_take() {
         .clone();
     let form = stored(&matrix).unwrap().form;
     assert_eq!((form.steps(14_336), form.steps(14_400)), (56, 57));
-    // Ring, products, sums of inputs, two parts of inputs with a gap after each.
-    let one = 16 * 4 * (2048 + 32 * 8) + 2 * 16 * 16 * 4 + 2 * 56 * 8 * 4 + 2 * (14_336 * 2 + 64);
-    assert_eq!(form.shared(56, 1, form.slot()), one);
-    // 16 rows of 4096 inputs at once; more of them in several passes, where a norm does not need them all.
-    assert!(form.is_in_one_pass(16, 16) && !form.is_in_one_pass(20, 16));
-    assert!(
-        form.shared(56, 16, form.slot()) <= SHARED && form.shared(16, 16, form.slot()) <= SHARED
-    );
+    // Beside the ring, products and gaps, two parts of inputs and the sums of them.
+    let left = SHARED - 16 * 4 * (2048 + 32 * 8) - 2 * 16 * 16 * 4 - 2 * 64;
+    assert_eq!(form.room(1, form.slot()), left / (2 * 512 + 2 * 8 * 4));
+    assert!(form.room(1, form.slot()) >= 56, "14336 inputs at once");
+    assert_eq!(form.room(16, form.slot()), 16, "4096 inputs of 16 rows");
 }
 
 #[test]

@@ -98,8 +98,8 @@ impl Builder {
         words[5] = weight;
         words[6] = float(norm.epsilon);
         words[8] = self.scratch.region(Region::Residual, width);
-        words[13] = self.scratch.region(Region::Rounded, width);
         self.instructions.push(words);
+        self.makes_hidden(width);
         Ok(true)
     }
 
@@ -111,8 +111,10 @@ impl Builder {
         words[5] = Word::Number(self.facts.sums);
         words[6] = Word::Number((to != Region::Residual).into());
         words[8] = self.scratch.region(to, width);
-        words[13] = self.scratch.region(Region::Rounded, width);
         self.instructions.push(words);
+        if to == Region::Residual {
+            self.makes_hidden(width);
+        }
     }
 
     /// Where in the mail of each rank the next rows of this width are, which come into two buffers in turn: whoever

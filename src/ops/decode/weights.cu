@@ -2,21 +2,25 @@
 
 namespace mlxr {
 
-// The numbers of two groups (or of one twice) of those of a row.
-template <int SCALES, int GROUPS>
+// The numbers of two groups of those of a row.
+template <int SCALES>
 __device__ __forceinline__ float2 numbers_of(const char* from) {
-  if constexpr (SCALES == FLOAT32) {
-    if constexpr (GROUPS > 1) return *reinterpret_cast<const float2*>(from);
-    float x = *reinterpret_cast<const float*>(from);
-    return make_float2(x, x);
-  } else {
-    unsigned both;
-    if constexpr (GROUPS > 1) both = *reinterpret_cast<const unsigned*>(from);
-    else both = *reinterpret_cast<const unsigned short*>(from) * 0x10001u;
-    if constexpr (SCALES == BFLOAT16) return make_float2(from_bf16(both), __uint_as_float(both & 0xffff0000u));
-    return make_float2(from_f16(both & 0xffffu), from_f16(both >> 16));
-  }
+  if constexpr (SCALES == FLOAT32) return *reinterpret_cast<const float2*>(from);
+  unsigned both = *reinterpret_cast<const unsigned*>(from);
+  if constexpr (SCALES == BFLOAT16) return make_float2(from_bf16(both), __uint_as_float(both & 0xffff0000u));
+  return make_float2(from_f16(both & 0xffffu), from_f16(both >> 16));
 }
+
+// Scales and biases of two groups, of a row of weights and of the eighth after it.
+struct Scaled {
+  float2 scale, bias, scale_below, bias_below;
+
+  // Of one of both groups twice.
+  __device__ __forceinline__ Scaled twice(int group) const {
+    auto of = [&](float2 x) { return group ? make_float2(x.y, x.y) : make_float2(x.x, x.x); };
+    return {of(scale), of(bias), of(scale_below), of(bias_below)};
+  }
+};
 
 __device__ __forceinline__ void multiply_tile(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
                                               unsigned b0, unsigned b1) {

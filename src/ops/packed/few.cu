@@ -23,7 +23,7 @@ if (threadIdx.x == 0) {
   step.rows = rows;
 }
 constexpr int SLOT = mlxr::Numbers<VARIANT, SCALES>::SLOT;
-mlxr::begin<mlxr::AHEAD<ROWS, SLOT>>(shared.rings);
+mlxr::begin<mlxr::AHEAD<ROWS, SLOT>>(shared);
 __syncthreads();
 mlxr::Instruction in{shared.code[0]};
 if (threadIdx.x < mlxr::THREADS) {

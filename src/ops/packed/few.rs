@@ -31,10 +31,12 @@ static MULTIPLY_FEW: GpuKernel = GpuKernel::for_cuda(
         include_str!("../decode/layout.cu"),
         include_str!("../decode/ring.cu"),
         include_str!("../decode/reader.cu"),
-        include_str!("../decode/inputs.cu"),
-        include_str!("../decode/mail.cu"),
         include_str!("../decode/weights.cu"),
+        include_str!("../decode/inputs.cu"),
+        include_str!("../decode/operands.cu"),
+        include_str!("../decode/mail.cu"),
         include_str!("../decode/route.cu"),
+        include_str!("../decode/finish.cu"),
         include_str!("../decode/multiply.cu"),
         "\0"
     )),
@@ -61,7 +63,7 @@ pub(in crate::ops) fn multiply_few(x: &Array, matrix: &Matrix) -> Result<Option<
     // Of ragged rows the kernel wants scales of whole steps, where they are affine.
     if !has_large_blocks()?
         || known.rows % TILE != 0
-        || form.shared(steps, compiled, form.slot()) > SHARED
+        || form.room(compiled, form.slot()) == 0
         || (form.is_ragged() && form.scales.is_some())
     {
         return Ok(None);
