@@ -25,7 +25,7 @@ struct Walk<WIDTH, EACH, FLOAT32> : Lanes<WIDTH, EACH> {
 
 constexpr float LOG2E = 1.4426950408889634f;
 
-template <int WIDTH, int RATIO, int CACHE, bool NARROW>
+template <int WIDTH, int RATIO, int CACHE, int ROWS>
 __device__ __forceinline__ void attend(const Instruction& in, const Step& step, char* memory) {
   using H = Heads<RATIO>;
   using W = Walk<WIDTH, H::EACH, CACHE>;
@@ -113,7 +113,7 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
       }
       int query = first_head + h;
       if (step.splits == 1) {
-        hand_over<NARROW>(in, step, 6, row, heads * WIDTH, query * WIDTH + at, result / all);
+        hand_over<ROWS>(in, step, 6, row, heads * WIDTH, query * WIDTH + at, result / all);
       } else {
         float* to = step.scratch + in.words[7] + (size_t)((row * heads + query) * MAX_SPLITS + split) * (WIDTH + 4);
         __stcg(to + 4 + at, result);
@@ -128,7 +128,7 @@ __device__ __forceinline__ void attend(const Instruction& in, const Step& step, 
 }
 
 // The runs of positions together: some threads share a number, each with runs of its own.
-template <int WIDTH, bool NARROW>
+template <int WIDTH, int ROWS>
 __device__ __forceinline__ void combine(const Instruction& in, const Step& step, char* memory) {
   constexpr int SHARES = THREADS / WIDTH;
   constexpr int MOST = MAX_SPLITS / SHARES;
@@ -172,7 +172,7 @@ __device__ __forceinline__ void combine(const Instruction& in, const Step& step,
         total += one.z * part;
       }
       if (sinks) sum += power_of_two(sink - highest);
-      hand_over<NARROW>(in, step, 6, unit / heads, heads * WIDTH, head * WIDTH + at, total / sum);
+      hand_over<ROWS>(in, step, 6, unit / heads, heads * WIDTH, head * WIDTH + at, total / sum);
     }
     sync();
   }

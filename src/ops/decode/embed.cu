@@ -3,7 +3,7 @@
 namespace mlxr {
 
 // Copies rows of the embedding into the residual stream.
-template <int SCALES, bool NARROW>
+template <int SCALES, int ROWS>
 __device__ __forceinline__ void embed(const Instruction& in, const Step& step) {
   int hidden = in.integer(1), format = in.integer(2), group = in.integer(3);
   float* to = step.scratch + in.words[7];
@@ -26,7 +26,7 @@ __device__ __forceinline__ void embed(const Instruction& in, const Step& step) {
       else x = read_number<SCALES>(in.address<void>(5), of) * q + read_number<SCALES>(in.address<void>(6), of);
     }
     to[i] = x * in.number(8);
-    if constexpr (NARROW) hand_over_hidden(in, step, row, hidden, column, to[i]);
+    if constexpr (IS_NARROW<ROWS>) hand_over_hidden<ROWS>(in, step, row, hidden, column, to[i]);
   }
 }
 

@@ -61,13 +61,13 @@ __device__ __forceinline__ void finish(const Matrix& m, const Step& step, const 
       size_t at = place_in_mail(in.words[8], mail.rank, row, m.rows) + output;
       send<RANKS>(mail, at, y, in.integer(9), is_first, is_last);
     } else if (m.kind == GATE) {
-      hand_over<IS_NARROW<ROWS>>(in, step, 8, row, m.rows, output, y);
+      hand_over<ROWS>(in, step, 8, row, m.rows, output, y);
     } else {
       float* to = step.scratch + in.words[8] + (size_t)row * m.rows + output;
       if (m.kind == ADD || !is_first) y += __ldcg(to);
       __stcg(to, y);
       if constexpr (IS_NARROW<ROWS>) {
-        if (m.kind == ADD && is_last) hand_over_hidden(in, step, row, m.rows, output, y);
+        if (m.kind == ADD && is_last) hand_over_hidden<ROWS>(in, step, row, m.rows, output, y);
       }
     }
   }

@@ -16,24 +16,20 @@ mod making {
     pub(super) const NORM: usize = 21;
     pub(super) const SQUARES: usize = 22;
     pub(super) const ORDER: usize = 26;
-    pub(super) const PITCH: usize = 28;
 }
 
 /// Words of an instruction that takes inputs; as in the sources.
 mod taking {
-    pub(super) const PITCH: usize = 2;
     pub(super) const SQUARES: usize = 3;
     pub(super) const NARROW: usize = 12;
 }
 
-/// In which order inputs are, and how far apart their rows: whole steps.
-type Order = (i64, i32);
-
-/// Instructions that make what no product has taken yet, and how what lies in a region was ordered before.
+/// Instructions that make what no product has taken yet, and the orders in which regions are taken by products, with whether
+/// their rows end within a step.
 #[derive(Debug, Default)]
 pub(super) struct Handed {
     makers: Vec<(Region, usize)>,
-    orders: Vec<(Region, Order)>,
+    orders: Vec<(Region, i64, bool)>,
 }
 
 impl Builder {
@@ -70,42 +66,38 @@ impl Builder {
         (form, inputs): (&Form, i32),
         norm: Option<Word>,
     ) {
-        let pitch = form.steps(inputs) * form.span();
-        let order = (form.order(), pitch);
+        let order = form.order();
         let narrow = match source {
             Region::Residual => Region::Rounded,
             _ => source,
         };
-        // Numbers of two bytes in words of four.
-        taker[taking::NARROW] = self.scratch.region(narrow, (pitch + 1) / 2);
-        taker[taking::PITCH] = Word::Number(pitch.into());
+        // Whole steps, of numbers of two bytes in words of four.
+        let width = form.steps(inputs) * form.span() / 2;
+        taker[taking::NARROW] = self.scratch.region(narrow, width);
         taker[taking::SQUARES] = self.scratch.region(Region::Squares, 0);
-        let mut is_made = false;
-        for &(_, maker) in self
+        let is_made = self.handed.makers.iter().any(|&(made, _)| made == source);
+        for (_, maker) in self
             .handed
             .makers
-            .iter()
-            .filter(|(region, _)| *region == source)
+            .extract_if(.., |(made, _)| *made == source)
         {
-            is_made = true;
             let words = &mut self.instructions[maker];
-            words[making::ORDER] = Word::Number(order.0);
-            words[making::PITCH] = Word::Number(pitch.into());
+            words[making::ORDER] = Word::Number(order);
             if let Some(norm) = norm {
                 words[making::NORM] = norm;
             }
         }
-        self.handed.makers.retain(|(region, _)| *region != source);
-        // What is taken twice, or has other things behind it where a row ends within a step, is not made so.
-        let orders = &mut self.handed.orders;
-        let is_new = orders
-            .iter()
-            .all(|(region, known)| *region != source || *known == order);
-        if !is_made || (!is_new && form.is_ragged()) {
+        // Not so what is taken twice; nor where a row ends within a step, and others leave something else behind it.
+        let taken = (source, order, form.is_ragged());
+        let known = &mut self.handed.orders;
+        let spoils = |&(of, other, is_ragged): &(Region, i64, bool)| {
+            of == source && other != order && (is_ragged || form.is_ragged())
+        };
+        if !is_made || known.iter().any(spoils) {
             self.facts.rows = self.facts.rows.min(FEW);
         }
-        if is_new {
-            orders.push((source, order));
+        if !known.contains(&taken) {
+            known.push(taken);
         }
     }
 }

@@ -7,7 +7,7 @@ template <int ROWS>
 struct Places {
   float* products;  // [SIDES][WARPS][ROWS][16]
   float* inputs;    // [units][8 * TILES]: sums of the inputs of a column
-  char* x;          // [ROWS][PARTS][inputs]
+  char* x;          // [ROWS][PARTS][inputs], or as `place_of` tells
   __device__ Places(char* memory, int steps, int columns) {
     products = reinterpret_cast<float*>(memory);
     inputs = products + SIDES<ROWS> * WARPS * ROWS * 16;

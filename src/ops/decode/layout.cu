@@ -39,7 +39,7 @@ struct Layout {
   static constexpr int STEP = UNITS * SPAN;
   // Times that a lane reads 16 bytes of x in a unit: eight inputs each, or four of float32.
   static constexpr int PIECES = BITS == 32 ? 1 : HAS / BITS;
-  // Between parts of x in bytes; the last 64 keep lanes on different banks.
+  // Between parts of x in bytes, where rows are few; the last 64 keep lanes on different banks.
   __device__ static int stride(int inputs) { return inputs * (BITS == 32 ? 4 : 2) + 64; }
 };
 
@@ -101,7 +101,8 @@ __device__ constexpr int slot_of() {
 template <int ROWS, int VARIANT, int SLOT>
 __device__ __forceinline__ int most_steps(int steps) {
   using L = Layout<ROWS, VARIANT>;
-  constexpr int LEFT = MEMORY - RING<ROWS, SLOT> - SIDES<ROWS> * WARPS * ROWS * 16 * 4 - ROWS * L::PARTS * 64;
+  constexpr int PRODUCTS = SIDES<ROWS> * WARPS * ROWS * 16 * 4, GAPS = IS_NARROW<ROWS> ? 0 : ROWS * L::PARTS * 64;
+  constexpr int LEFT = MEMORY - RING<ROWS, SLOT> - PRODUCTS - GAPS;
   constexpr int OF_STEP = L::UNITS * 8 * L::TILES * 4 + ROWS * L::PARTS * L::STEP * (L::BITS == 32 ? 4 : 2);
   constexpr int ROOM = LEFT / OF_STEP;
   return steps <= ROOM || ROOM < 8 ? min(steps, ROOM) : ROOM - ROOM % 8;

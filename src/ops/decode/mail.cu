@@ -45,7 +45,7 @@ __device__ __forceinline__ unsigned long long look(const unsigned long long* at)
 }
 
 // Adds up what all send, on each card in the same order: to the residual stream, or to be normalized before.
-template <int RANKS, bool NARROW>
+template <int RANKS, int ROWS>
 __device__ __forceinline__ void add_up(const Instruction& in, const Step& step, const Mail& mail) {
   int hidden = in.integer(1);
   unsigned expected = mail.before + in.integer(5);
@@ -68,8 +68,8 @@ __device__ __forceinline__ void add_up(const Instruction& in, const Step& step, 
       y += __uint_as_float((unsigned)numbers[rank]);
     }
     __stcg(to + i, y);
-    if constexpr (NARROW) {
-      if (is_whole) hand_over_hidden(in, step, i / hidden, hidden, i % hidden, y);
+    if constexpr (IS_NARROW<ROWS>) {
+      if (is_whole) hand_over_hidden<ROWS>(in, step, i / hidden, hidden, i % hidden, y);
     }
   }
 }

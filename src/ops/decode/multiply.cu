@@ -19,11 +19,44 @@ __device__ __forceinline__ Scaled scaled_by(const char* numbers) {
   return by;
 }
 
+// Where a lane finds its column of B in shared memory.
+template <int ROWS, int VARIANT>
+struct Column {
+  using L = Layout<ROWS, VARIANT>;
+  const char* x;
+  // From tile to tile of columns and from unit to unit, where rows are few; else from even to odd pieces.
+  int next_tile, next_unit, to_odd;
+
+  __device__ __forceinline__ Column(const Places<ROWS>& places, const Shared& shared, int inputs) {
+    int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    if constexpr (IS_NARROW<ROWS>) {
+      x = places.x + g * (L::STEP * 2) + t * 16 + g % 2 * 64;
+      to_odd = g % 2 ? -64 : 64;
+    } else {
+      int within = g % L::COLUMNS, stride = L::stride(inputs);
+      x = places.x + (g / L::COLUMNS * L::PARTS + within / L::GROUPS) * stride + t * 16;
+      next_tile = 8 / L::COLUMNS * L::PARTS * stride;
+      next_unit = L::PIECES * 64;
+      if (within >= L::PARTS * L::GROUPS || within % L::GROUPS != t * L::GROUPS / 4) {
+        x = reinterpret_cast<const char*>(shared.zeros);
+        next_tile = next_unit = 0;
+      }
+    }
+  }
+
+  // Its inputs of a unit of a step.
+  __device__ __forceinline__ const char* at(int step, int unit, int tile, int piece) const {
+    if constexpr (!IS_NARROW<ROWS>) return x + (step * L::UNITS + unit) * next_unit + tile * next_tile + piece * 64;
+    int of_step = unit * L::PIECES + piece;
+    return x + step * OF_STEP<ROWS, VARIANT> + tile * (8 * L::STEP * 2) + of_step / 2 * 128 + (of_step % 2 ? to_odd : 0);
+  }
+};
+
 // A unit: adds W x of its inputs to `sums`. `weights` and `numbers` are what was fetched for it, `by` of columns 2t and
-// 2t + 1; `x` points to the lane's column of the first tile of columns.
-template <int ROWS, int VARIANT, int SCALES>
-__device__ __forceinline__ void consume(const char* weights, const char* numbers, const Scaled& by, const char* x,
-                                        int columns, const float2* inputs, unsigned mask, unsigned offset,
+// 2t + 1; `x` tells where the lane's inputs are, of a tile of columns and a piece.
+template <int ROWS, int VARIANT, int SCALES, typename X>
+__device__ __forceinline__ void consume(const char* weights, const char* numbers, const Scaled& by, X x,
+                                        const float2* inputs, unsigned mask, unsigned offset,
                                         float (&sums)[Layout<ROWS, VARIANT>::TILES][4]) {
   using L = Layout<ROWS, VARIANT>;
   constexpr int FETCHED = Numbers<VARIANT, SCALES>::FETCHED;
@@ -42,7 +75,7 @@ __device__ __forceinline__ void consume(const char* weights, const char* numbers
   if constexpr (!L::AFFINE && !L::IS_FLOAT4) {
 #pragma unroll
     for (int tile = 0; tile < L::TILES; tile++) {
-      const char* here = x + tile * columns;
+      const char* here = x(tile, 0);
       if constexpr (L::FORMAT == DENSE_BF16) {
         uint4 b = *reinterpret_cast<const uint4*>(here);
         multiply_tile(sums[tile], top.x, bottom.x, top.y, bottom.y, b.x, b.y);
@@ -109,7 +142,7 @@ __device__ __forceinline__ void consume(const char* weights, const char* numbers
       }
 #pragma unroll
       for (int tile = 0; tile < L::TILES; tile++) {
-        uint4 b = *reinterpret_cast<const uint4*>(x + tile * columns + piece * 64);
+        uint4 b = *reinterpret_cast<const uint4*>(x(tile, piece));
         multiply_tile(chains[piece % CHAINS][tile], a[0][0], a[1][0], a[0][1], a[1][1], b.x, b.y);
         multiply_tile(chains[piece % CHAINS][tile], a[0][2], a[1][2], a[0][3], a[1][3], b.z, b.w);
       }
@@ -168,13 +201,12 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
   for (int from = 0; from < steps; from += most) {
     int count = steps - from < most ? steps - from : most;
     m.bound(from, from + count);
-    int first_input = from * L::STEP, inputs = count * L::STEP;
     // What lay in shared memory is no longer needed when all have come.
     if (from > 0) sync();
     unsigned before = MEETS && from == 0 ? arrive(step.barrier) : 0;
     if (MEETS && threadIdx.x == 0) {
       if (from == 0) wait_alone(step.barrier, before);
-      if constexpr (IS_NARROW<ROWS>) ask_for_inputs<ROWS, VARIANT>(in, step, shared, places, first_input, inputs);
+      if constexpr (IS_NARROW<ROWS>) ask_for_inputs<ROWS, VARIANT>(in, step, shared, places, from, count);
     }
     if (MEETS && from == 0) sync();
     if (MEETS && m.taken && from == 0) {
@@ -183,25 +215,16 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
       if (threadIdx.x == 0) tell(shared.rings.routed);
     }
     if constexpr (!IS_NARROW<ROWS>) {
-      bring<ROWS, VARIANT>(in, step, shared, places, first_input, inputs);
+      bring<ROWS, VARIANT>(in, step, shared, places, from * L::STEP, count * L::STEP);
     } else if constexpr (MEETS) {
-      take_inputs<ROWS, VARIANT>(in, step, shared, places, inputs, brought);
+      take_inputs<ROWS, VARIANT>(in, step, shared, places, count, brought);
       brought ^= 1;
     } else {
-      arrange_inputs<ROWS, VARIANT>(in, step, shared, places, first_input, inputs);
+      arrange_inputs<ROWS, VARIANT>(in, step, shared, places, from, count);
     }
 
-    // The lane's column of B.
+    Column<ROWS, VARIANT> column(places, shared, count * L::STEP);
     int g = lane / 4, t = lane % 4;
-    int within = g % L::COLUMNS;
-    bool is_zero = within >= L::PARTS * L::GROUPS || within % L::GROUPS != t * L::GROUPS / 4;
-    int stride = L::stride(inputs);
-    const char* x = places.x + (g / L::COLUMNS * L::PARTS + within / L::GROUPS) * stride + t * 16;
-    int next_tile = 8 / L::COLUMNS * L::PARTS * stride, next_step = L::PIECES * 64;
-    if (is_zero) {
-      x = reinterpret_cast<const char*>(shared.zeros);
-      next_tile = next_step = 0;
-    }
     // A warp without steps still has to hand in its zeros.
     int tile = m.mine, place = m.first;
     const char* weights = ring + among * 1024 + g * 64 + t * L::HAS;
@@ -216,8 +239,8 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
       if (!m.is_idle()) {
         wait_for(come + 8 * turn.slot, turn.side);
         if (place + among < m.last) {
-          int at = L::UNITS * (place + among - from), slot = turn.slot * SLOT;
-          const float2* sums_of_inputs = reinterpret_cast<const float2*>(places.inputs + at * COLUMNS) + t;
+          int at = place + among - from, slot = turn.slot * SLOT;
+          const float2* inputs = reinterpret_cast<const float2*>(places.inputs + L::UNITS * at * COLUMNS) + t;
           Scaled both{};
 #pragma unroll
           for (int unit = 0; unit < L::UNITS; unit++) {
@@ -228,8 +251,8 @@ __device__ __forceinline__ void multiply(const Instruction& in, const Step& step
             if (L::AFFINE && (!IS_OF_ONE || unit % 2 == 0)) both = scaled_by<VARIANT, SCALES>(beside);
             Scaled by = IS_OF_ONE ? both.twice(unit % 2) : both;
             consume<ROWS, VARIANT, SCALES>(weights + slot + unit / HALF * 512 + unit % HALF * (64 / HALF), beside, by,
-                                           x + (at + unit) * next_step, next_tile, sums_of_inputs + unit * COLUMNS / 2,
-                                           mask, offset, sums);
+                                           [&](int tile, int piece) { return column.at(at, unit, tile, piece); },
+                                           inputs + unit * COLUMNS / 2, mask, offset, sums);
           }
         }
         __syncwarp();

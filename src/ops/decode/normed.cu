@@ -2,7 +2,7 @@
 
 namespace mlxr {
 
-template <bool NARROW>
+template <int ROWS>
 __device__ __forceinline__ void add_normed(const Instruction& in, const Step& step, Shared& shared) {
   int width = in.integer(1), row = blockIdx.x % step.rows, part = blockIdx.x / step.rows, parts = gridDim.x / step.rows;
   if (part >= parts) return;
@@ -26,7 +26,7 @@ __device__ __forceinline__ void add_normed(const Instruction& in, const Step& st
     size_t at = (size_t)row * width + i;
     float y = __ldcg(to + at) + __ldcg(from + i) * factor * __ldg(norm + i);
     __stcg(to + at, y);
-    if constexpr (NARROW) hand_over_hidden(in, step, row, width, i, y);
+    if constexpr (IS_NARROW<ROWS>) hand_over_hidden<ROWS>(in, step, row, width, i, y);
   }
 }
 

@@ -85,15 +85,15 @@ __device__ __forceinline__ void run(const long long* program, const Step& step, 
     } else if (code == MULTIPLY) {
       multiply_any<ROWS, VARIANTS, SCALES, RANKS>(in, step, mail, shared, memory);
     } else if (code == ATTEND) {
-      attend<WIDTH, RATIO, CACHE, IS_NARROW<ROWS>>(in, step, rest);
+      attend<WIDTH, RATIO, CACHE, ROWS>(in, step, rest);
     } else if (RANKS > 1 && code == SUM) {
       // Waits for numbers, not for blocks.
-      add_up<RANKS, IS_NARROW<ROWS>>(in, step, mail);
+      add_up<RANKS, ROWS>(in, step, mail);
     } else if (code != COMBINE || step.splits > 1) {
       wait(step.barrier, arrive(step.barrier));
-      if (code == EMBED) embed<SCALES, IS_NARROW<ROWS>>(in, step);
-      else if (code == ADD_NORMED) add_normed<IS_NARROW<ROWS>>(in, step, shared);
-      else combine<WIDTH, IS_NARROW<ROWS>>(in, step, rest);
+      if (code == EMBED) embed<SCALES, ROWS>(in, step);
+      else if (code == ADD_NORMED) add_normed<ROWS>(in, step, shared);
+      else combine<WIDTH, ROWS>(in, step, rest);
     }
     if (word >= 0) shared.code[side ^ 1][word] = next;
     sync();

@@ -44,7 +44,8 @@ impl Form {
     /// In which order many rows of inputs are multiplied with; as in `operands.cu`.
     pub(super) fn order(&self) -> i64 {
         let pieces = 16 / self.in_half() / self.bits;
-        i64::from(pieces.max(1).ilog2()) | i64::from(self.bits == 4) << 2
+        let logarithms = [pieces.max(1), self.span()].map(|number| i64::from(number.ilog2()));
+        logarithms[0] | i64::from(self.bits == 4) << 2 | logarithms[1] << 3
     }
 
     /// Whether the last step of a row ends after it.
@@ -82,7 +83,7 @@ impl Form {
         };
         let ring = WARPS * ahead * slot;
         let products = sides * WARPS * rows * 16 * 4;
-        let gaps = rows * parts * 64;
+        let gaps = if rows >= 8 { 0 } else { rows * parts * 64 };
         let of_step =
             units * rows * columns * 4 + rows * parts * self.span() * self.bytes_of_input();
         (SHARED - ring - products - gaps).max(0) / of_step

@@ -102,13 +102,10 @@ fn a_model_is_a_list_of_instructions() {
     // What is read and written in bfloat16 where there are many rows.
     let of_many = [&all[2], &all[5], &all[7]].map(|words| numbers(words, [12])[0]);
     assert_eq!(of_many, [rounded, attended, gated]);
-    // Who makes it is told in which order, how far apart rows are, and where squares are.
-    let order = 1 | 4;
-    for (maker, width) in [(&all[1], hidden), (&all[5], hidden), (&all[6], inner)] {
-        assert_eq!(numbers(maker, [26, 28]), [order, width]);
-    }
-    for maker in [&all[3], &all[4]] {
-        assert_eq!(numbers(maker, [26, 28]), [order, heads * width]);
+    // Who makes it is told in which order, and where squares are.
+    let order = 1 | 4 | 8 << 3;
+    for maker in [1, 3, 4, 5, 6, 7] {
+        assert_eq!(numbers(&all[maker], [26]), [order]);
     }
     for maker in [&all[1], &all[5], &all[7]] {
         assert_eq!(numbers(maker, [13, 22]), [rounded, squares]);
@@ -117,8 +114,8 @@ fn a_model_is_a_list_of_instructions() {
             "the norm that follows"
         );
     }
-    for (taker, width) in [(&all[2], hidden), (&all[6], hidden), (&all[7], inner)] {
-        assert_eq!(numbers(taker, [2, 3]), [width, squares]);
+    for taker in [2, 6] {
+        assert_eq!(numbers(&all[taker], [3]), [squares]);
     }
     assert_eq!(
         numbers(&all[6], [7, 8, 9, 10, 11, 25]),
@@ -171,14 +168,14 @@ fn experts_are_read_as_they_are_taken() {
 fn formats_have_variants() {
     open(DeviceChoice::Cpu, None).unwrap();
     for (storage, right) in [
-        (dense(Dtype::Bfloat16), (0, 0)),
-        (affine(4, 32), (1, 4)),
-        (affine(4, 128), (3, 4 | 2)),
-        (affine(8, 32), (4, 0)),
-        (affine(8, 64), (5, 1)),
-        (dense(Dtype::Float32), (6, 0)),
-        (float4(Mode::Mxfp4, 32), (7, 4 | 2)),
-        (float4(Mode::Nvfp4, 16), (8, 4 | 2)),
+        (dense(Dtype::Bfloat16), (0, 6 << 3)),
+        (affine(4, 32), (1, 4 | 8 << 3)),
+        (affine(4, 128), (3, 2 | 4 | 8 << 3)),
+        (affine(8, 32), (4, 7 << 3)),
+        (affine(8, 64), (5, 1 | 7 << 3)),
+        (dense(Dtype::Float32), (6, 5 << 3)),
+        (float4(Mode::Mxfp4, 32), (7, 2 | 4 | 8 << 3)),
+        (float4(Mode::Nvfp4, 16), (8, 2 | 4 | 8 << 3)),
     ] {
         let (_, all) = instructions(storage);
         let (embedded, projected) = (&all[2], &all[3]);
