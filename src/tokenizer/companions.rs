@@ -1,6 +1,10 @@
 //! The small JSON files beside `tokenizer.json`: which tokens begin and end texts, by which names.
 //! Knows nothing of text.
 
+use std::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -125,8 +129,40 @@ pub(super) fn read_object(files: &ModelFiles, name: &str) -> Result<Map<String, 
     let Some(bytes) = files.read(name)? else {
         return Ok(Map::new());
     };
-    serde_json::from_slice(&bytes).map_err(|error| Error::Tokenizer {
+    let mut reader = serde_json::Deserializer::from_slice(&bytes);
+    let object = reader.deserialize_map(Fields);
+    let object = object.and_then(|object| reader.end().map(|()| object));
+    object.map_err(|error| Error::Tokenizer {
         path: files.path(name),
         problem: format!("not a JSON object: {error}"),
     })
+}
+
+/// Tells of each added token what `tokenizer.json` has told: most of some files, and nobody asks for it.
+const TOLD_ELSEWHERE: &str = "added_tokens_decoder";
+
+/// The fields of an object, but for what is told elsewhere.
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(
+        self,
+        mut fields: A,
+    ) -> std::result::Result<Self::Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            if name == TOLD_ELSEWHERE {
+                fields.next_value::<IgnoredAny>()?;
+            } else {
+                object.insert(name, fields.next_value()?);
+            }
+        }
+        Ok(object)
+    }
 }
