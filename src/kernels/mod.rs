@@ -45,6 +45,7 @@ mod scratch;
 mod simd;
 mod starts;
 mod storage;
+pub mod table;
 pub mod text;
 mod tiles;
 

@@ -4,11 +4,12 @@
 //! `tokenizer.json` is and when it was last changed; what does not fit in any way is built anew.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use bytemuck::{Pod, cast_slice, cast_slice_mut};
+use bytemuck::{Pod, cast_slice, try_cast_slice};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -24,10 +25,13 @@ use super::structure::{Cut, Normal};
 use super::trie::Trie;
 use super::vocabulary::Vocabulary;
 use crate::files::make_room;
+use crate::kernels::table::{MappedTables, Table};
 use crate::tokenizer::pieces::Pieces as Spelling;
 
 /// What a file begins with. Another number for whatever changes in the tables or in what they mean.
-const MAGIC: [u8; 16] = *b"mlxr-tokenizer-4";
+const MAGIC: [u8; 16] = *b"mlxr-tokenizer-5";
+/// What tables begin at a multiple of in the file, as numbers of some do in memory.
+const ALIGNMENT: usize = 64;
 /// Files that a folder holds at most.
 const MOST_FILES: usize = 16;
 /// A `tokenizer.json` that is smaller is read as fast as tables are.
@@ -73,10 +77,10 @@ pub(in super::super) fn place(folder: &Path, json: &Path) -> Option<PathBuf> {
 /// Reads tables; `None` where there are none that are whole.
 pub(in super::super) fn read(place: &Path) -> Option<Built> {
     let mut reader = Reader::open(place)?;
-    let head: Vec<u8> = reader.table()?;
-    let tokens: Vec<u8> = reader.table()?;
-    let bytes: Vec<u32> = reader.table()?;
-    let seams: Vec<u64> = reader.table()?;
+    let head: Table<u8> = reader.table()?;
+    let tokens: Table<u8> = reader.table()?;
+    let bytes: Table<u32> = reader.table()?;
+    let seams: Table<u64> = reader.table()?;
     let trie = Trie {
         cells: reader.table()?,
     };
@@ -97,8 +101,8 @@ pub(in super::super) fn read(place: &Path) -> Option<Built> {
         slots,
         words: reader.table()?,
     };
-    let pieces = Pieces::new(vocabulary, merges, trie, bytes.as_slice().try_into().ok()?);
-    let seams = Seams::from_table(seams);
+    let pieces = Pieces::new(vocabulary, merges, trie, (&*bytes).try_into().ok()?);
+    let seams = Seams::from_table(seams.to_vec());
     reader.end()?;
     let head: Head = serde_json::from_slice(&head).ok()?;
     let (raw, normalized) = added(&head.added, head.normal).ok()?;
@@ -113,7 +117,7 @@ pub(in super::super) fn read(place: &Path) -> Option<Built> {
             scratches: Scratches::default(),
         },
         pieces: head.spelling,
-        tokens: tokens.into_iter().map(Token::of_bits).collect(),
+        tokens: tokens.iter().copied().map(Token::of_bits).collect(),
         added: head.added,
         before: head.before,
         behind: head.behind,
@@ -168,62 +172,64 @@ fn try_write(built: &Built, place: &Path) -> Option<()> {
     make_room(folder, MOST_FILES)
 }
 
-/// Each table is its length in bytes, its checksum, and its bytes.
+/// Each table is its length in bytes and its checksum, and its bytes, both filled up with zeros.
 struct Writer(File);
 
 impl Writer {
     fn create(path: &Path) -> Option<Self> {
-        let mut file = File::create(path).ok()?;
-        file.write_all(&MAGIC).ok()?;
-        Some(Self(file))
+        let mut writer = Self(File::create(path).ok()?);
+        writer.bytes(&MAGIC)?;
+        Some(writer)
     }
 
     fn table<T: Pod>(&mut self, table: &[T]) -> Option<()> {
         let bytes: &[u8] = cast_slice(table);
-        self.0.write_all(&(bytes.len() as u64).to_le_bytes()).ok()?;
-        self.0.write_all(&xxh3_64(bytes).to_le_bytes()).ok()?;
-        self.0.write_all(bytes).ok()
+        self.bytes(cast_slice(&[bytes.len() as u64, xxh3_64(bytes)]))?;
+        self.bytes(bytes)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
+        let zeros = [0; ALIGNMENT];
+        let missing = bytes.len().next_multiple_of(ALIGNMENT) - bytes.len();
+        self.0.write_all(bytes).ok()?;
+        self.0.write_all(&zeros[..missing]).ok()
     }
 }
 
+/// Tables where they lie in the file: none is copied.
 struct Reader {
-    file: File,
-    /// Bytes that are left.
-    left: u64,
+    file: MappedTables,
+    /// Where the next one is.
+    at: usize,
 }
 
 impl Reader {
     fn open(path: &Path) -> Option<Self> {
-        let file = File::open(path).ok()?;
-        let left = file.metadata().ok()?.len();
-        let mut reader = Self { file, left };
-        let mut magic = [0; MAGIC.len()];
-        reader.bytes(&mut magic)?;
-        (magic == MAGIC).then_some(reader)
+        let file = MappedTables::new(&File::open(path).ok()?).ok()?;
+        let mut reader = Self { file, at: 0 };
+        let magic = reader.next(MAGIC.len())?;
+        (reader.file.bytes()[magic] == MAGIC).then_some(reader)
     }
 
-    fn bytes(&mut self, bytes: &mut [u8]) -> Option<()> {
-        self.left = self.left.checked_sub(bytes.len() as u64)?;
-        self.file.read_exact(bytes).ok()
+    /// Where the next bytes are, so many.
+    fn next(&mut self, length: usize) -> Option<Range<usize>> {
+        let range = self.at..self.at.checked_add(length)?;
+        self.at = range.end.checked_next_multiple_of(ALIGNMENT)?;
+        let zeros = self.file.bytes().get(range.end..self.at)?;
+        zeros.iter().all(|byte| *byte == 0).then_some(range)
     }
 
-    fn number(&mut self) -> Option<u64> {
-        let mut number = [0; 8];
-        self.bytes(&mut number)?;
-        Some(u64::from_le_bytes(number))
-    }
-
-    fn table<T: Pod>(&mut self) -> Option<Vec<T>> {
-        let (length, checksum) = (self.number()?, self.number()?);
-        let is_whole = length <= self.left && (length as usize).is_multiple_of(size_of::<T>());
-        let mut table: Vec<T> =
-            bytemuck::zeroed_vec(is_whole.then_some(length as usize / size_of::<T>())?);
-        let bytes: &mut [u8] = cast_slice_mut(&mut table);
-        self.bytes(bytes)?;
-        (xxh3_64(bytes) == checksum).then_some(table)
+    fn table<T: Pod>(&mut self) -> Option<Table<T>> {
+        let head = self.next(2 * size_of::<u64>())?;
+        let &[length, checksum]: &[u64] = try_cast_slice(&self.file.bytes()[head]).ok()? else {
+            return None;
+        };
+        let range = self.next(usize::try_from(length).ok()?)?;
+        let is_whole = xxh3_64(&self.file.bytes()[range.clone()]) == checksum;
+        is_whole.then(|| self.file.table(range)).flatten()
     }
 
     fn end(&self) -> Option<()> {
-        (self.left == 0).then_some(())
+        (self.at == self.file.bytes().len()).then_some(())
     }
 }

@@ -13,6 +13,7 @@
 //! happen from left to right.
 
 use super::pairs::{APART, Pairs};
+use crate::kernels::table::Table;
 
 /// Places in a list, those of merges that make shorter tokens first.
 fn by_length(list: &[Merge], lengths: &[u32]) -> Vec<u32> {
@@ -72,10 +73,10 @@ const NO_SPLIT: Split = Split {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Merges {
     /// By number.
-    pub(super) splits: Vec<Split>,
+    pub(super) splits: Table<Split>,
     pub(super) pairs: Pairs,
     /// Ids by number.
-    pub(super) tokens: Vec<u32>,
+    pub(super) tokens: Table<u32>,
 }
 
 impl Merges {
@@ -90,9 +91,9 @@ impl Merges {
     ) -> Option<(Self, Vec<u32>)> {
         // Until all are found, a token's number is its id, and ranks are places in the list.
         let mut merges = Self {
-            splits: vec![NO_SPLIT; symbols.len()],
+            splits: vec![NO_SPLIT; symbols.len()].into(),
             pairs: Pairs::new(list.len().min(symbols.len())),
-            tokens: Vec::new(),
+            tokens: Vec::new().into(),
         };
         // What happens inside a token makes shorter ones.
         for at in by_length(list, lengths) {
@@ -133,7 +134,7 @@ impl Merges {
     /// The same with numbers in the order of merges, and these by id.
     fn numbered(self, ranks: usize, symbols: &[bool]) -> (Self, Vec<u32>) {
         let mut by_rank = vec![NONE; ranks + 1];
-        for (token, split) in (0..).zip(&self.splits) {
+        for (token, split) in (0..).zip(self.splits.iter()) {
             if split.rank > 0 {
                 by_rank[split.rank as usize] = token;
             }
@@ -149,26 +150,28 @@ impl Merges {
         }
         // Of what is not merged.
         of_rank[0] = 0;
-        let mut numbered = Self {
-            splits: Vec::with_capacity(tokens.len()),
-            pairs: Pairs::new(tokens.len()),
-            tokens,
-        };
-        for (number, token) in (0..).zip(&numbered.tokens) {
+        let mut splits = Vec::with_capacity(tokens.len());
+        let mut pairs = Pairs::new(tokens.len());
+        for (number, token) in (0..).zip(&tokens) {
             let split = self.splits[*token as usize];
             if split.rank == 0 {
-                numbered.splits.push(NO_SPLIT);
+                splits.push(NO_SPLIT);
                 continue;
             }
             let [left, right] = [split.left, split.right].map(|part| numbers[part as usize]);
-            numbered.pairs.add(left, right, number);
-            numbered.splits.push(Split {
+            pairs.add(left, right, number);
+            splits.push(Split {
                 left,
                 right,
                 rank: number,
                 epoch: of_rank[split.epoch as usize],
             });
         }
+        let numbered = Self {
+            splits: splits.into(),
+            pairs,
+            tokens: tokens.into(),
+        };
         (numbered, numbers)
     }
 

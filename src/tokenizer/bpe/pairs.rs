@@ -3,6 +3,7 @@
 use std::hint::select_unpredictable;
 
 use super::hash::FACTORS;
+use crate::kernels::table::Table;
 use crate::kernels::text::prefetch;
 
 /// Bits of a token's number in a pair.
@@ -33,9 +34,9 @@ pub(super) struct Bucket([u64; ROOM]);
 /// Pairs that merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pairs {
-    pub(super) buckets: Vec<Bucket>,
+    pub(super) buckets: Table<Bucket>,
     /// Two bits of one word for each pair: a pair that lacks one of them never merges. As many as a power of two.
-    pub(super) filter: Vec<u64>,
+    pub(super) filter: Table<u64>,
 }
 
 impl Pairs {
@@ -43,8 +44,8 @@ impl Pairs {
     pub(super) fn new(count: usize) -> Self {
         Self {
             // The first bucket stays empty.
-            buckets: vec![Bucket([EMPTY; ROOM]); count / 2 + 2],
-            filter: vec![0; (count / 8).next_power_of_two().min(MOST_WORDS)],
+            buckets: vec![Bucket([EMPTY; ROOM]); count / 2 + 2].into(),
+            filter: vec![0; (count / 8).next_power_of_two().min(MOST_WORDS)].into(),
         }
     }
 

@@ -98,7 +98,7 @@ impl Pieces {
     /// The tokens that are made by merges.
     pub(super) fn made(&self) -> impl Iterator<Item = u32> {
         (0..)
-            .zip(&self.merges.tokens)
+            .zip(self.merges.tokens.iter())
             .filter(|(number, _)| self.merges.is_merged(*number))
             .map(|(_, token)| *token)
     }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::merges::NONE;
+use crate::kernels::table::Table;
 
 /// A node's place in the array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -35,7 +36,7 @@ const EMPTY: Cell = Cell {
 /// Tokens by their bytes. The first cell is the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trie {
-    pub(super) cells: Vec<Cell>,
+    pub(super) cells: Table<Cell>,
 }
 
 impl Cell {
@@ -77,7 +78,7 @@ impl Trie {
             nodes = next;
         }
         Self {
-            cells: builder.cells,
+            cells: builder.cells.into(),
         }
     }
 

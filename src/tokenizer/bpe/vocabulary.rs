@@ -4,18 +4,19 @@ use std::borrow::Cow;
 
 use super::hash;
 use super::key::{self, Key, SHORT_BYTES};
+use crate::kernels::table::Table;
 
 /// Bytes by token, and tokens by their bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Vocabulary {
     /// All tokens' bytes, one after the other.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Table<u8>,
     /// Where each token's bytes begin, and where the last one's end.
-    pub(super) starts: Vec<u32>,
+    pub(super) starts: Table<u32>,
     /// Short tokens by a hash of their keys.
-    pub(super) words: Vec<Words>,
+    pub(super) words: Table<Words>,
     /// Longer tokens by a hash of their bytes, likewise. The high bits are more of the hash.
-    pub(super) slots: Vec<u32>,
+    pub(super) slots: Table<u32>,
 }
 
 /// Short tokens that are side by side in memory, so that a word that was never seen waits for it once. Filled from the
@@ -46,16 +47,20 @@ impl Vocabulary {
                 .filter(|(_, bytes)| (bytes.len() <= SHORT_BYTES) == is_short)
                 .count()
         };
+        let mut all = Vec::with_capacity(tokens.iter().map(|bytes| bytes.len()).sum());
+        let mut starts = Vec::with_capacity(tokens.len() + 1);
+        starts.push(0);
+        for bytes in tokens {
+            all.extend_from_slice(bytes);
+            starts.push(all.len() as u32);
+        }
         let mut vocabulary = Self {
-            bytes: Vec::with_capacity(tokens.iter().map(|bytes| bytes.len()).sum()),
-            starts: Vec::with_capacity(tokens.len() + 1),
-            words: bytemuck::zeroed_vec(count(true) * 2 / ROOM + 1),
-            slots: vec![NO_TOKEN; (count(false) * 2).next_power_of_two()],
+            bytes: all.into(),
+            starts: starts.into(),
+            words: bytemuck::zeroed_vec(count(true) * 2 / ROOM + 1).into(),
+            slots: vec![NO_TOKEN; (count(false) * 2).next_power_of_two()].into(),
         };
-        vocabulary.starts.push(0);
         for (token, bytes) in (0..).zip(tokens) {
-            vocabulary.bytes.extend_from_slice(bytes);
-            vocabulary.starts.push(vocabulary.bytes.len() as u32);
             if is_known(token) {
                 vocabulary.add(token, bytes);
             }
