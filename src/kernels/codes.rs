@@ -4,7 +4,7 @@
 //! odd columns of a chunk (that is how nibbles lie in bytes), the others its first and its last 32;
 //! activations are laid out in the same order ([`super::activations`]).
 
-use super::simd::Simd;
+use super::simd::{Lanes, Simd};
 
 /// Columns of a chunk.
 pub(super) const CHUNK: usize = 64;
@@ -23,6 +23,8 @@ pub(super) trait Codes {
     const UNIT: f32 = 1.0;
     /// See [`Codes::UNIT`].
     const OFFSET: f32 = 0.0;
+    /// Codes by nibbles, where they are not the same.
+    const TABLE: Option<&[u8; 16]> = None;
 
     /// The chunk at an address.
     ///
@@ -43,18 +45,27 @@ impl Codes for Nibbles {
     #[inline(always)]
     unsafe fn chunk<S: Simd>(from: *const u8) -> [S::Bytes; 2] {
         // SAFETY: the caller's promise.
-        let bytes = unsafe { S::load_bytes(from) };
-        [S::low_nibbles(bytes), S::high_nibbles(bytes)]
+        unsafe { nibbles::<S, Self>(from) }
+    }
+}
+
+/// The codes of as many bytes as are in a vector: those of the low nibbles and those of the high ones.
+///
+/// # Safety
+/// `from` is valid for a vector.
+#[inline(always)]
+pub(super) unsafe fn nibbles<L: Lanes, C: Codes>(from: *const u8) -> [L::Bytes; 2] {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { L::load_bytes(from) };
+    let [low, high] = [L::low_nibbles(bytes), L::high_nibbles(bytes)];
+    match C::TABLE {
+        Some(table) => [L::look_up(table, low), L::look_up(table, high)],
+        None => [low, high],
     }
 }
 
 /// Floats of four bits (E2M1): twice their value is an integer from -12 to 12.
 pub(super) struct Floats4;
-
-impl Floats4 {
-    /// Twice the value, plus 12.
-    const TABLE: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
-}
 
 impl Codes for Floats4 {
     const BYTES: usize = CHUNK / 2;
@@ -63,15 +74,14 @@ impl Codes for Floats4 {
     const WIDE: bool = false;
     const UNIT: f32 = 0.5;
     const OFFSET: f32 = -6.0;
+    /// Twice the value, plus 12.
+    const TABLE: Option<&[u8; 16]> =
+        Some(&[12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0]);
 
     #[inline(always)]
     unsafe fn chunk<S: Simd>(from: *const u8) -> [S::Bytes; 2] {
         // SAFETY: the caller's promise.
-        let [even, odd] = unsafe { Nibbles::chunk::<S>(from) };
-        [
-            S::look_up(&Self::TABLE, even),
-            S::look_up(&Self::TABLE, odd),
-        ]
+        unsafe { nibbles::<S, Self>(from) }
     }
 }
 

@@ -1,12 +1,12 @@
-//! Rows of split codes, whose chunks are multiplied two at a time.
+//! Rows of split codes, whose chunks are multiplied by pairs.
 
 use super::{Stream, begun};
-use crate::kernels::codes::{CHUNK, Codes};
-use crate::kernels::simd::Simd;
+use crate::kernels::codes::{CHUNK, Codes, nibbles};
+use crate::kernels::simd::{Lanes, Simd};
 use crate::kernels::tiles::{Vectors, in_pairs};
 
 impl Vectors<'_> {
-    /// As [`Self::rows`], of split codes, two chunks at a time.
+    /// As [`Self::rows`], of split codes: sixteen lanes have both chunks of a pair side by side.
     ///
     /// # Safety
     /// The tokens are a tile, and the streams are at a row.
@@ -24,10 +24,19 @@ impl Vectors<'_> {
         streams: &[Stream; N],
     ) -> [[S::Floats; T]; N] {
         // SAFETY: the caller's promise.
-        let mut sums = unsafe { begun::<S, N, T>(token, streams) };
+        let mut totals = unsafe { begun::<S, N, T>(token, streams) };
+        // Closures would not have the instructions.
+        let zero = <S::Widest as Lanes>::splat(0.0);
+        let mut sums = [[zero; T]; N];
+        for (sums, totals) in sums.iter_mut().zip(&totals) {
+            for (sums, total) in sums.iter_mut().zip(totals) {
+                *sums = S::widened(*total);
+            }
+        }
         let chunks = row_bytes.div_ceil(C::BYTES);
         let (whole, record) = (row_bytes / C::BYTES, self.tiles.record);
-        // SAFETY: the tokens have as many pairs of chunks as the rows, and there are scales for all groups.
+        // SAFETY: the tokens have as many pairs of chunks as the rows, and there are scales for all groups, and zeros up
+        // to eights.
         unsafe {
             let x = self.tiles.chunks.as_ptr();
             let mut x = x.add(token * in_pairs(chunks) * record);
@@ -39,9 +48,8 @@ impl Vectors<'_> {
                     if S::AHEAD > 0 {
                         S::prefetch_far(from.wrapping_add(S::AHEAD));
                     }
-                    let weights = [C::chunk::<S>(from), C::chunk::<S>(from.add(C::BYTES))];
-                    let scales = [0, 1].map(|i| scale_of::<S, GROUP>(stream.scales, chunk + i));
-                    S::add_pair::<T>(sums, weights, x, scales);
+                    let scales = stream.scales.add(chunk * CHUNK / GROUP);
+                    add_pair::<S::Widest, C, GROUP, T>(sums, from, x, scales);
                 }
                 x = x.add(2 * T * record);
                 chunk += 2;
@@ -53,33 +61,44 @@ impl Vectors<'_> {
                     let from = stream.codes.add(chunk * C::BYTES);
                     let count = row_bytes - chunk * C::BYTES;
                     std::ptr::copy_nonoverlapping(from, tail.as_mut_ptr(), count);
-                    let tail = tail.as_ptr();
-                    let weights = [C::chunk::<S>(tail), C::chunk::<S>(tail.add(C::BYTES))];
-                    let mut scales = [S::splat(0.0); 2];
-                    for (scale, chunk) in scales.iter_mut().zip(chunk..chunks) {
-                        *scale = scale_of::<S, GROUP>(stream.scales, chunk);
-                    }
-                    S::add_pair::<T>(sums, weights, x, scales);
+                    let scales = stream.scales.add(chunk * CHUNK / GROUP);
+                    add_pair::<S::Widest, C, GROUP, T>(sums, tail.as_ptr(), x, scales);
                 }
             }
         }
-        sums
+        for (totals, sums) in totals.iter_mut().zip(&sums) {
+            for (total, sums) in totals.iter_mut().zip(sums) {
+                *total = S::folded(*sums);
+            }
+        }
+        totals
     }
 }
 
-/// The scales of a chunk of split codes.
+/// Adds a pair of chunks of a row for the `T` tokens of a tile.
 ///
 /// # Safety
-/// There are those of its groups.
+/// `codes` and `scales` are valid for two chunks, `x` for two chunks of the tile.
 #[inline(always)]
-unsafe fn scale_of<S: Simd, const GROUP: usize>(scales: *const f32, chunk: usize) -> S::Floats {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let scales = scales.add(chunk * CHUNK / GROUP);
-        match GROUP {
-            16 => S::pairs(scales),
-            32 => S::halves(*scales, *scales.add(1)),
-            _ => S::splat(*scales),
+unsafe fn add_pair<L: Lanes, C: Codes, const GROUP: usize, const T: usize>(
+    sums: &mut [L::Floats; T],
+    codes: *const u8,
+    x: *const u8,
+    scales: *const f32,
+) {
+    for i in 0..16 / L::LANES {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [even, odd] = nibbles::<L, C>(codes.add(C::BYTES * i));
+            let scales = L::group_scales::<GROUP>(scales.add(CHUNK * i / GROUP));
+            for (t, sums) in sums.iter_mut().enumerate() {
+                let x_of = x.add(2 * CHUNK * t + C::BYTES * i);
+                let factors = x.add(2 * CHUNK * T + CHUNK * t + C::BYTES * i);
+                let products = L::dot(L::zero_sums(), even, L::load_bytes(x_of));
+                let products = L::dot(products, odd, L::load_bytes(x_of.add(CHUNK)));
+                let products = L::scaled(products, L::load_bytes(factors));
+                *sums = L::fma(products, scales, *sums);
+            }
         }
     }
 }

@@ -108,6 +108,41 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn low_nibbles(a: __m256i) -> __m256i {
+        unsafe { _mm256_and_si256(a, _mm256_set1_epi8(15)) }
+    }
+
+    #[inline(always)]
+    fn high_nibbles(a: __m256i) -> __m256i {
+        unsafe { _mm256_and_si256(_mm256_srli_epi16::<4>(a), _mm256_set1_epi8(15)) }
+    }
+
+    #[inline(always)]
+    fn look_up(table: &[u8; 16], a: __m256i) -> __m256i {
+        unsafe {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm256_shuffle_epi8(table, a)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn group_scales<const GROUP: usize>(from: *const f32) -> __m256 {
+        unsafe {
+            match GROUP {
+                16 => {
+                    let four = _mm256_castps128_ps256(_mm_loadu_ps(from));
+                    _mm256_permutevar8x32_ps(four, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3))
+                }
+                32 => {
+                    let (low, high) = (_mm256_set1_ps(*from), _mm256_set1_ps(*from.add(1)));
+                    _mm256_blend_ps::<0xf0>(low, high)
+                }
+                _ => _mm256_set1_ps(*from),
+            }
+        }
+    }
+
+    #[inline(always)]
     fn zero_sums() -> __m256i {
         unsafe { _mm256_setzero_si256() }
     }
@@ -153,16 +188,13 @@ impl Simd for Avx2 {
     const AHEAD: usize = 2048;
 
     #[inline(always)]
-    fn halves(low: f32, high: f32) -> __m256 {
-        unsafe { _mm256_blend_ps::<0xf0>(_mm256_set1_ps(low), _mm256_set1_ps(high)) }
+    fn widened(a: __m256) -> __m256 {
+        a
     }
 
     #[inline(always)]
-    unsafe fn pairs(from: *const f32) -> __m256 {
-        unsafe {
-            let four = _mm256_castps128_ps256(_mm_loadu_ps(from));
-            _mm256_permutevar8x32_ps(four, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3))
-        }
+    fn folded(a: __m256) -> __m256 {
+        a
     }
 
     #[inline(always)]
@@ -325,24 +357,6 @@ impl Simd for Avx2 {
                 _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32::<16>(a), low)),
                 _mm256_cvtepi32_ps(_mm256_srli_epi32::<24>(a)),
             ]
-        }
-    }
-
-    #[inline(always)]
-    fn low_nibbles(a: __m256i) -> __m256i {
-        unsafe { _mm256_and_si256(a, _mm256_set1_epi8(15)) }
-    }
-
-    #[inline(always)]
-    fn high_nibbles(a: __m256i) -> __m256i {
-        unsafe { _mm256_and_si256(_mm256_srli_epi16::<4>(a), _mm256_set1_epi8(15)) }
-    }
-
-    #[inline(always)]
-    fn look_up(table: &[u8; 16], a: __m256i) -> __m256i {
-        unsafe {
-            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
-            _mm256_shuffle_epi8(table, a)
         }
     }
 

@@ -71,6 +71,9 @@ impl Lanes for Avx512 {
         zero_integers() -> __m256i;
         add_integers(a: __m256i, b: __m256i) -> __m256i;
         zero_sums() -> __m256i;
+        low_nibbles(a: __m256i) -> __m256i;
+        high_nibbles(a: __m256i) -> __m256i;
+        look_up(table: &[u8; 16], a: __m256i) -> __m256i;
     }
 
     as_avx2_unsafe! {
@@ -78,6 +81,12 @@ impl Lanes for Avx512 {
         store(to: *mut f32, value: __m256) -> ();
         load_bytes(from: *const u8) -> __m256i;
         splat_word(from: *const i8) -> __m256i;
+    }
+
+    #[inline(always)]
+    unsafe fn group_scales<const GROUP: usize>(from: *const f32) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { Avx2::group_scales::<GROUP>(from) }
     }
 
     #[inline(always)]
@@ -199,6 +208,47 @@ impl Lanes for Avx512Sixteen {
     }
 
     #[inline(always)]
+    fn low_nibbles(a: __m512i) -> __m512i {
+        unsafe { _mm512_and_si512(a, _mm512_set1_epi8(15)) }
+    }
+
+    #[inline(always)]
+    fn high_nibbles(a: __m512i) -> __m512i {
+        unsafe { _mm512_and_si512(_mm512_srli_epi16::<4>(a), _mm512_set1_epi8(15)) }
+    }
+
+    #[inline(always)]
+    fn look_up(table: &[u8; 16], a: __m512i) -> __m512i {
+        unsafe {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm512_shuffle_epi8(table, a)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn group_scales<const GROUP: usize>(from: *const f32) -> __m512 {
+        unsafe {
+            match GROUP {
+                16 => {
+                    let places = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+                    let eight = _mm512_castps256_ps512(_mm256_loadu_ps(from));
+                    _mm512_permutexvar_ps(places, eight)
+                }
+                32 => {
+                    let places = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+                    _mm512_permutevar_ps(_mm512_broadcast_f32x4(_mm_loadu_ps(from)), places)
+                }
+                64 => {
+                    let places = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+                    let both = from.cast::<f64>().read_unaligned();
+                    _mm512_permutevar_ps(_mm512_castpd_ps(_mm512_set1_pd(both)), places)
+                }
+                _ => _mm512_set1_ps(*from),
+            }
+        }
+    }
+
+    #[inline(always)]
     fn zero_sums() -> __m512i {
         unsafe { _mm512_setzero_si512() }
     }
@@ -233,35 +283,23 @@ impl Simd for Avx512 {
     // Measured on Zen 4: 28 GB/s with two threads, 20 without looking ahead.
     const AHEAD: usize = 2048;
 
-    /// Both chunks side by side; sums are added one after the other as elsewhere.
     #[inline(always)]
-    unsafe fn add_pair<const T: usize>(
-        sums: &mut [__m256; T],
-        weights: [[__m256i; 2]; 2],
-        x: *const u8,
-        scales: [__m256; 2],
-    ) {
-        type Wide = Avx512Sixteen;
+    fn widened(a: __m256) -> __m512 {
+        // SAFETY: called from `run` alone, where the instructions are there.
+        unsafe { _mm512_zextps256_ps512(a) }
+    }
+
+    #[inline(always)]
+    fn folded(a: __m512) -> __m256 {
         // SAFETY: as above.
-        unsafe {
-            let [first, second] = [0, 1].map(|i| {
-                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(weights[0][i]), weights[1][i])
-            });
-            for (t, sums) in sums.iter_mut().enumerate() {
-                let x_of = x.add(128 * t);
-                let products = Wide::dot(Wide::zero_sums(), first, Wide::load_bytes(x_of));
-                let products = Wide::dot(products, second, Wide::load_bytes(x_of.add(64)));
-                let factors = Wide::load_bytes(x.add(128 * T + 64 * t));
-                let scaled = Wide::scaled(products, factors);
-                let upper = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(scaled));
-                *sums = _mm256_fmadd_ps(_mm512_castps512_ps256(scaled), scales[0], *sums);
-                *sums = _mm256_fmadd_ps(_mm256_castpd_ps(upper), scales[1], *sums);
-            }
-        }
+        let [low, high] = unsafe {
+            let high = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(a));
+            [_mm512_castps512_ps256(a), _mm256_castpd_ps(high)]
+        };
+        Self::add(low, high)
     }
 
     as_avx2! {
-        halves(low: f32, high: f32) -> __m256;
         div(a: __m256, b: __m256) -> __m256;
         abs(a: __m256) -> __m256;
         sum(a: __m256) -> f32;
@@ -274,9 +312,6 @@ impl Simd for Avx512 {
         spread(low: u32, high: u32, shifts: &[i32; 8], mask: i32) -> __m256i;
         deinterleave(a: __m256i, b: __m256i) -> [__m256i; 2];
         unsigned_bytes(a: __m256i) -> [__m256; 4];
-        low_nibbles(a: __m256i) -> __m256i;
-        high_nibbles(a: __m256i) -> __m256i;
-        look_up(table: &[u8; 16], a: __m256i) -> __m256i;
         transpose(rows: [__m256i; 8]) -> [__m256i; 8];
         pack_pairs(low: __m256i, high: __m256i) -> __m256i;
         pair_floats(a: __m256i) -> [__m256; 2];
@@ -285,7 +320,6 @@ impl Simd for Avx512 {
     }
 
     as_avx2_unsafe! {
-        pairs(from: *const f32) -> __m256;
         load_half(from: *const u8) -> __m256;
         store_half(to: *mut u8, value: __m256) -> ();
         load_bfloat(from: *const u8) -> __m256;

@@ -174,6 +174,13 @@ pub(super) trait Lanes: Copy + 'static {
     unsafe fn load_bytes(from: *const u8) -> Self::Bytes;
     /// The same four bytes in each lane.
     unsafe fn splat_word(from: *const i8) -> Self::Bytes;
+    fn low_nibbles(a: Self::Bytes) -> Self::Bytes;
+    fn high_nibbles(a: Self::Bytes) -> Self::Bytes;
+    /// Each byte, at most 15, replaced by its entry in the table.
+    fn look_up(table: &[u8; 16], a: Self::Bytes) -> Self::Bytes;
+    /// Scales of groups of 16, 32, 64 or 128 columns, each in the lanes that its group's products are in: eight lanes
+    /// have those of 64 columns.
+    unsafe fn group_scales<const GROUP: usize>(from: *const f32) -> Self::Floats;
 
     fn zero_sums() -> Self::Sums;
     /// Adds products of unsigned codes, at most 127, with signed bytes.
@@ -200,10 +207,10 @@ pub(super) trait Simd: Lanes {
     /// What [`Simd::dot_unsigned`] subtracts from codes.
     const UNSIGNED_OFFSET: u8 = Self::WIDE_OFFSET;
 
-    /// `low` in lanes 0 to 3, `high` in lanes 4 to 7.
-    fn halves(low: f32, high: f32) -> Self::Floats;
-    /// Each of four floats in two neighbouring lanes.
-    unsafe fn pairs(from: *const f32) -> Self::Floats;
+    /// Eight lanes and, where there are more, zeros.
+    fn widened(a: Self::Floats) -> <Self::Widest as Lanes>::Floats;
+    /// Where there are sixteen lanes, the sums of the first and the last eight.
+    fn folded(a: <Self::Widest as Lanes>::Floats) -> Self::Floats;
     /// Eight IEEE half floats.
     unsafe fn load_half(from: *const u8) -> Self::Floats;
     unsafe fn store_half(to: *mut u8, value: Self::Floats);
@@ -239,10 +246,6 @@ pub(super) trait Simd: Lanes {
     fn deinterleave(a: Self::Bytes, b: Self::Bytes) -> [Self::Bytes; 2];
     /// The unsigned bytes of index 0, 1, 2 and 3 in each lane, as floats.
     fn unsigned_bytes(a: Self::Bytes) -> [Self::Floats; 4];
-    fn low_nibbles(a: Self::Bytes) -> Self::Bytes;
-    fn high_nibbles(a: Self::Bytes) -> Self::Bytes;
-    /// Each byte, at most 15, replaced by its entry in the table.
-    fn look_up(table: &[u8; 16], a: Self::Bytes) -> Self::Bytes;
     /// Codes of eight bits as [`Lanes::dot_wide`] takes them.
     fn wide(a: Self::Bytes) -> Self::Bytes;
     /// Products of wide codes with signed bytes from -127 to 127; nothing more may be added.
@@ -271,33 +274,4 @@ pub(super) trait Simd: Lanes {
     fn prefetch(at: *const u8);
     /// The same for what is further ahead: into the second cache where that has room for more requests.
     fn prefetch_far(at: *const u8);
-
-    /// Adds two chunks of split codes of a row for each of `T` tokens, the second after the first: `weights` are those of
-    /// each chunk, and so are `scales`.
-    ///
-    /// # Safety
-    /// `x` is valid for a pair of chunks of a tile of `T` tokens.
-    #[inline(always)]
-    unsafe fn add_pair<const T: usize>(
-        sums: &mut [Self::Floats; T],
-        weights: [[Self::Bytes; 2]; 2],
-        x: *const u8,
-        scales: [Self::Floats; 2],
-    ) {
-        for (t, sums) in sums.iter_mut().enumerate() {
-            for (i, (weights, scale)) in weights.into_iter().zip(scales).enumerate() {
-                // SAFETY: the caller's promise.
-                let [first, second, factors] = unsafe {
-                    [
-                        Self::load_bytes(x.add(128 * t + 32 * i)),
-                        Self::load_bytes(x.add(128 * t + 64 + 32 * i)),
-                        Self::load_bytes(x.add(128 * T + 64 * t + 32 * i)),
-                    ]
-                };
-                let products = Self::dot(Self::zero_sums(), weights[0], first);
-                let products = Self::dot(products, weights[1], second);
-                *sums = Self::fma(Self::scaled(products, factors), scale, *sums);
-            }
-        }
-    }
 }

@@ -48,7 +48,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn splat(value: f32) -> float32x4x2_t {
-        Self::halves(value, value)
+        unsafe { float32x4x2_t(vdupq_n_f32(value), vdupq_n_f32(value)) }
     }
 
     #[inline(always)]
@@ -125,6 +125,41 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn low_nibbles(a: uint8x16x2_t) -> uint8x16x2_t {
+        unsafe {
+            let mask = vdupq_n_u8(15);
+            uint8x16x2_t(vandq_u8(a.0, mask), vandq_u8(a.1, mask))
+        }
+    }
+
+    #[inline(always)]
+    fn high_nibbles(a: uint8x16x2_t) -> uint8x16x2_t {
+        unsafe { both!(uint8x16x2_t, vshrq_n_u8::<4>, a) }
+    }
+
+    #[inline(always)]
+    fn look_up(table: &[u8; 16], a: uint8x16x2_t) -> uint8x16x2_t {
+        unsafe {
+            let table = vld1q_u8(table.as_ptr());
+            uint8x16x2_t(vqtbl1q_u8(table, a.0), vqtbl1q_u8(table, a.1))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn group_scales<const GROUP: usize>(from: *const f32) -> float32x4x2_t {
+        unsafe {
+            match GROUP {
+                16 => {
+                    let four = vld1q_f32(from);
+                    float32x4x2_t(vzip1q_f32(four, four), vzip2q_f32(four, four))
+                }
+                32 => float32x4x2_t(vdupq_n_f32(*from), vdupq_n_f32(*from.add(1))),
+                _ => Self::splat(*from),
+            }
+        }
+    }
+
+    #[inline(always)]
     fn zero_sums() -> int32x4x2_t {
         Self::zero_integers()
     }
@@ -163,16 +198,13 @@ impl Simd for Neon {
     const AHEAD: usize = 2048;
 
     #[inline(always)]
-    fn halves(low: f32, high: f32) -> float32x4x2_t {
-        unsafe { float32x4x2_t(vdupq_n_f32(low), vdupq_n_f32(high)) }
+    fn widened(a: float32x4x2_t) -> float32x4x2_t {
+        a
     }
 
     #[inline(always)]
-    unsafe fn pairs(from: *const f32) -> float32x4x2_t {
-        unsafe {
-            let four = vld1q_f32(from);
-            float32x4x2_t(vzip1q_f32(four, four), vzip2q_f32(four, four))
-        }
+    fn folded(a: float32x4x2_t) -> float32x4x2_t {
+        a
     }
 
     #[inline(always)]
@@ -356,27 +388,6 @@ impl Simd for Neon {
             float32x4x2_t(highest::<8>(a.0), highest::<8>(a.1)),
             float32x4x2_t(highest::<0>(a.0), highest::<0>(a.1)),
         ]
-    }
-
-    #[inline(always)]
-    fn low_nibbles(a: uint8x16x2_t) -> uint8x16x2_t {
-        unsafe {
-            let mask = vdupq_n_u8(15);
-            uint8x16x2_t(vandq_u8(a.0, mask), vandq_u8(a.1, mask))
-        }
-    }
-
-    #[inline(always)]
-    fn high_nibbles(a: uint8x16x2_t) -> uint8x16x2_t {
-        unsafe { both!(uint8x16x2_t, vshrq_n_u8::<4>, a) }
-    }
-
-    #[inline(always)]
-    fn look_up(table: &[u8; 16], a: uint8x16x2_t) -> uint8x16x2_t {
-        unsafe {
-            let table = vld1q_u8(table.as_ptr());
-            uint8x16x2_t(vqtbl1q_u8(table, a.0), vqtbl1q_u8(table, a.1))
-        }
     }
 
     #[inline(always)]

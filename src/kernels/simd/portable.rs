@@ -98,6 +98,22 @@ impl Lanes for Portable {
         std::array::from_fn(|i| word[i % 4])
     }
 
+    fn low_nibbles(a: [u8; 32]) -> [u8; 32] {
+        a.map(|byte| byte & 15)
+    }
+
+    fn high_nibbles(a: [u8; 32]) -> [u8; 32] {
+        a.map(|byte| byte >> 4)
+    }
+
+    fn look_up(table: &[u8; 16], a: [u8; 32]) -> [u8; 32] {
+        a.map(|byte| table[usize::from(byte & 15)])
+    }
+
+    unsafe fn group_scales<const GROUP: usize>(from: *const f32) -> [f32; 8] {
+        lanes(|i| unsafe { from.add(i * 8 / GROUP.min(64)).read_unaligned() })
+    }
+
     fn zero_sums() -> [i32; 8] {
         [0; 8]
     }
@@ -133,12 +149,12 @@ impl Simd for Portable {
     const REGISTERS: usize = 16;
     const AHEAD: usize = 0;
 
-    fn halves(low: f32, high: f32) -> [f32; 8] {
-        lanes(|i| if i < 4 { low } else { high })
+    fn widened(a: [f32; 8]) -> [f32; 8] {
+        a
     }
 
-    unsafe fn pairs(from: *const f32) -> [f32; 8] {
-        lanes(|i| unsafe { from.add(i / 2).read_unaligned() })
+    fn folded(a: [f32; 8]) -> [f32; 8] {
+        a
     }
 
     unsafe fn load_half(from: *const u8) -> [f32; 8] {
@@ -222,18 +238,6 @@ impl Simd for Portable {
 
     fn unsigned_bytes(a: [u8; 32]) -> [[f32; 8]; 4] {
         std::array::from_fn(|byte| lanes(|i| f32::from(a[4 * i + byte])))
-    }
-
-    fn low_nibbles(a: [u8; 32]) -> [u8; 32] {
-        a.map(|byte| byte & 15)
-    }
-
-    fn high_nibbles(a: [u8; 32]) -> [u8; 32] {
-        a.map(|byte| byte >> 4)
-    }
-
-    fn look_up(table: &[u8; 16], a: [u8; 32]) -> [u8; 32] {
-        a.map(|byte| table[usize::from(byte & 15)])
     }
 
     fn wide(a: [u8; 32]) -> [u8; 32] {

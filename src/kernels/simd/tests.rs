@@ -76,7 +76,11 @@ impl Everything {
             for (row, numbers) in rows.iter_mut().zip(&numbers) {
                 *row = S::load(numbers.as_ptr());
             }
-            results.floats::<S>("pairs", S::pairs(numbers[0].as_ptr()));
+            let scales = numbers[0].as_ptr();
+            results.floats::<S>("scales of 16", S::group_scales::<16>(scales));
+            results.floats::<S>("scales of 32", S::group_scales::<32>(scales));
+            results.floats::<S>("scales of 64", S::group_scales::<64>(scales));
+            results.floats::<S>("scales of 128", S::group_scales::<128>(scales));
             results.floats::<S>("load_bfloat", S::load_bfloat(raw.as_ptr()));
             results.floats::<S>("load_e4m3", S::load_e4m3(raw.as_ptr()));
             results.floats::<S>("load_codes", S::load_codes(raw.as_ptr()));
@@ -86,7 +90,7 @@ impl Everything {
         results.0.push(("store_half", halves.to_vec()));
         let [a, b, c, d, ..] = rows;
         results.floats::<S>("splat", S::splat(1.5));
-        results.floats::<S>("halves", S::halves(1.5, -2.0));
+        results.floats::<S>("folded", S::folded(S::widened(a)));
         results.floats::<S>("add", S::add(a, b));
         results.floats::<S>("sub", S::sub(a, b));
         results.floats::<S>("mul", S::mul(a, b));
