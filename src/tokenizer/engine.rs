@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokenizers::PostProcessorWrapper;
 
-use super::bpe::{self, Built, Encoder, Spanned, Token, Vocabulary};
+use super::bpe::{self, Built, Encoder, Spanned, Spelled, Token, Vocabulary};
 use super::pieces::Pieces;
 use crate::error::panic_text;
 
@@ -146,10 +146,9 @@ impl Loaded {
         }
         let names: Vec<Option<String>> =
             (0..count as u32).map(|id| engine.id_to_token(id)).collect();
-        let spelled: Vec<_> = names
-            .iter()
-            .map(|name| pieces.bytes(name.as_deref().unwrap_or_default()))
-            .collect();
+        let spelled = Spelled::new(names.iter(), |name, bytes| {
+            pieces.append(name.as_deref().unwrap_or_default(), bytes);
+        });
         let added_vocabulary = engine.get_added_vocabulary();
         let token = |(id, name): (u32, &Option<String>)| Token {
             exists: name.is_some(),
@@ -170,7 +169,7 @@ impl Loaded {
             before,
             behind,
             engine: Engine::Reference(Box::new(Reference {
-                vocabulary: Vocabulary::new(&spelled, |_| false),
+                vocabulary: Vocabulary::to_spell(spelled),
                 engine,
                 why,
             })),
@@ -246,7 +245,8 @@ impl Loaded {
 
     /// The token with this text.
     pub(super) fn id(&self, name: &str) -> Option<u32> {
-        let spelled = self.pieces.bytes(name);
+        let mut spelled = Vec::new();
+        self.pieces.append(name, &mut spelled);
         let mut ids = 0..self.tokens.len() as u32;
         self.added
             .get(name)

@@ -1,7 +1,5 @@
 //! From a token as the vocabulary spells it to the bytes it stands for; knows one token at a time.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -45,20 +43,34 @@ impl Pieces {
         }
     }
 
-    /// The bytes of a token.
-    pub(super) fn bytes(self, token: &str) -> Cow<'_, [u8]> {
+    /// Puts the bytes of a token behind others.
+    pub(super) fn append(self, token: &str, bytes: &mut Vec<u8>) {
+        let begin = bytes.len();
         match self {
             Self::ByteLevel => {
-                // A token with any other character, such as an added one, stands for its own text.
-                let bytes: Option<Vec<u8>> = token.chars().map(byte_of_char).collect();
-                bytes.map_or(Cow::Borrowed(token.as_bytes()), Cow::Owned)
+                for character in token.chars() {
+                    let Some(byte) = byte_of_char(character) else {
+                        // A token with any other character, such as an added one, stands for its own text.
+                        bytes.truncate(begin);
+                        bytes.extend_from_slice(token.as_bytes());
+                        return;
+                    };
+                    bytes.push(byte);
+                }
             }
-            Self::ByteFallback { .. } => match fallback_byte(token) {
-                Some(byte) => Cow::Owned(vec![byte]),
-                None if token.contains('▁') => Cow::Owned(token.replace('▁', " ").into_bytes()),
-                None => Cow::Borrowed(token.as_bytes()),
-            },
-            Self::Engine => Cow::Borrowed(token.as_bytes()),
+            Self::ByteFallback { .. } => {
+                if let Some(byte) = fallback_byte(token) {
+                    bytes.push(byte);
+                    return;
+                }
+                let mut parts = token.split('▁');
+                bytes.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+                for part in parts {
+                    bytes.push(b' ');
+                    bytes.extend_from_slice(part.as_bytes());
+                }
+            }
+            Self::Engine => bytes.extend_from_slice(token.as_bytes()),
         }
     }
 }

@@ -124,7 +124,8 @@ impl Batch {
                 let (found, is_new) = cache.place(key);
                 *place = found;
                 if is_new {
-                    prefetch(&pieces.vocabulary.words, pieces.vocabulary.word_place(key));
+                    let found = &pieces.vocabulary.found;
+                    prefetch(&found.words, found.word_place(key));
                 }
                 is_new
             } else {
@@ -296,7 +297,10 @@ impl Tell<'_> {
             let piece = new[at];
             new[several] = piece;
             if usize::from(piece.length) <= SHORT_BYTES {
-                let token = pieces.vocabulary.find_short(cache.at(piece.place).key());
+                let token = pieces
+                    .vocabulary
+                    .found
+                    .find_short(cache.at(piece.place).key());
                 cache.set_token(piece.place, token);
                 several += usize::from(token.is_none());
             } else if let Some(token) = pieces.vocabulary.find_long(piece.of(self.bytes)) {

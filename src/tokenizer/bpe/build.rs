@@ -1,6 +1,7 @@
 //! From `tokenizer.json` to an encoder, or to the reason why there is none.
 
-use std::borrow::Cow;
+use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::thread;
 
 use serde::Deserialize;
@@ -17,7 +18,7 @@ use super::scan::Seams;
 use super::scratch::Scratches;
 use super::structure::{self, Cut, Normal};
 use super::trie::Trie;
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{Found, Spelled, Vocabulary};
 use crate::tokenizer::pieces::{Pieces as Spelling, is_byte_level};
 
 /// An encoder, and what else the file says of its tokens.
@@ -85,12 +86,26 @@ fn of_parts(json: &[u8], list: Option<&[u8]>) -> Result<Built, Refusal> {
         let list = list.map(|list| scope.spawn(|| parse::<MergeList<'_>>(list)));
         let mut definition: Definition<'_> = parse(json)?;
         let own = std::mem::take(&mut definition.model.merges);
-        let ids = Ids::new(&definition)?;
-        let list = match list {
-            Some(list) => list.join().map_err(|_| "its merges cannot be read")??,
-            None => own,
+        let list = || match list {
+            Some(list) => list.join().map_err(|_| "its merges cannot be read")?,
+            None => Ok(own),
         };
-        of_definition(&definition, &ids, &list)
+        of_definition(&definition, &Ids::new(&definition)?, list)
+    })
+}
+
+/// Does two things at once, the first of them here.
+pub(super) fn at_once<A, B: Send>(
+    here: impl FnOnce() -> A,
+    there: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    thread::scope(|scope| {
+        let there = scope.spawn(there);
+        let here = here();
+        match there.join() {
+            Ok(there) => (here, there),
+            Err(panic) => resume_unwind(panic),
+        }
     })
 }
 
@@ -98,10 +113,11 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Refusal> {
     serde_json::from_slice(json).map_err(|_| "its model is not byte-pair encoding")
 }
 
-fn of_definition(
+/// Of all but the merges, which are read meanwhile, and their list when it is needed.
+fn of_definition<'a>(
     definition: &Definition<'_>,
     ids: &Ids<'_>,
-    list: &MergeList<'_>,
+    list: impl FnOnce() -> Result<MergeList<'a>, Refusal>,
 ) -> Result<Built, Refusal> {
     check(&definition.model)?;
     let spelling = Spelling::of(&definition.decoder);
@@ -151,16 +167,60 @@ fn structure(definition: &Definition<'_>, spelling: Spelling) -> Result<(Normal,
 }
 
 /// What one piece needs.
-fn pieces(
+fn pieces<'a>(
     definition: &Definition<'_>,
     ids: &Ids<'_>,
-    list: &MergeList<'_>,
+    list: impl FnOnce() -> Result<MergeList<'a>, Refusal>,
     spelling: Spelling,
     normal: Normal,
 ) -> Result<Pieces, Refusal> {
     let model = &definition.model;
-    let mut spelled: Vec<Cow<'_, [u8]>> =
-        ids.names.iter().map(|name| spelling.bytes(name)).collect();
+    let spelled = spelled(definition, ids, spelling, normal)?;
+    let is_symbol = |(name, in_model): (&&str, &bool)| *in_model && is_symbol(name);
+    let symbols: Vec<bool> = ids.names.iter().zip(&ids.in_model).map(is_symbol).collect();
+    let lengths: Vec<u32> = ids.names.iter().map(|name| name.len() as u32).collect();
+    // Texts hold no token whose spelling is not that of text.
+    let is_text = |name: &str| match spelling {
+        Spelling::ByteLevel => is_byte_level(name),
+        _ => !name.contains(' '),
+    };
+    let may_be_made = |(name, in_model): (&&str, &bool)| *in_model && is_text(name);
+    let candidates: Vec<bool> = ids
+        .names
+        .iter()
+        .zip(&ids.in_model)
+        .map(may_be_made)
+        .collect();
+    let list = merges(&list()?, ids)?;
+    let (merged, sorted) = at_once(
+        || Merges::new(&list, &symbols, &lengths),
+        || Sorted::new(&spelled, &candidates),
+    );
+    let (merges, numbers) = merged.ok_or("a merge comes twice")?;
+    let is_known = |((candidate, number), name): ((&bool, &u32), &&str)| {
+        let is_made = *number != NONE;
+        *candidate && (is_made || model.ignore_merges && !name.is_empty())
+    };
+    let all = candidates.iter().zip(&numbers).zip(&ids.names);
+    let known: Vec<bool> = all.map(is_known).collect();
+    let (found, trie) = at_once(|| Found::new(&spelled, &known), || sorted.trie(&numbers));
+    let bytes = byte_tokens(ids, spelling)?;
+    Ok(Pieces::new(
+        Vocabulary { spelled, found },
+        merges,
+        trie,
+        &bytes,
+    ))
+}
+
+/// The bytes of all tokens by id.
+fn spelled(
+    definition: &Definition<'_>,
+    ids: &Ids<'_>,
+    spelling: Spelling,
+    normal: Normal,
+) -> Result<Spelled, Refusal> {
+    let mut others = HashMap::new();
     for added in definition
         .added_tokens
         .iter()
@@ -172,72 +232,64 @@ fn pieces(
             if ids.in_model[added.id as usize] {
                 return Err("one of its tokens is decoded otherwise than it is encoded");
             }
-            spelled[added.id as usize] = Cow::Owned(spelling.bytes(&content).into_owned());
+            others.insert(added.id, content);
         }
     }
-
-    let is_symbol = |(name, in_model): (&&str, &bool)| *in_model && is_symbol(name);
-    let symbols: Vec<bool> = ids.names.iter().zip(&ids.in_model).map(is_symbol).collect();
-    let lengths: Vec<u32> = ids.names.iter().map(|name| name.len() as u32).collect();
-    // Sorting takes as long as finding out which tokens are made.
-    let (merged, sorted) = thread::scope(|scope| {
-        let sorted = scope.spawn(|| sorted(&spelled));
-        let merged = merges(list, ids)
-            .and_then(|list| Merges::new(&list, &symbols, &lengths).ok_or("a merge comes twice"));
-        (merged, sorted.join())
-    });
-    let (merges, numbers) = merged?;
-    let sorted = sorted.map_err(|_| "its tokens cannot be sorted")?;
-
-    // Texts hold no token whose spelling is not that of text.
-    let is_text = |name: &str| match spelling {
-        Spelling::ByteLevel => is_byte_level(name),
-        _ => !name.contains(' '),
-    };
-    let is_made = |id: u32| numbers[id as usize] != NONE && is_text(ids.names[id as usize]);
-    let is_known = |id: u32| {
-        let name = ids.names[id as usize];
-        is_made(id)
-            || (model.ignore_merges
-                && ids.in_model[id as usize]
-                && !name.is_empty()
-                && is_text(name))
-    };
-    let (vocabulary, trie) = thread::scope(|scope| {
-        let trie = scope.spawn(|| {
-            let all = sorted.iter().filter(|(_, id)| is_made(*id));
-            let mut made: Vec<(&[u8], u32)> = all
-                .map(|(bytes, id)| (*bytes, numbers[*id as usize]))
-                .collect();
-            // Only those with the same bytes are still to be sorted, by their numbers.
-            made.sort();
-            Trie::new(&made)
-        });
-        (Vocabulary::new(&spelled, is_known), trie.join())
-    });
-    let trie = trie.map_err(|_| "its tokens cannot be sorted")?;
-    let bytes = byte_tokens(ids, spelling)?;
-    Ok(Pieces::new(vocabulary, merges, trie, &bytes))
+    let names = (0..).zip(&ids.names);
+    Ok(Spelled::new(names, |(id, name), bytes| {
+        spelling.append(others.get(&id).map_or(name, |other| other), bytes);
+    }))
 }
 
-/// All tokens' bytes in order, with their ids.
-fn sorted<'a>(spelled: &'a [Cow<'_, [u8]>]) -> Vec<(&'a [u8], u32)> {
-    // The first bytes as a number are compared faster, and mostly tell.
-    let first = |bytes: &[u8]| {
-        let mut first = [0; 8];
-        let count = bytes.len().min(8);
-        first[..count].copy_from_slice(&bytes[..count]);
-        u64::from_be_bytes(first)
-    };
-    let mut sorted: Vec<(u64, &[u8], u32)> = (0..)
-        .zip(spelled)
-        .map(|(id, bytes)| (first(bytes), &**bytes, id))
-        .collect();
-    sorted.sort_unstable();
-    sorted
-        .into_iter()
-        .map(|(_, bytes, id)| (bytes, id))
-        .collect()
+/// Tokens in the order of their bytes.
+struct Sorted {
+    spelled: Spelled,
+    ids: Vec<u32>,
+    /// Of places here; of equal ones the first.
+    trie: Trie,
+}
+
+impl Sorted {
+    /// Those tokens of which `is_there` says so.
+    fn new(spelled: &Spelled, is_there: &[bool]) -> Self {
+        // The first bytes as a number are compared faster, and mostly tell.
+        let first = |bytes: &[u8]| {
+            let mut first = [0; 8];
+            let count = bytes.len().min(8);
+            first[..count].copy_from_slice(&bytes[..count]);
+            u64::from_be_bytes(first)
+        };
+        let all = (0..).zip(spelled.each()).zip(is_there);
+        let mut sorted: Vec<(u64, &[u8], u32)> = all
+            .filter(|(_, is_there)| **is_there)
+            .map(|((id, bytes), _)| (first(bytes), bytes, id))
+            .collect();
+        sorted.sort_unstable();
+        let ids = sorted.iter().map(|(_, _, id)| *id).collect();
+        // Side by side they are read faster, once for each of their bytes.
+        let spelled = Spelled::new(sorted.iter(), |(_, bytes, _), all| {
+            all.extend_from_slice(bytes);
+        });
+        drop(sorted);
+        let places: Vec<(&[u8], u32)> = spelled.each().zip(0..).collect();
+        let trie = Trie::new(&places);
+        Self { spelled, ids, trie }
+    }
+
+    /// The trie of tokens' numbers, without those that have [`NONE`]. Of equal tokens the one with the least number is
+    /// there.
+    fn trie(self, numbers: &[u32]) -> Trie {
+        let Self { spelled, ids, trie } = self;
+        trie.renamed(|place| {
+            let begin = place as usize;
+            let bytes = spelled.bytes_of(place);
+            let equal = (place..)
+                .zip(&ids[begin..])
+                .take_while(|(place, _)| spelled.bytes_of(*place) == bytes);
+            let numbers = equal.map(|(_, id)| numbers[*id as usize]);
+            numbers.filter(|number| *number != NONE).min()
+        })
+    }
 }
 
 /// What is done to a text before added tokens are sought in it.

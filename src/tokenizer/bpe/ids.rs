@@ -1,20 +1,22 @@
 //! A file's tokens and merges by ids.
 
-use std::collections::{HashMap, HashSet};
-use std::thread;
+use std::collections::HashSet;
 
-use super::build::{Refusal, Token};
+use super::build::{Refusal, Token, at_once};
 use super::definition::{AddedToken, Definition, MergeList, MergePair};
+use super::hash;
 use super::merges::{Merge, NONE};
 use super::pairs::MOST_TOKENS;
+use crate::kernels::text::prefetch;
 use crate::tokenizer::pieces::{Pieces as Spelling, byte_level_byte, fallback_byte, is_fallback};
 
-/// Threads that look merges up.
-const THREADS: usize = 2;
+/// Names that are asked of the memory before the first of them is compared.
+const ASKED: usize = 32;
 
 /// The file's tokens by their ids.
 pub(super) struct Ids<'a> {
-    pub(super) by_name: HashMap<&'a str, u32, foldhash::fast::FixedState>,
+    /// Of the model's tokens by a hash of their names: more of the hash, and the id, or [`NONE`].
+    slots: Vec<(u32, u32)>,
     /// Names by id; empty where there is none.
     pub(super) names: Vec<&'a str>,
     /// Whether a token is one of the model's.
@@ -35,23 +37,70 @@ impl<'a> Ids<'a> {
             return Err("its ids are absurdly large");
         }
         let mut ids = Self {
-            by_name: HashMap::with_capacity_and_hasher(
-                vocab.len(),
-                foldhash::fast::FixedState::default(),
-            ),
+            slots: vec![(0, NONE); (2 * vocab.len()).next_power_of_two()],
             names: vec![""; count],
             in_model: vec![false; count],
         };
-        for (name, id) in vocab {
-            let place = &mut ids.names[*id as usize];
-            if !place.is_empty() || ids.by_name.insert(name, *id).is_some() {
-                return Err("two of its tokens have one id or one spelling");
+        for some in vocab.chunks(ASKED) {
+            let mut hashes = [0; ASKED];
+            for (hash, (name, _)) in hashes.iter_mut().zip(some) {
+                *hash = hash::of_bytes(name.as_bytes());
+                prefetch(&ids.slots, ids.slot(*hash));
             }
-            *place = name;
-            ids.in_model[*id as usize] = true;
+            for (hash, (name, id)) in hashes.into_iter().zip(some) {
+                let at = ids.place(name, hash);
+                if ids.in_model[*id as usize] || ids.slots[at].1 != NONE {
+                    return Err("two of its tokens have one id or one spelling");
+                }
+                ids.slots[at] = (hash as u32, *id);
+                ids.names[*id as usize] = name;
+                ids.in_model[*id as usize] = true;
+            }
         }
         ids.add(added, vocab.len())?;
         Ok(ids)
+    }
+
+    /// Where a name is looked for first.
+    fn slot(&self, hash: u64) -> usize {
+        (hash >> 32) as usize & (self.slots.len() - 1)
+    }
+
+    /// Where a name is, or would be.
+    fn place(&self, name: &str, hash: u64) -> usize {
+        let mut at = self.slot(hash);
+        loop {
+            let (tag, id) = self.slots[at];
+            if id == NONE || tag == hash as u32 && self.names[id as usize] == name {
+                return at;
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    /// The token of the model that is spelled so; [`NONE`] where there is none.
+    fn find(&self, name: &str) -> u32 {
+        self.slots[self.place(name, hash::of_bytes(name.as_bytes()))].1
+    }
+
+    /// The same of some names, at most [`ASKED`]: what takes the time is to wait for memory, so that is asked for first.
+    fn find_some(&self, names: &[&str], found: &mut [u32; ASKED]) {
+        let mut hashes = [0; ASKED];
+        for (hash, name) in hashes.iter_mut().zip(names) {
+            *hash = hash::of_bytes(name.as_bytes());
+            prefetch(&self.slots, self.slot(*hash));
+        }
+        for hash in &hashes[..names.len()] {
+            prefetch(&self.names, self.slots[self.slot(*hash)].1 as usize);
+        }
+        for hash in &hashes[..names.len()] {
+            let id = self.slots[self.slot(*hash)].1 as usize;
+            let name = self.names.get(id).copied().unwrap_or_default();
+            prefetch(name.as_bytes(), 0);
+        }
+        for ((found, hash), name) in found.iter_mut().zip(hashes).zip(names) {
+            *found = self.slots[self.place(name, hash)].1;
+        }
     }
 
     /// Added tokens, whose ids are those that the reference gives them: what the model calls by that name, or the next
@@ -64,11 +113,12 @@ impl<'a> Ids<'a> {
             if !contents.insert(&*token.content) || token.content.is_empty() {
                 return Err("an added token is empty or comes twice");
             }
-            if let Some(id) = self.by_name.get(&*token.content) {
-                if *id != token.id {
-                    return Err(refusal);
-                }
+            let id = self.find(&token.content);
+            if id == token.id {
                 continue;
+            }
+            if id != NONE {
+                return Err(refusal);
             }
             if token.id != next || !self.names[token.id as usize].is_empty() {
                 return Err(refusal);
@@ -95,47 +145,48 @@ impl<'a> Ids<'a> {
 
 /// The list of merges by ids.
 pub(super) fn merges(list: &MergeList<'_>, ids: &Ids<'_>) -> Result<Vec<Merge>, Refusal> {
-    // What takes the time is to wait for memory.
-    let each = list.0.len().div_ceil(THREADS).max(1);
-    let parts = thread::scope(|scope| {
-        let parts: Vec<_> = list
-            .0
-            .chunks(each)
-            .map(|part| scope.spawn(|| some_merges(part, ids)))
-            .collect();
-        let joined = parts.into_iter().map(thread::ScopedJoinHandle::join);
-        joined
-            .map(|part| part.map_err(|_| "its merges cannot be read")?)
-            .collect::<Result<Vec<_>, _>>()
-    });
-    parts.map(|parts| parts.concat())
+    let (first, second) = list.0.split_at(list.0.len() / 2);
+    let (first, second) = at_once(|| some_merges(first, ids), || some_merges(second, ids));
+    let mut merges = first?;
+    merges.extend(second?);
+    Ok(merges)
 }
 
 fn some_merges(list: &[MergePair<'_>], ids: &Ids<'_>) -> Result<Vec<Merge>, Refusal> {
-    let of_name = |name: &str| ids.by_name.get(name).copied();
     let is_joined = |id: &u32, left: &str, right: &str| {
         let name = ids.names.get(*id as usize).copied().unwrap_or_default();
         name.strip_prefix(left) == Some(right) && ids.in_model[*id as usize]
     };
     let mut made = Vec::with_capacity(list.len());
+    let mut names = Vec::with_capacity(ASKED);
+    let mut found = [NONE; ASKED];
     let mut last = 0;
-    for pair in list {
-        let (left, right) = pair.parts().ok_or("a merge is not of two tokens")?;
-        // Lists are in the order of ids, mostly.
-        let merged = [last, last + 1]
-            .into_iter()
-            .find(|id| is_joined(id, left, right))
-            .or_else(|| of_name(&[left, right].concat()));
-        let (Some(left), Some(right), Some(merged)) = (of_name(left), of_name(right), merged)
-        else {
-            return Err("a merge is of tokens that are not in the vocabulary");
-        };
-        last = merged;
-        made.push(Merge {
-            left,
-            right,
-            merged,
-        });
+    for pairs in list.chunks(ASKED / 2) {
+        names.clear();
+        for pair in pairs {
+            let (left, right) = pair.parts().ok_or("a merge is not of two tokens")?;
+            names.extend([left, right]);
+        }
+        ids.find_some(&names, &mut found);
+        for (names, found) in names.chunks_exact(2).zip(found.chunks_exact(2)) {
+            let (&[left, right], &[left_id, right_id]) = (names, found) else {
+                continue;
+            };
+            // Lists are in the order of ids, mostly.
+            let merged = [last, last + 1]
+                .into_iter()
+                .find(|id| is_joined(id, left, right))
+                .unwrap_or_else(|| ids.find(&[left, right].concat()));
+            if [left_id, right_id, merged].contains(&NONE) {
+                return Err("a merge is of tokens that are not in the vocabulary");
+            }
+            last = merged;
+            made.push(Merge {
+                left: left_id,
+                right: right_id,
+                merged,
+            });
+        }
     }
     Ok(made)
 }
@@ -143,14 +194,15 @@ fn some_merges(list: &[MergePair<'_>], ids: &Ids<'_>) -> Result<Vec<Merge>, Refu
 /// The tokens of bytes that characters fall back to.
 pub(super) fn byte_tokens(ids: &Ids<'_>, spelling: Spelling) -> Result<[u32; 256], Refusal> {
     let mut tokens = [NONE; 256];
-    for (name, id) in &ids.by_name {
+    let of_model = (0..).zip(&ids.names).zip(&ids.in_model);
+    for ((id, name), _) in of_model.filter(|(_, in_model)| **in_model) {
         let byte = if spelling == Spelling::ByteLevel {
             byte_level_byte(name)
         } else {
             fallback_byte(name)
         };
         if let Some(byte) = byte {
-            tokens[usize::from(byte)] = *id;
+            tokens[usize::from(byte)] = id;
         }
     }
     if tokens.contains(&NONE) {

@@ -23,7 +23,7 @@ use super::scan::Seams;
 use super::scratch::Scratches;
 use super::structure::{Cut, Normal};
 use super::trie::Trie;
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{Found, Spelled, Vocabulary};
 use crate::files::make_room;
 use crate::kernels::table::{MappedTables, Table};
 use crate::tokenizer::pieces::Pieces as Spelling;
@@ -96,10 +96,14 @@ pub(in super::super) fn read(place: &Path) -> Option<Built> {
         },
     };
     let vocabulary = Vocabulary {
-        bytes: token_bytes,
-        starts,
-        slots,
-        words: reader.table()?,
+        spelled: Spelled {
+            bytes: token_bytes,
+            starts,
+        },
+        found: Found {
+            slots,
+            words: reader.table()?,
+        },
     };
     let pieces = Pieces::new(vocabulary, merges, trie, (&*bytes).try_into().ok()?);
     let seams = Seams::from_table(seams.to_vec());
@@ -134,7 +138,7 @@ fn try_write(built: &Built, place: &Path) -> Option<()> {
     let folder = place.parent()?;
     fs::create_dir_all(folder).ok()?;
     let Pieces {
-        vocabulary,
+        vocabulary: Vocabulary { spelled, found },
         merges,
         trie,
         bytes,
@@ -158,13 +162,13 @@ fn try_write(built: &Built, place: &Path) -> Option<()> {
         .and_then(|()| writer.table(built.encoder.seams.table()))
         .and_then(|()| writer.table(&trie.cells))
         .and_then(|()| writer.table(&merges.splits))
-        .and_then(|()| writer.table(&vocabulary.bytes))
-        .and_then(|()| writer.table(&vocabulary.starts))
-        .and_then(|()| writer.table(&vocabulary.slots))
+        .and_then(|()| writer.table(&spelled.bytes))
+        .and_then(|()| writer.table(&spelled.starts))
+        .and_then(|()| writer.table(&found.slots))
         .and_then(|()| writer.table(&merges.tokens))
         .and_then(|()| writer.table(&merges.pairs.buckets))
         .and_then(|()| writer.table(&merges.pairs.filter))
-        .and_then(|()| writer.table(&vocabulary.words));
+        .and_then(|()| writer.table(&found.words));
     if written.is_none() || fs::rename(&partial, place).is_err() {
         fs::remove_file(&partial).ok()?;
         return None;

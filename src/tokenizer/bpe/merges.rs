@@ -14,6 +14,7 @@
 
 use super::pairs::{APART, Pairs};
 use crate::kernels::table::Table;
+use crate::kernels::text::prefetch;
 
 /// Places in a list, those of merges that make shorter tokens first.
 fn by_length(list: &[Merge], lengths: &[u32]) -> Vec<u32> {
@@ -35,6 +36,9 @@ fn by_length(list: &[Merge], lengths: &[u32]) -> Vec<u32> {
     }
     order
 }
+
+/// Merges whose tokens are asked of the memory before they are looked at.
+const AHEAD: usize = 8;
 
 /// No token.
 pub(super) const NONE: u32 = u32::MAX;
@@ -96,8 +100,16 @@ impl Merges {
             tokens: Vec::new().into(),
         };
         // What happens inside a token makes shorter ones.
-        for at in by_length(list, lengths) {
-            let merge = list[at as usize];
+        let order = by_length(list, lengths);
+        for (at, next) in order
+            .iter()
+            .zip(order.iter().skip(AHEAD).chain([&0; AHEAD]))
+        {
+            let next = list[*next as usize];
+            for token in [next.merged, next.left, next.right] {
+                prefetch(&merges.splits, token as usize);
+            }
+            let merge = list[*at as usize];
             let is_there = |token: u32| symbols[token as usize] || merges.is_merged(token);
             if is_there(merge.merged) {
                 let split = merges.splits[merge.merged as usize];
@@ -108,7 +120,7 @@ impl Merges {
                 && is_there(merge.right)
                 && merges.are_apart(merge.left, merge.right)
             {
-                merges.add(merge, at + 1);
+                merges.add(merge, *at + 1);
             }
         }
         Some(merges.numbered(list.len(), symbols))
@@ -150,23 +162,22 @@ impl Merges {
         }
         // Of what is not merged.
         of_rank[0] = 0;
-        let mut splits = Vec::with_capacity(tokens.len());
-        let mut pairs = Pairs::new(tokens.len());
-        for (number, token) in (0..).zip(&tokens) {
+        let numbered = |(number, token): (u32, &u32)| {
             let split = self.splits[*token as usize];
             if split.rank == 0 {
-                splits.push(NO_SPLIT);
-                continue;
+                return NO_SPLIT;
             }
-            let [left, right] = [split.left, split.right].map(|part| numbers[part as usize]);
-            pairs.add(left, right, number);
-            splits.push(Split {
-                left,
-                right,
+            Split {
+                left: numbers[split.left as usize],
+                right: numbers[split.right as usize],
                 rank: number,
                 epoch: of_rank[split.epoch as usize],
-            });
-        }
+            }
+        };
+        let splits: Vec<Split> = (0..).zip(&tokens).map(numbered).collect();
+        let mut pairs = Pairs::new(tokens.len());
+        let merged = splits.iter().filter(|split| split.rank > 0);
+        pairs.extend(merged.map(|split| [split.left, split.right, split.rank]));
         let numbered = Self {
             splits: splits.into(),
             pairs,

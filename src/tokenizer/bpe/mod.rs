@@ -48,7 +48,7 @@ use piece::Pieces;
 use scan::{Gpt2, Scan, Seams, Text};
 use scratch::{Scratch, Scratches};
 use structure::{Cut, Normal};
-pub(super) use vocabulary::Vocabulary;
+pub(super) use vocabulary::{Spelled, Vocabulary};
 use walk::{Counting, Ids, Spans};
 
 /// A vocabulary, and all that it takes to encode by it.

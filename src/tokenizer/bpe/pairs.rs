@@ -19,6 +19,8 @@ pub(super) const APART: u32 = (1 << MERGED_BITS) - 1;
 
 /// Pairs in a bucket at most.
 const ROOM: usize = 4;
+/// Pairs whose places are asked of the memory before the first of them is put there.
+const ASKED: usize = 16;
 /// No pair.
 const EMPTY: u64 = u64::MAX;
 /// Words of the filter at most: 256 KB, which stay near.
@@ -75,6 +77,24 @@ impl Pairs {
                 return;
             }
             at = self.next(at);
+        }
+    }
+
+    /// Adds pairs that are not there, with what they merge into.
+    pub(super) fn extend(&mut self, pairs: impl Iterator<Item = [u32; 3]>) {
+        let mut asked = Vec::with_capacity(ASKED);
+        for pair in pairs {
+            let (_, _, bucket) = self.places(Self::key(pair[0], pair[1]));
+            prefetch(&self.buckets, bucket);
+            asked.push(pair);
+            if asked.len() == ASKED {
+                for [left, right, merged] in asked.drain(..) {
+                    self.add(left, right, merged);
+                }
+            }
+        }
+        for [left, right, merged] in asked {
+            self.add(left, right, merged);
         }
     }
 

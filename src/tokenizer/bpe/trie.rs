@@ -82,6 +82,17 @@ impl Trie {
         }
     }
 
+    /// The same with other tokens, and some of them not there any more.
+    pub(super) fn renamed(mut self, name: impl Fn(u32) -> Option<u32>) -> Self {
+        for cell in &mut *self.cells {
+            if cell.token() != NO_TOKEN {
+                let token = name(cell.token()).unwrap_or(NO_TOKEN);
+                cell.label_and_token = cell.label_and_token & !NO_TOKEN | token;
+            }
+        }
+        self
+    }
+
     /// The longest token at the beginning of a text, and its length in bytes.
     #[inline]
     pub(super) fn longest(&self, text: &[u8]) -> Option<(u32, usize)> {
