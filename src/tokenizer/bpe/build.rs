@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::thread;
 
-use serde::Deserialize;
-
 use super::Encoder;
 use super::added::Added;
 use super::around::around;
@@ -67,6 +65,8 @@ impl Token {
 /// Why a vocabulary is left to the reference engine.
 pub(super) type Refusal = &'static str;
 
+const NOT_PAIRS: Refusal = "its model is not byte-pair encoding";
+
 /// Builds an encoder.
 ///
 /// # Errors
@@ -83,11 +83,15 @@ pub(in super::super) fn build(json: &[u8]) -> Result<Built, Refusal> {
 /// Of the file, and of the list of merges where it has none itself.
 fn of_parts(json: &[u8], list: Option<&[u8]>) -> Result<Built, Refusal> {
     thread::scope(|scope| {
-        let list = list.map(|list| scope.spawn(|| parse::<MergeList<'_>>(list)));
-        let mut definition: Definition<'_> = parse(json)?;
+        let list = list.map(|list| scope.spawn(|| MergeList::parse(list)));
+        let json = str::from_utf8(json).map_err(|_| NOT_PAIRS)?;
+        let mut definition: Definition<'_> = serde_json::from_str(json).map_err(|_| NOT_PAIRS)?;
         let own = std::mem::take(&mut definition.model.merges);
         let list = || match list {
-            Some(list) => list.join().map_err(|_| "its merges cannot be read")?,
+            Some(list) => {
+                let list = list.join().map_err(|_| "its merges cannot be read")?;
+                list.map_err(|_| NOT_PAIRS)
+            }
             None => Ok(own),
         };
         of_definition(&definition, &Ids::new(&definition)?, list)
@@ -107,10 +111,6 @@ pub(super) fn at_once<A, B: Send>(
             Err(panic) => resume_unwind(panic),
         }
     })
-}
-
-fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(json).map_err(|_| "its model is not byte-pair encoding")
 }
 
 /// Of all but the merges, which are read meanwhile, and their list when it is needed.
@@ -260,15 +260,18 @@ impl Sorted {
             u64::from_be_bytes(first)
         };
         let all = (0..).zip(spelled.each()).zip(is_there);
-        let mut sorted: Vec<(u64, &[u8], u32)> = all
+        let mut sorted: Vec<(u64, u32)> = all
             .filter(|(_, is_there)| **is_there)
-            .map(|((id, bytes), _)| (first(bytes), bytes, id))
+            .map(|((id, bytes), _)| (first(bytes), id))
             .collect();
-        sorted.sort_unstable();
-        let ids = sorted.iter().map(|(_, _, id)| *id).collect();
+        sorted.sort_unstable_by(|(a, id), (b, other)| {
+            let whole = || (spelled.bytes_of(*id), id).cmp(&(spelled.bytes_of(*other), other));
+            a.cmp(b).then_with(whole)
+        });
+        let ids = sorted.iter().map(|(_, id)| *id).collect();
         // Side by side they are read faster, once for each of their bytes.
-        let spelled = Spelled::new(sorted.iter(), |(_, bytes, _), all| {
-            all.extend_from_slice(bytes);
+        let spelled = Spelled::new(sorted.iter(), |(_, id), all| {
+            all.extend_from_slice(spelled.bytes_of(*id));
         });
         drop(sorted);
         let places: Vec<(&[u8], u32)> = spelled.each().zip(0..).collect();
@@ -304,7 +307,7 @@ pub(super) fn early(normal: Normal) -> Normal {
 fn check(model: &Model<'_>) -> Result<(), Refusal> {
     let is_empty = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);
     if model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
-        return Err("its model is not byte-pair encoding");
+        return Err(NOT_PAIRS);
     }
     if model.dropout.is_some_and(|dropout| dropout != 0.0) {
         return Err("it drops merges at random");

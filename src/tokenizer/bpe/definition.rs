@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use memchr::memmem;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -62,28 +62,57 @@ pub(in super::super) struct AddedToken {
 #[derive(Debug)]
 pub(super) struct Vocab<'a>(pub(super) Vec<(Cow<'a, str>, u32)>);
 
-/// Pairs of tokens as they are spelled.
+/// Pairs of tokens as they are spelled: a million small texts, of which only the places are held.
 #[derive(Debug, Default)]
-pub(super) struct MergeList<'a>(pub(super) Vec<MergePair<'a>>);
-
-/// Two tokens as they are spelled: older files have them in one text, with a space between them.
-#[derive(Debug)]
-pub(super) struct MergePair<'a> {
-    text: Cow<'a, str>,
-    /// The second one, where it is not part of `text`.
-    second: Option<Cow<'a, str>>,
+pub(super) struct MergeList<'a> {
+    json: &'a str,
+    /// Texts that are not in `json` as they are, for they have escapes there.
+    others: String,
+    pub(super) pairs: Vec<MergePair>,
 }
 
-impl MergePair<'_> {
-    /// Both; `None` for a text that is not two tokens.
-    pub(super) fn parts(&self) -> Option<(&str, &str)> {
-        match &self.second {
-            Some(second) => Some((&self.text, second)),
-            None => self
-                .text
-                .split_once(' ')
-                .filter(|(_, second)| !second.contains(' ')),
+/// Where two tokens begin and end in the text of a list, or, counted on from its end, among the others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MergePair([[u32; 2]; 2]);
+
+impl<'a> MergeList<'a> {
+    /// The list that a text is.
+    pub(super) fn parse(json: &'a [u8]) -> serde_json::Result<Self> {
+        let json = str::from_utf8(json).map_err(serde_json::Error::custom)?;
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        let list = PairsOf(json).deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(list)
+    }
+
+    /// Both tokens of a pair.
+    pub(super) fn tokens(&self, MergePair(places): MergePair) -> [&str; 2] {
+        places.map(|place| {
+            let [begin, end] = place.map(|at| at as usize);
+            let before = self.json.len();
+            match begin.checked_sub(before) {
+                None => &self.json[begin..end],
+                Some(begin) => &self.others[begin..end - before],
+            }
+        })
+    }
+
+    /// Adds a pair; `None` where a place has no number.
+    fn add(&mut self, tokens: [&str; 2]) -> Option<()> {
+        let [left, right] = tokens.map(|token| self.place(token));
+        self.pairs.push(MergePair([left?, right?]));
+        Some(())
+    }
+
+    fn place(&mut self, text: &str) -> Option<[u32; 2]> {
+        let within = text.as_ptr().addr().wrapping_sub(self.json.as_ptr().addr());
+        let mut begin = within;
+        if within >= self.json.len() {
+            begin = self.json.len() + self.others.len();
+            self.others.push_str(text);
         }
+        let end = begin + text.len();
+        Some([begin.try_into().ok()?, end.try_into().ok()?])
     }
 }
 
@@ -157,64 +186,72 @@ impl<'de: 'a, 'a> Deserialize<'de> for Vocab<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for MergeList<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ListVisitor;
-        impl<'de> Visitor<'de> for ListVisitor {
-            type Value = MergeList<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("pairs of tokens")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<MergeList<'de>, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = list.next_element()? {
-                    pairs.push(pair);
-                }
-                Ok(MergeList(pairs))
-            }
-        }
-        deserializer.deserialize_seq(ListVisitor)
+        PairsOf("").deserialize(deserializer)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for MergePair<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PairVisitor;
-        impl<'de> Visitor<'de> for PairVisitor {
-            type Value = MergePair<'de>;
+/// Reads the list of pairs that is in this text.
+struct PairsOf<'a>(&'a str);
 
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("two tokens")
-            }
+impl<'de> DeserializeSeed<'de> for PairsOf<'de> {
+    type Value = MergeList<'de>;
 
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(MergePair {
-                    text: Cow::Borrowed(text),
-                    second: None,
-                })
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
 
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(MergePair {
-                    text: Cow::Owned(text.to_owned()),
-                    second: None,
-                })
-            }
+impl<'de> Visitor<'de> for PairsOf<'de> {
+    type Value = MergeList<'de>;
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let missing = || A::Error::custom("a merge has two tokens");
-                let Text(text) = list.next_element()?.ok_or_else(missing)?;
-                let Text(second) = list.next_element()?.ok_or_else(missing)?;
-                if list.next_element::<Text<'de>>()?.is_some() {
-                    return Err(missing());
-                }
-                Ok(MergePair {
-                    text,
-                    second: Some(second),
-                })
-            }
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("pairs of tokens")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<Self::Value, A::Error> {
+        let mut list = MergeList {
+            json: self.0,
+            ..MergeList::default()
+        };
+        while pairs.next_element_seed(Pair(&mut list))?.is_some() {}
+        Ok(list)
+    }
+}
+
+/// Reads one pair. Older files have both tokens in one text, with a space between them.
+struct Pair<'l, 'a>(&'l mut MergeList<'a>);
+
+impl<'de> DeserializeSeed<'de> for Pair<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pair<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("two tokens")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        let parts = text.split_once(' ');
+        parts
+            .filter(|(_, second)| !second.contains(' '))
+            .and_then(|(first, second)| self.0.add([first, second]))
+            .ok_or_else(|| E::custom("a merge has two tokens"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<(), A::Error> {
+        let missing = || A::Error::custom("a merge has two tokens");
+        let Text(left) = pair.next_element()?.ok_or_else(missing)?;
+        let Text(right) = pair.next_element()?.ok_or_else(missing)?;
+        if pair.next_element::<Text<'de>>()?.is_some() {
+            return Err(missing());
         }
-        deserializer.deserialize_any(PairVisitor)
+        self.0.add([&left, &right]).ok_or_else(missing)
     }
 }
 
@@ -228,14 +265,11 @@ mod tests {
     fn parsed(json: &str) -> Option<(Tokens, Vec<String>)> {
         let (rest, list) = parted(json.as_bytes())?;
         let rest: Definition<'_> = serde_json::from_slice(&rest).ok()?;
-        let list: MergeList<'_> = serde_json::from_slice(list).ok()?;
-        assert!(rest.model.merges.0.is_empty());
+        let list = MergeList::parse(list).ok()?;
+        assert!(rest.model.merges.pairs.is_empty());
         let tokens = rest.model.vocab.0.iter();
         let tokens = tokens.map(|(name, id)| (name.to_string(), *id));
-        let pairs = list.0.iter().map(|pair| {
-            let (left, right) = pair.parts().unwrap();
-            format!("{left}+{right}")
-        });
+        let pairs = list.pairs.iter().map(|pair| list.tokens(*pair).join("+"));
         Some((tokens.collect(), pairs.collect()))
     }
 
@@ -247,6 +281,10 @@ mod tests {
         for (merges, pairs) in [
             (r#"[["a", "b"], ["]", "}"]]"#, vec!["a+b", "]+}"]),
             (r#"["a b", "] }"]"#, vec!["a+b", "]+}"]),
+            (
+                r#"[["\"", "b"], ["", "\u0061b"], "\\ c", "ä ö"]"#,
+                vec!["\"+b", "+ab", "\\+c", "ä+ö"],
+            ),
             ("[]", vec![]),
         ] {
             let file =

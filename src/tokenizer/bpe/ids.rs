@@ -145,27 +145,33 @@ impl<'a> Ids<'a> {
 
 /// The list of merges by ids.
 pub(super) fn merges(list: &MergeList<'_>, ids: &Ids<'_>) -> Result<Vec<Merge>, Refusal> {
-    let (first, second) = list.0.split_at(list.0.len() / 2);
-    let (first, second) = at_once(|| some_merges(first, ids), || some_merges(second, ids));
+    let (first, second) = list.pairs.split_at(list.pairs.len() / 2);
+    let (first, second) = at_once(
+        || some_merges(list, first, ids),
+        || some_merges(list, second, ids),
+    );
     let mut merges = first?;
     merges.extend(second?);
     Ok(merges)
 }
 
-fn some_merges(list: &[MergePair<'_>], ids: &Ids<'_>) -> Result<Vec<Merge>, Refusal> {
+fn some_merges(
+    list: &MergeList<'_>,
+    pairs: &[MergePair],
+    ids: &Ids<'_>,
+) -> Result<Vec<Merge>, Refusal> {
     let is_joined = |id: &u32, left: &str, right: &str| {
         let name = ids.names.get(*id as usize).copied().unwrap_or_default();
         name.strip_prefix(left) == Some(right) && ids.in_model[*id as usize]
     };
-    let mut made = Vec::with_capacity(list.len());
+    let mut made = Vec::with_capacity(pairs.len());
     let mut names = Vec::with_capacity(ASKED);
     let mut found = [NONE; ASKED];
     let mut last = 0;
-    for pairs in list.chunks(ASKED / 2) {
+    for pairs in pairs.chunks(ASKED / 2) {
         names.clear();
         for pair in pairs {
-            let (left, right) = pair.parts().ok_or("a merge is not of two tokens")?;
-            names.extend([left, right]);
+            names.extend(list.tokens(*pair));
         }
         ids.find_some(&names, &mut found);
         for (names, found) in names.chunks_exact(2).zip(found.chunks_exact(2)) {
