@@ -15,6 +15,7 @@ pub mod host;
 pub mod linear;
 pub mod mlp;
 pub mod norm;
+pub mod numbers;
 mod packed;
 pub mod rope;
 pub mod sampling;

@@ -45,7 +45,7 @@ impl RmsNorm {
             Tensor::Device(to) => Ok(Tensor::Device(to.add(self.forward(x.device()?)?)?)),
             Tensor::Host(to) => {
                 let mut sum = self.on_host(x.host()?)?;
-                for (sum, to) in sum.numbers.iter_mut().zip(&to.numbers) {
+                for (sum, to) in sum.numbers.iter_mut().zip(to.numbers.iter()) {
                     *sum += to;
                 }
                 Ok(Tensor::Host(sum))

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::numbers::Numbers;
 use crate::error::{Error, Result};
 use crate::mlx::{self, Array, Group, ops, slice};
 
@@ -20,20 +21,20 @@ pub struct Rows {
     /// Numbers of a row.
     pub width: usize,
     /// `[T, width]`.
-    pub numbers: Vec<f32>,
+    pub numbers: Numbers,
 }
 
 impl Rows {
-    /// Zeros.
+    /// Rows of any value.
     pub fn new(count: usize, width: usize) -> Self {
         Self {
             width,
-            numbers: vec![0.0; count * width],
+            numbers: Numbers::new(count * width),
         }
     }
 
     fn map(mut self, change: impl Fn(f32) -> f32) -> Self {
-        for number in &mut self.numbers {
+        for number in self.numbers.iter_mut() {
             *number = change(*number);
         }
         self
@@ -56,7 +57,7 @@ impl Tensor {
             Self::Host(mut rows) => {
                 let count = rows.numbers.len() as i32;
                 let sum = group.sum(&Array::from_slice(&rows.numbers, &[count]))?;
-                rows.numbers = mlx::to_vec(&sum)?;
+                rows.numbers = mlx::to_vec(&sum)?.into();
                 Ok(Self::Host(rows))
             }
         }
@@ -71,7 +72,7 @@ impl Tensor {
             (Self::Device(one), Self::Device(other)) => Ok(Self::Device(one.add(other)?)),
             (Self::Host(one), Self::Host(other)) => {
                 let mut sum = one.clone();
-                for (sum, other) in sum.numbers.iter_mut().zip(&other.numbers) {
+                for (sum, other) in sum.numbers.iter_mut().zip(other.numbers.iter()) {
                     *sum += other;
                 }
                 Ok(Self::Host(sum))
@@ -121,7 +122,9 @@ impl Tensor {
             }
             Self::Host(all) => Ok(Self::Host(Rows {
                 width: all.width,
-                numbers: all.numbers[range.start * all.width..range.end * all.width].to_vec(),
+                numbers: all.numbers[range.start * all.width..range.end * all.width]
+                    .to_vec()
+                    .into(),
             })),
         }
     }
@@ -137,11 +140,14 @@ impl Tensor {
             return Ok(one);
         }
         if let Some(Self::Host(first)) = all.first() {
-            let mut rows = Rows::new(0, first.width);
+            let mut numbers = Vec::new();
             for tensor in &all {
-                rows.numbers.extend(&tensor.host()?.numbers);
+                numbers.extend_from_slice(&tensor.host()?.numbers);
             }
-            return Ok(Self::Host(rows));
+            return Ok(Self::Host(Rows {
+                width: first.width,
+                numbers: numbers.into(),
+            }));
         }
         let arrays: Vec<&Array> = all.iter().map(Self::device).collect::<Result<_>>()?;
         Ok(Self::Device(ops::concatenate(&arrays, 0)?))
@@ -154,7 +160,7 @@ impl Tensor {
     pub fn into_numbers(self) -> Result<Vec<f32>> {
         match self {
             Self::Device(array) => mlx::to_vec(&array),
-            Self::Host(rows) => Ok(rows.numbers),
+            Self::Host(rows) => Ok(rows.numbers.into_vec()),
         }
     }
 
@@ -182,7 +188,7 @@ impl Tensor {
                 Ok(Self::Device(x.multiply(ops::sigmoid(gates)?)?))
             }
             (Self::Host(mut rows), Self::Host(gates)) => {
-                for (number, gate) in rows.numbers.iter_mut().zip(&gates.numbers) {
+                for (number, gate) in rows.numbers.iter_mut().zip(gates.numbers.iter()) {
                     *number /= 1.0 + (-gate).exp();
                 }
                 Ok(Self::Host(rows))

@@ -163,8 +163,9 @@ fn step(model: &dyn Model, work: &[Work], live: &mut [(Slot, Live)]) -> Result<V
     if !sampling.is_empty() {
         let last = |&index: &usize| batch.segments[index].row + batch.segments[index].length - 1;
         let rows: Vec<usize> = sampling.iter().map(last).collect();
-        let logits = model.logits(&hidden.take(&rows)?)?.into_numbers()?;
-        let logits = logits.chunks_exact(logits.len() / rows.len());
+        let logits = model.logits(&hidden.take(&rows)?)?;
+        let logits = logits.host()?;
+        let logits = logits.numbers.chunks_exact(logits.width);
         for (&index, logits) in sampling.iter().zip(logits) {
             let (slot, live) = &mut live[index];
             let outcome = outcomes.entry(index).or_default();
@@ -196,8 +197,9 @@ fn read(
     let mut scores = Vec::with_capacity(next.len());
     for (first, next) in (row..).step_by(ROWS_READ).zip(next.chunks(ROWS_READ)) {
         let rows: Vec<usize> = (first..first + next.len()).collect();
-        let logits = model.logits(&hidden.take(&rows)?)?.into_numbers()?;
-        for (logits, &token) in logits.chunks_exact(logits.len() / rows.len()).zip(next) {
+        let logits = model.logits(&hidden.take(&rows)?)?;
+        let logits = logits.host()?;
+        for (logits, &token) in logits.numbers.chunks_exact(logits.width).zip(next) {
             let Some(found) = score(logits, token, top) else {
                 return Ok(None);
             };

@@ -1,5 +1,5 @@
 //! AVX-512 with VNNI: products of bytes are summed in 32 bits by one instruction. Vectors have 256
-//! bits, and 512 for products of many rows; everything else is as with AVX2.
+//! bits, and 512 for products of many rows and for codes of four bits; everything else is as with AVX2.
 
 use std::arch::x86_64::*;
 

@@ -194,7 +194,8 @@ pub(super) trait Lanes: Copy + 'static {
 
 /// Vectors of eight lanes, 32 bytes, and what is done with them beside.
 pub(super) trait Simd: Lanes {
-    /// The widest lanes that these processors are fastest with, for products of many rows and what each lane does by itself; 8 or 16.
+    /// The widest lanes that these processors are fastest with, for products of many rows, codes of four bits and what each
+    /// lane does by itself; 8 or 16.
     type Widest: Lanes;
 
     /// Vectors that registers hold.

@@ -42,7 +42,7 @@ fn graphs_of_steps_and_of_chunks_equal_the_kernel_of_the_cpu() {
     let tensor = |i: usize| {
         Tensor::Host(Rows {
             width: widths[i],
-            numbers: rows[i].clone(),
+            numbers: rows[i].clone().into(),
         })
     };
     let projected = Projected {
