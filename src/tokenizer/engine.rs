@@ -65,13 +65,13 @@ pub(super) struct Reference {
 }
 
 impl Loaded {
-    /// From the file at `path`, whose bytes `json` gives.
+    /// From the file at `path`, whose bytes `json` gives, each time anew.
     ///
     /// # Errors
     /// What is wrong with the file, in plain words, or what reading it says.
     pub(super) fn new<E: From<String>>(
         path: &Path,
-        json: impl FnOnce() -> Result<Cow<'static, [u8]>, E>,
+        json: impl Fn() -> Result<Cow<'static, [u8]>, E>,
         options: &TokenizerOptions,
     ) -> Result<Self, E> {
         if options.choice == Choice::Reference {
@@ -84,15 +84,14 @@ impl Loaded {
         if let Some(built) = tables.as_deref().and_then(bpe::read) {
             return Ok(Self::own(built));
         }
-        let json = json()?;
-        match bpe::build(&json) {
+        match bpe::build(json()?) {
             Ok(built) => {
                 if let Some(tables) = tables {
                     bpe::write(&built, &tables);
                 }
                 Ok(Self::own(built))
             }
-            Err(why) => Ok(Self::reference(&json, why)?),
+            Err(why) => Ok(Self::reference(&json()?, why)?),
         }
     }
 

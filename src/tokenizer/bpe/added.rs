@@ -3,6 +3,7 @@
 use super::classes::{SPACE, character_at, class_of};
 use super::definition::AddedToken;
 use super::trie::Trie;
+use super::vocabulary::Spelled;
 
 /// How an added token is sought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +53,6 @@ impl Added {
         for byte in &begins {
             is_begin[usize::from(*byte)] = true;
         }
-        let bytes: Vec<(&[u8], u32)> = (0..)
-            .zip(&sorted)
-            .map(|(at, (bytes, _))| (&bytes[..], at))
-            .collect();
         let seeks = sorted.iter().map(|(_, added)| Seek {
             token: added.id,
             special: added.special,
@@ -65,8 +62,10 @@ impl Added {
         });
         (!sorted.is_empty()).then(|| Self {
             seeks: seeks.collect(),
-            trie: Trie::new(&bytes),
-            longest: bytes
+            trie: Trie::new(&Spelled::new(sorted.iter(), |(bytes, _), all| {
+                all.extend(bytes);
+            })),
+            longest: sorted
                 .iter()
                 .map(|(bytes, _)| bytes.len())
                 .max()

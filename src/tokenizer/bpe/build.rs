@@ -1,21 +1,22 @@
 //! From `tokenizer.json` to an encoder, or to the reason why there is none.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::resume_unwind;
-use std::thread;
+use std::{mem, ptr, thread};
 
 use super::Encoder;
 use super::added::Added;
 use super::around::around;
-use super::definition::{AddedToken, Definition, MergeList, Model, parted};
+use super::definition::{AddedToken, Definition, MergeList, Model, last_merges};
 use super::ids::{Ids, byte_tokens, merges};
-use super::merges::{Merges, NONE};
+use super::merges::{Merge, Merges, NONE};
 use super::normal::normalize;
 use super::piece::Pieces;
 use super::scan::Seams;
 use super::scratch::Scratches;
+use super::sorted::Sorted;
 use super::structure::{self, Cut, Normal};
-use super::trie::Trie;
 use super::vocabulary::{Found, Spelled, Vocabulary};
 use crate::tokenizer::pieces::{Pieces as Spelling, is_byte_level};
 
@@ -67,35 +68,14 @@ pub(super) type Refusal = &'static str;
 
 const NOT_PAIRS: Refusal = "its model is not byte-pair encoding";
 
-/// Builds an encoder.
+/// Builds an encoder of a file, which is given up as soon as it is read.
 ///
 /// # Errors
 /// What of the file is not known here.
-pub(in super::super) fn build(json: &[u8]) -> Result<Built, Refusal> {
-    if let Some((rest, list)) = parted(json)
-        && let Ok(built) = of_parts(&rest, Some(list))
-    {
-        return Ok(built);
-    }
-    of_parts(json, None)
-}
-
-/// Of the file, and of the list of merges where it has none itself.
-fn of_parts(json: &[u8], list: Option<&[u8]>) -> Result<Built, Refusal> {
-    thread::scope(|scope| {
-        let list = list.map(|list| scope.spawn(|| MergeList::parse(list)));
-        let json = str::from_utf8(json).map_err(|_| NOT_PAIRS)?;
-        let mut definition: Definition<'_> = serde_json::from_str(json).map_err(|_| NOT_PAIRS)?;
-        let own = std::mem::take(&mut definition.model.merges);
-        let list = || match list {
-            Some(list) => {
-                let list = list.join().map_err(|_| "its merges cannot be read")?;
-                list.map_err(|_| NOT_PAIRS)
-            }
-            None => Ok(own),
-        };
-        of_definition(&definition, &Ids::new(&definition)?, list)
-    })
+pub(in super::super) fn build(json: Cow<'static, [u8]>) -> Result<Built, Refusal> {
+    let needed = Needed::new(&json)?;
+    drop(json);
+    needed.built()
 }
 
 /// Does two things at once, the first of them here.
@@ -113,39 +93,135 @@ pub(super) fn at_once<A, B: Send>(
     })
 }
 
-/// Of all but the merges, which are read meanwhile, and their list when it is needed.
-fn of_definition<'a>(
-    definition: &Definition<'_>,
-    ids: &Ids<'_>,
-    list: impl FnOnce() -> Result<MergeList<'a>, Refusal>,
-) -> Result<Built, Refusal> {
-    check(&definition.model)?;
-    let spelling = Spelling::of(&definition.decoder);
-    let (normal, cut) = structure(definition, spelling)?;
-    let (before, behind) =
-        around(&definition.post_processor).ok_or("its post-processor is none of those known")?;
-    let (raw, normalized) = added(&definition.added_tokens, normal)?;
-    let pieces = pieces(definition, ids, list, spelling, normal)?;
-    let seams = match cut {
-        Cut::Seams => Seams::new(pieces.made().map(|token| pieces.vocabulary.bytes_of(token))),
-        _ => Seams::none(),
-    };
-    Ok(Built {
-        encoder: Encoder {
-            pieces,
-            seams,
-            cut,
+/// What is needed of a file.
+struct Needed {
+    spelling: Spelling,
+    normal: Normal,
+    cut: Cut,
+    added: Vec<AddedToken>,
+    before: Vec<u32>,
+    behind: Vec<u32>,
+    /// Whether a piece that is a token is that token, however it would be merged.
+    ignore_merges: bool,
+    /// By id, as what follows.
+    tokens: Vec<Token>,
+    spelled: Spelled,
+    /// Bytes of names as the file has them.
+    lengths: Vec<u32>,
+    /// Whether text consists of it before anything is merged.
+    symbols: Vec<bool>,
+    /// Whether texts may hold it.
+    candidates: Vec<bool>,
+    merges: Vec<Merge>,
+    /// The tokens of bytes.
+    bytes: [u32; 256],
+}
+
+impl Needed {
+    fn new(json: &[u8]) -> Result<Self, Refusal> {
+        thread::scope(|scope| {
+            let ahead =
+                last_merges(json).map(|list| (list, scope.spawn(|| MergeList::parse(list))));
+            let json = str::from_utf8(json).map_err(|_| NOT_PAIRS)?;
+            let mut definition: Definition<'_> =
+                serde_json::from_str(json).map_err(|_| NOT_PAIRS)?;
+            let merges = definition.model.merges.get().as_bytes();
+            let list = || match ahead {
+                Some((list, parsed)) if ptr::eq(list, merges) => {
+                    let list = parsed.join().map_err(|_| "its merges cannot be read")?;
+                    list.map_err(|_| NOT_PAIRS)
+                }
+                _ => MergeList::parse(merges).map_err(|_| NOT_PAIRS),
+            };
+            let vocab = mem::take(&mut definition.model.vocab);
+            let ids = Ids::new(vocab, &definition.added_tokens)?;
+            Self::of_definition(&definition, &ids, list)
+        })
+    }
+
+    /// Of all but the merges, which are read meanwhile, and their list when it is needed.
+    fn of_definition<'a>(
+        definition: &Definition<'_>,
+        ids: &Ids<'_>,
+        list: impl FnOnce() -> Result<MergeList<'a>, Refusal>,
+    ) -> Result<Self, Refusal> {
+        check(&definition.model)?;
+        let spelling = Spelling::of(&definition.decoder);
+        let (normal, cut) = structure(definition, spelling)?;
+        let (before, behind) = around(&definition.post_processor)
+            .ok_or("its post-processor is none of those known")?;
+        // Texts hold no token whose spelling is not that of text.
+        let is_text = |name: &str| match spelling {
+            Spelling::ByteLevel => is_byte_level(name),
+            _ => !name.contains(' '),
+        };
+        let of_model = |is_so: &dyn Fn(&str) -> bool| {
+            let names = ids.names.iter().zip(&ids.in_model);
+            names
+                .map(|(name, in_model)| *in_model && is_so(name))
+                .collect()
+        };
+        Ok(Self {
+            spelling,
             normal,
-            raw,
-            normalized,
-            scratches: Scratches::default(),
-        },
-        pieces: spelling,
-        tokens: ids.tokens(&definition.added_tokens, spelling),
-        added: definition.added_tokens.clone(),
-        before,
-        behind,
-    })
+            cut,
+            added: definition.added_tokens.clone(),
+            before,
+            behind,
+            ignore_merges: definition.model.ignore_merges,
+            tokens: ids.tokens(&definition.added_tokens, spelling),
+            spelled: spelled(definition, ids, spelling, normal)?,
+            lengths: ids.names.iter().map(|name| name.len() as u32).collect(),
+            symbols: of_model(&is_symbol),
+            candidates: of_model(&is_text),
+            bytes: byte_tokens(ids, spelling)?,
+            // Last, since the list may have to be waited for.
+            merges: merges(&list()?, ids)?,
+        })
+    }
+
+    fn built(self) -> Result<Built, Refusal> {
+        let (raw, normalized) = added(&self.added, self.normal)?;
+        let (merged, sorted) = at_once(
+            || Merges::new(self.merges, &self.symbols, &self.lengths),
+            || Sorted::new(&self.spelled, &self.candidates),
+        );
+        let (merges, numbers) = merged.ok_or("a merge comes twice")?;
+        let is_known = |((candidate, number), length): ((&bool, &u32), &u32)| {
+            *candidate && (*number != NONE || self.ignore_merges && *length > 0)
+        };
+        let all = self.candidates.iter().zip(&numbers).zip(&self.lengths);
+        let known: Vec<bool> = all.map(is_known).collect();
+        let (found, trie) = at_once(
+            || Found::new(&self.spelled, &known),
+            || sorted.trie(&numbers),
+        );
+        let vocabulary = Vocabulary {
+            spelled: self.spelled,
+            found,
+        };
+        let pieces = Pieces::new(vocabulary, merges, trie, &self.bytes);
+        let seams = match self.cut {
+            Cut::Seams => Seams::new(pieces.made().map(|token| pieces.vocabulary.bytes_of(token))),
+            _ => Seams::none(),
+        };
+        Ok(Built {
+            encoder: Encoder {
+                pieces,
+                seams,
+                cut: self.cut,
+                normal: self.normal,
+                raw,
+                normalized,
+                scratches: Scratches::default(),
+            },
+            pieces: self.spelling,
+            tokens: self.tokens,
+            added: self.added,
+            before: self.before,
+            behind: self.behind,
+        })
+    }
 }
 
 /// Normalizer and cut.
@@ -164,53 +240,6 @@ fn structure(definition: &Definition<'_>, spelling: Spelling) -> Result<(Normal,
         Spelling::ByteFallback { .. } | Spelling::Engine => None,
     };
     known.ok_or("its normalizer, pre-tokenizer or decoder is none of those known")
-}
-
-/// What one piece needs.
-fn pieces<'a>(
-    definition: &Definition<'_>,
-    ids: &Ids<'_>,
-    list: impl FnOnce() -> Result<MergeList<'a>, Refusal>,
-    spelling: Spelling,
-    normal: Normal,
-) -> Result<Pieces, Refusal> {
-    let model = &definition.model;
-    let spelled = spelled(definition, ids, spelling, normal)?;
-    let is_symbol = |(name, in_model): (&&str, &bool)| *in_model && is_symbol(name);
-    let symbols: Vec<bool> = ids.names.iter().zip(&ids.in_model).map(is_symbol).collect();
-    let lengths: Vec<u32> = ids.names.iter().map(|name| name.len() as u32).collect();
-    // Texts hold no token whose spelling is not that of text.
-    let is_text = |name: &str| match spelling {
-        Spelling::ByteLevel => is_byte_level(name),
-        _ => !name.contains(' '),
-    };
-    let may_be_made = |(name, in_model): (&&str, &bool)| *in_model && is_text(name);
-    let candidates: Vec<bool> = ids
-        .names
-        .iter()
-        .zip(&ids.in_model)
-        .map(may_be_made)
-        .collect();
-    let list = merges(&list()?, ids)?;
-    let (merged, sorted) = at_once(
-        || Merges::new(&list, &symbols, &lengths),
-        || Sorted::new(&spelled, &candidates),
-    );
-    let (merges, numbers) = merged.ok_or("a merge comes twice")?;
-    let is_known = |((candidate, number), name): ((&bool, &u32), &&str)| {
-        let is_made = *number != NONE;
-        *candidate && (is_made || model.ignore_merges && !name.is_empty())
-    };
-    let all = candidates.iter().zip(&numbers).zip(&ids.names);
-    let known: Vec<bool> = all.map(is_known).collect();
-    let (found, trie) = at_once(|| Found::new(&spelled, &known), || sorted.trie(&numbers));
-    let bytes = byte_tokens(ids, spelling)?;
-    Ok(Pieces::new(
-        Vocabulary { spelled, found },
-        merges,
-        trie,
-        &bytes,
-    ))
 }
 
 /// The bytes of all tokens by id.
@@ -239,60 +268,6 @@ fn spelled(
     Ok(Spelled::new(names, |(id, name), bytes| {
         spelling.append(others.get(&id).map_or(name, |other| other), bytes);
     }))
-}
-
-/// Tokens in the order of their bytes.
-struct Sorted {
-    spelled: Spelled,
-    ids: Vec<u32>,
-    /// Of places here; of equal ones the first.
-    trie: Trie,
-}
-
-impl Sorted {
-    /// Those tokens of which `is_there` says so.
-    fn new(spelled: &Spelled, is_there: &[bool]) -> Self {
-        // The first bytes as a number are compared faster, and mostly tell.
-        let first = |bytes: &[u8]| {
-            let mut first = [0; 8];
-            let count = bytes.len().min(8);
-            first[..count].copy_from_slice(&bytes[..count]);
-            u64::from_be_bytes(first)
-        };
-        let all = (0..).zip(spelled.each()).zip(is_there);
-        let mut sorted: Vec<(u64, u32)> = all
-            .filter(|(_, is_there)| **is_there)
-            .map(|((id, bytes), _)| (first(bytes), id))
-            .collect();
-        sorted.sort_unstable_by(|(a, id), (b, other)| {
-            let whole = || (spelled.bytes_of(*id), id).cmp(&(spelled.bytes_of(*other), other));
-            a.cmp(b).then_with(whole)
-        });
-        let ids = sorted.iter().map(|(_, id)| *id).collect();
-        // Side by side they are read faster, once for each of their bytes.
-        let spelled = Spelled::new(sorted.iter(), |(_, id), all| {
-            all.extend_from_slice(spelled.bytes_of(*id));
-        });
-        drop(sorted);
-        let places: Vec<(&[u8], u32)> = spelled.each().zip(0..).collect();
-        let trie = Trie::new(&places);
-        Self { spelled, ids, trie }
-    }
-
-    /// The trie of tokens' numbers, without those that have [`NONE`]. Of equal tokens the one with the least number is
-    /// there.
-    fn trie(self, numbers: &[u32]) -> Trie {
-        let Self { spelled, ids, trie } = self;
-        trie.renamed(|place| {
-            let begin = place as usize;
-            let bytes = spelled.bytes_of(place);
-            let equal = (place..)
-                .zip(&ids[begin..])
-                .take_while(|(place, _)| spelled.bytes_of(*place) == bytes);
-            let numbers = equal.map(|(_, id)| numbers[*id as usize]);
-            numbers.filter(|number| *number != NONE).min()
-        })
-    }
 }
 
 /// What is done to a text before added tokens are sought in it.

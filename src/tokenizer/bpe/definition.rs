@@ -7,6 +7,9 @@ use memchr::memmem;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::pairs::MOST_TOKENS;
 
 /// The whole file. Fields of which nothing is believed are values, which `structure.rs` holds against what it knows.
 #[derive(Debug, Deserialize)]
@@ -42,8 +45,9 @@ pub(super) struct Model<'a> {
     pub(super) ignore_merges: bool,
     #[serde(borrow)]
     pub(super) vocab: Vocab<'a>,
+    /// As the file has them: see [`MergeList::parse`].
     #[serde(borrow)]
-    pub(super) merges: MergeList<'a>,
+    pub(super) merges: &'a RawValue,
 }
 
 /// An element of `added_tokens`.
@@ -58,9 +62,16 @@ pub(in super::super) struct AddedToken {
     pub(in super::super) special: bool,
 }
 
-/// Tokens as they are spelled, with their ids, in the file's order.
-#[derive(Debug)]
-pub(super) struct Vocab<'a>(pub(super) Vec<(Cow<'a, str>, u32)>);
+/// Tokens as they are spelled.
+#[derive(Debug, Default)]
+pub(super) struct Vocab<'a> {
+    /// By id; empty where there is none.
+    pub(super) names: Vec<Cow<'a, str>>,
+    /// Whether there is one, which may be empty.
+    pub(super) is_there: Vec<bool>,
+    /// How many there are.
+    pub(super) count: usize,
+}
 
 /// Pairs of tokens as they are spelled: a million small texts, of which only the places are held.
 #[derive(Debug, Default)]
@@ -76,7 +87,7 @@ pub(super) struct MergeList<'a> {
 pub(super) struct MergePair([[u32; 2]; 2]);
 
 impl<'a> MergeList<'a> {
-    /// The list that a text is.
+    /// The list that a text of JSON is.
     pub(super) fn parse(json: &'a [u8]) -> serde_json::Result<Self> {
         let json = str::from_utf8(json).map_err(serde_json::Error::custom)?;
         let mut deserializer = serde_json::Deserializer::from_str(json);
@@ -116,9 +127,9 @@ impl<'a> MergeList<'a> {
     }
 }
 
-/// A file that ends in its merges, as most do: all but these, with none in their place, and the list of them. Both are
-/// parsed side by side. Where it is not what it looks like, one of them is no JSON.
-pub(super) fn parted(json: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+/// The list of merges of a file that ends in it, as most do, so that it can be parsed beside all else. Where the file is
+/// not what it looks like, this is something else.
+pub(super) fn last_merges(json: &[u8]) -> Option<&[u8]> {
     let is_end = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'}';
     let end = json.iter().rposition(|byte| !is_end(byte))? + 1;
     let is_list = |at: &usize| {
@@ -128,8 +139,7 @@ pub(super) fn parted(json: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     };
     let key = memmem::find_iter(json, KEY).find(is_list)?;
     let begin = key + json[key..end].iter().position(|&byte| byte == b'[')?;
-    let rest = [&json[..begin], b"[]", &json[end..]].concat();
-    Some((rest, &json[begin..end]))
+    Some(&json[begin..end])
 }
 
 /// What merges come behind. Among tokens it has a number behind it, and within one other quotes.
@@ -173,20 +183,27 @@ impl<'de: 'a, 'a> Deserialize<'de> for Vocab<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocab<'de>, A::Error> {
-                let mut tokens = Vec::new();
-                while let Some((Text(token), id)) = map.next_entry()? {
-                    tokens.push((token, id));
+                let mut vocab = Vocab::default();
+                while let Some((Text(name), id)) = map.next_entry::<_, u32>()? {
+                    let id = id as usize;
+                    if id >= MOST_TOKENS {
+                        return Err(A::Error::custom("ids are absurdly large"));
+                    }
+                    if id >= vocab.names.len() {
+                        vocab.names.resize(id + 1, Cow::Borrowed(""));
+                        vocab.is_there.resize(id + 1, false);
+                    }
+                    if vocab.is_there[id] {
+                        return Err(A::Error::custom("two tokens have one id"));
+                    }
+                    vocab.names[id] = name;
+                    vocab.is_there[id] = true;
+                    vocab.count += 1;
                 }
-                Ok(Vocab(tokens))
+                Ok(vocab)
             }
         }
         deserializer.deserialize_map(VocabVisitor)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for MergeList<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        PairsOf("").deserialize(deserializer)
     }
 }
 
@@ -261,20 +278,22 @@ mod tests {
 
     type Tokens = Vec<(String, u32)>;
 
-    /// All tokens, and the merges.
+    /// All tokens, and the merges where they are the last ones.
     fn parsed(json: &str) -> Option<(Tokens, Vec<String>)> {
-        let (rest, list) = parted(json.as_bytes())?;
-        let rest: Definition<'_> = serde_json::from_slice(&rest).ok()?;
+        let list = last_merges(json.as_bytes())?;
+        let whole: Definition<'_> = serde_json::from_str(json).ok()?;
+        if !std::ptr::eq(list, whole.model.merges.get().as_bytes()) {
+            return None;
+        }
         let list = MergeList::parse(list).ok()?;
-        assert!(rest.model.merges.pairs.is_empty());
-        let tokens = rest.model.vocab.0.iter();
-        let tokens = tokens.map(|(name, id)| (name.to_string(), *id));
+        let tokens = whole.model.vocab.names.iter().zip(0..);
+        let tokens = tokens.map(|(name, id)| (name.to_string(), id));
         let pairs = list.pairs.iter().map(|pair| list.tokens(*pair).join("+"));
         Some((tokens.collect(), pairs.collect()))
     }
 
     #[test]
-    fn a_file_that_ends_in_its_merges_is_parted_there() {
+    fn merges_that_a_file_ends_in_are_found() {
         let vocab = r#"{"a": 0, "merges": 1, "\"merges\": [": 2}"#;
         let tokens = [("a", 0), ("merges", 1), ("\"merges\": [", 2)];
         let tokens: Vec<_> = tokens.map(|(name, id)| (name.to_owned(), id)).into();
@@ -304,6 +323,7 @@ mod tests {
             r#"{"model": {"vocab": {"a": 0}, "merges": [["a", "a"]]}, "x": [1]}"#,
             r#"{"x": {"merges": [["a", "a"]]}, "model": {"vocab": {"a": 0}, "merges": []}}"#,
             r#"{"model": {"vocab": {"a": 0}}, "x": {"merges": [["a", "a"]]}}"#,
+            r#"{"model": {"vocab": {"a": 0}, "\u006derges": []}, "x": {"merges": [["a", "a"]]}}"#,
         ] {
             assert_eq!(parsed(file), None, "{file}");
         }

@@ -1,9 +1,10 @@
 //! A file's tokens and merges by ids.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::build::{Refusal, Token, at_once};
-use super::definition::{AddedToken, Definition, MergeList, MergePair};
+use super::definition::{AddedToken, MergeList, MergePair, Vocab};
 use super::hash;
 use super::merges::{Merge, NONE};
 use super::pairs::MOST_TOKENS;
@@ -18,46 +19,43 @@ pub(super) struct Ids<'a> {
     /// Of the model's tokens by a hash of their names: more of the hash, and the id, or [`NONE`].
     slots: Vec<(u32, u32)>,
     /// Names by id; empty where there is none.
-    pub(super) names: Vec<&'a str>,
+    pub(super) names: Vec<Cow<'a, str>>,
     /// Whether a token is one of the model's.
     pub(super) in_model: Vec<bool>,
 }
 
 impl<'a> Ids<'a> {
-    pub(super) fn new(definition: &'a Definition<'_>) -> Result<Self, Refusal> {
-        let vocab = &definition.model.vocab.0;
-        let added = &definition.added_tokens;
-        let last = vocab
-            .iter()
-            .map(|(_, id)| *id)
-            .chain(added.iter().map(|added| added.id))
-            .max();
-        let count = last.ok_or("it has no tokens")? as usize + 1;
-        if count > MOST_TOKENS {
-            return Err("its ids are absurdly large");
-        }
+    /// Of the model's tokens, and of added ones.
+    pub(super) fn new(vocab: Vocab<'a>, added: &'a [AddedToken]) -> Result<Self, Refusal> {
+        let Vocab {
+            names,
+            is_there,
+            count,
+        } = vocab;
         let mut ids = Self {
-            slots: vec![(0, NONE); (2 * vocab.len()).next_power_of_two()],
-            names: vec![""; count],
-            in_model: vec![false; count],
+            slots: vec![(0, NONE); (2 * count).next_power_of_two()],
+            names,
+            in_model: is_there,
         };
-        for some in vocab.chunks(ASKED) {
+        for first in (0..ids.names.len()).step_by(ASKED) {
+            let some = first..ids.names.len().min(first + ASKED);
             let mut hashes = [0; ASKED];
-            for (hash, (name, _)) in hashes.iter_mut().zip(some) {
+            for (hash, name) in hashes.iter_mut().zip(&ids.names[some.clone()]) {
                 *hash = hash::of_bytes(name.as_bytes());
                 prefetch(&ids.slots, ids.slot(*hash));
             }
-            for (hash, (name, id)) in hashes.into_iter().zip(some) {
-                let at = ids.place(name, hash);
-                if ids.in_model[*id as usize] || ids.slots[at].1 != NONE {
-                    return Err("two of its tokens have one id or one spelling");
+            for (hash, id) in hashes.into_iter().zip(some) {
+                if !ids.in_model[id] {
+                    continue;
                 }
-                ids.slots[at] = (hash as u32, *id);
-                ids.names[*id as usize] = name;
-                ids.in_model[*id as usize] = true;
+                let at = ids.place(&ids.names[id], hash);
+                if ids.slots[at].1 != NONE {
+                    return Err("two of its tokens have one spelling");
+                }
+                ids.slots[at] = (hash as u32, id as u32);
             }
         }
-        ids.add(added, vocab.len())?;
+        ids.add(added, count)?;
         Ok(ids)
     }
 
@@ -95,7 +93,7 @@ impl<'a> Ids<'a> {
         }
         for hash in &hashes[..names.len()] {
             let id = self.slots[self.slot(*hash)].1 as usize;
-            let name = self.names.get(id).copied().unwrap_or_default();
+            let name = self.names.get(id).map_or("", |name| name);
             prefetch(name.as_bytes(), 0);
         }
         for ((found, hash), name) in found.iter_mut().zip(hashes).zip(names) {
@@ -107,6 +105,16 @@ impl<'a> Ids<'a> {
     /// one behind all others.
     fn add(&mut self, added: &'a [AddedToken], model_size: usize) -> Result<(), Refusal> {
         let refusal = "the ids of its added tokens are not in order";
+        let Some(last) = added.iter().map(|token| token.id as usize).max() else {
+            return Ok(());
+        };
+        if last >= MOST_TOKENS {
+            return Err("its ids are absurdly large");
+        }
+        if last >= self.names.len() {
+            self.names.resize(last + 1, Cow::Borrowed(""));
+            self.in_model.resize(last + 1, false);
+        }
         let mut next = model_size as u32;
         let mut contents = HashSet::new();
         for token in added {
@@ -123,14 +131,14 @@ impl<'a> Ids<'a> {
             if token.id != next || !self.names[token.id as usize].is_empty() {
                 return Err(refusal);
             }
-            self.names[token.id as usize] = &token.content;
+            self.names[token.id as usize] = Cow::Borrowed(&token.content);
             next += 1;
         }
         Ok(())
     }
 
     pub(super) fn tokens(&self, added: &[AddedToken], spelling: Spelling) -> Vec<Token> {
-        let of_name = |name: &&str| Token {
+        let of_name = |name: &Cow<'_, str>| Token {
             exists: !name.is_empty(),
             byte: spelling != Spelling::ByteLevel && is_fallback(name),
             ..Token::default()
@@ -145,13 +153,15 @@ impl<'a> Ids<'a> {
 
 /// The list of merges by ids.
 pub(super) fn merges(list: &MergeList<'_>, ids: &Ids<'_>) -> Result<Vec<Merge>, Refusal> {
-    let (first, second) = list.pairs.split_at(list.pairs.len() / 2);
+    let mut merges = vec![Merge::default(); list.pairs.len()];
+    let half = merges.len() / 2;
+    let (first, second) = list.pairs.split_at(half);
+    let (first_made, second_made) = merges.split_at_mut(half);
     let (first, second) = at_once(
-        || some_merges(list, first, ids),
-        || some_merges(list, second, ids),
+        || some_merges(list, first, ids, first_made),
+        || some_merges(list, second, ids, second_made),
     );
-    let mut merges = first?;
-    merges.extend(second?);
+    first.and(second)?;
     Ok(merges)
 }
 
@@ -159,22 +169,23 @@ fn some_merges(
     list: &MergeList<'_>,
     pairs: &[MergePair],
     ids: &Ids<'_>,
-) -> Result<Vec<Merge>, Refusal> {
+    made: &mut [Merge],
+) -> Result<(), Refusal> {
     let is_joined = |id: &u32, left: &str, right: &str| {
-        let name = ids.names.get(*id as usize).copied().unwrap_or_default();
+        let name = ids.names.get(*id as usize).map_or("", |name| name);
         name.strip_prefix(left) == Some(right) && ids.in_model[*id as usize]
     };
-    let mut made = Vec::with_capacity(pairs.len());
     let mut names = Vec::with_capacity(ASKED);
     let mut found = [NONE; ASKED];
     let mut last = 0;
-    for pairs in pairs.chunks(ASKED / 2) {
+    for (pairs, made) in pairs.chunks(ASKED / 2).zip(made.chunks_mut(ASKED / 2)) {
         names.clear();
         for pair in pairs {
             names.extend(list.tokens(*pair));
         }
         ids.find_some(&names, &mut found);
-        for (names, found) in names.chunks_exact(2).zip(found.chunks_exact(2)) {
+        let both = names.chunks_exact(2).zip(found.chunks_exact(2));
+        for (made, (names, found)) in made.iter_mut().zip(both) {
             let (&[left, right], &[left_id, right_id]) = (names, found) else {
                 continue;
             };
@@ -187,14 +198,14 @@ fn some_merges(
                 return Err("a merge is of tokens that are not in the vocabulary");
             }
             last = merged;
-            made.push(Merge {
+            *made = Merge {
                 left: left_id,
                 right: right_id,
                 merged,
-            });
+            };
         }
     }
-    Ok(made)
+    Ok(())
 }
 
 /// The tokens of bytes that characters fall back to.

@@ -44,7 +44,7 @@ const AHEAD: usize = 8;
 pub(super) const NONE: u32 = u32::MAX;
 
 /// A pair of the list, with what it makes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Merge {
     pub(super) left: u32,
     pub(super) right: u32,
@@ -89,7 +89,7 @@ impl Merges {
     ///
     /// `None` where a pair is there twice.
     pub(super) fn new(
-        list: &[Merge],
+        list: Vec<Merge>,
         symbols: &[bool],
         lengths: &[u32],
     ) -> Option<(Self, Vec<u32>)> {
@@ -100,7 +100,7 @@ impl Merges {
             tokens: Vec::new().into(),
         };
         // What happens inside a token makes shorter ones.
-        let order = by_length(list, lengths);
+        let order = by_length(&list, lengths);
         for (at, next) in order
             .iter()
             .zip(order.iter().skip(AHEAD).chain([&0; AHEAD]))
@@ -123,7 +123,9 @@ impl Merges {
                 merges.add(merge, *at + 1);
             }
         }
-        Some(merges.numbered(list.len(), symbols))
+        let ranks = list.len();
+        drop((list, order));
+        Some(merges.numbered(ranks, symbols))
     }
 
     fn add(&mut self, merge: Merge, rank: u32) {
@@ -145,8 +147,14 @@ impl Merges {
 
     /// The same with numbers in the order of merges, and these by id.
     fn numbered(self, ranks: usize, symbols: &[bool]) -> (Self, Vec<u32>) {
+        let Self {
+            splits: by_id,
+            pairs,
+            ..
+        } = self;
+        drop(pairs);
         let mut by_rank = vec![NONE; ranks + 1];
-        for (token, split) in (0..).zip(self.splits.iter()) {
+        for (token, split) in (0..).zip(by_id.iter()) {
             if split.rank > 0 {
                 by_rank[split.rank as usize] = token;
             }
@@ -154,16 +162,16 @@ impl Merges {
         let symbols = (0..).zip(symbols).filter(|(_, is_symbol)| **is_symbol);
         let merged = by_rank.into_iter().filter(|token| *token != NONE);
         let tokens: Vec<u32> = symbols.map(|(token, _)| token).chain(merged).collect();
-        let mut numbers = vec![NONE; self.splits.len()];
+        let mut numbers = vec![NONE; by_id.len()];
         let mut of_rank = vec![0; ranks + 1];
         for (number, token) in (0..).zip(&tokens) {
             numbers[*token as usize] = number;
-            of_rank[self.splits[*token as usize].rank as usize] = number;
+            of_rank[by_id[*token as usize].rank as usize] = number;
         }
         // Of what is not merged.
         of_rank[0] = 0;
         let numbered = |(number, token): (u32, &u32)| {
-            let split = self.splits[*token as usize];
+            let split = by_id[*token as usize];
             if split.rank == 0 {
                 return NO_SPLIT;
             }

@@ -30,6 +30,7 @@ mod parts;
 mod piece;
 mod scan;
 mod scratch;
+mod sorted;
 mod structure;
 #[cfg(test)]
 mod tests;

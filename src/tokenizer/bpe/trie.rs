@@ -1,8 +1,7 @@
 //! The longest token that a text begins with: a double array (Aoe 1989), in which one look tells where a byte leads.
 
-use std::ops::Range;
-
 use super::merges::NONE;
+use super::vocabulary::Spelled;
 use crate::kernels::table::Table;
 
 /// A node's place in the array.
@@ -57,20 +56,29 @@ impl Cell {
 }
 
 impl Trie {
-    /// A trie of tokens, which are sorted by their bytes; of equal ones the first counts. Empty ones are not there.
-    pub(super) fn new(tokens: &[(&[u8], u32)]) -> Self {
+    /// A trie of tokens in the order of their bytes, which gives their places there; of equal ones the first counts.
+    /// Empty ones are not there.
+    pub(super) fn new(tokens: &Spelled) -> Self {
         let mut builder = Builder {
-            cells: vec![EMPTY; BLOCK],
-            is_base: vec![false; BLOCK],
+            tokens,
+            // Memory that is not written takes no room.
+            cells: Vec::with_capacity(tokens.bytes.len() + BLOCK),
+            is_base: Vec::new(),
             free: Vec::new(),
         };
+        builder.cells.resize(BLOCK, EMPTY);
+        builder.is_base.resize(BLOCK, false);
         builder.cells[0].label_and_token = ROOT;
-        // Nodes by depth, since the first ones are visited most: a place, and the tokens that go through it.
-        let mut nodes = vec![(0, 0..tokens.len())];
+        // By depth, since the first ones are visited most.
+        let mut nodes = vec![Node {
+            cell: 0,
+            begin: 0,
+            end: tokens.each().len() as u32,
+        }];
         for depth in 0.. {
             let mut next = Vec::new();
-            for (node, range) in nodes {
-                builder.node(node, depth, range, tokens, &mut next);
+            for node in nodes {
+                builder.add(node, depth, &mut next);
             }
             if next.is_empty() {
                 break;
@@ -113,72 +121,77 @@ impl Trie {
     }
 }
 
-struct Builder {
+/// A node whose children have no cells yet.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    cell: u32,
+    /// The places of the first token that goes through it, and behind the last one.
+    begin: u32,
+    end: u32,
+}
+
+struct Builder<'a> {
+    tokens: &'a Spelled,
     cells: Vec<Cell>,
     is_base: Vec<bool>,
     /// Cells that are free, or were; the last ones are tried first.
     free: Vec<u32>,
 }
 
-impl Builder {
-    /// Places the children of a node: what the tokens of `range` have at `depth`.
-    fn node(
-        &mut self,
-        node: usize,
-        depth: usize,
-        range: Range<usize>,
-        tokens: &[(&[u8], u32)],
-        next: &mut Vec<(usize, Range<usize>)>,
-    ) {
-        let mut begin = range.start;
-        if let Some((_, token)) = tokens
-            .get(begin)
-            .filter(|(bytes, _)| depth > 0 && bytes.len() == depth)
-        {
-            let cell = &mut self.cells[node];
-            cell.label_and_token = cell.label_and_token & !NO_TOKEN | token;
+impl Builder<'_> {
+    /// Gives cells to the children of a node, which are what its tokens have at `depth`, and puts them behind `nodes`.
+    fn add(&mut self, node: Node, depth: usize, nodes: &mut Vec<Node>) {
+        let ends = |place: &u32| self.tokens.bytes_of(*place).len() == depth;
+        let begin = (node.begin..node.end).find(|place| !ends(place));
+        let begin = begin.unwrap_or(node.end);
+        let cell = &mut self.cells[node.cell as usize];
+        if begin > node.begin && depth > 0 {
+            cell.label_and_token = cell.label_and_token & !NO_TOKEN | node.begin;
         }
-        while begin < range.end && tokens[begin].0.len() == depth {
-            begin += 1;
-        }
-        let mut children: Vec<(u8, Range<usize>)> = Vec::new();
-        for (at, (bytes, _)) in (begin..).zip(&tokens[begin..range.end]) {
-            let label = bytes[depth];
-            match children.last_mut() {
-                Some((last, range)) if *last == label => range.end = at + 1,
-                _ => children.push((label, at..at + 1)),
-            }
-        }
-        if children.is_empty() {
+        if begin == node.end {
             // A base that leads nowhere is no base: beyond the array.
-            self.cells[node].base = NONE;
+            cell.base = NONE;
             return;
         }
-        let base = self.base(&children);
-        self.is_base[base] = true;
-        self.cells[node].base = base as u32;
-        for (label, range) in children {
-            let child = base ^ usize::from(label);
-            self.cells[child] = Cell::new(label);
-            next.push((child, range));
+        // First their bytes stand for their cells.
+        let first = nodes.len();
+        for place in begin..node.end {
+            let label = u32::from(self.tokens.bytes_of(place)[depth]);
+            match nodes[first..].last_mut() {
+                Some(last) if last.cell == label => last.end = place + 1,
+                _ => nodes.push(Node {
+                    cell: label,
+                    begin: place,
+                    end: place + 1,
+                }),
+            }
+        }
+        let children = &mut nodes[first..];
+        let base = self.base(children);
+        self.is_base[base as usize] = true;
+        self.cells[node.cell as usize].base = base;
+        for child in children {
+            let label = child.cell;
+            child.cell ^= base;
+            self.cells[child.cell as usize] = Cell::new(label as u8);
         }
     }
 
     /// A base from which all children have free cells.
-    fn base(&mut self, children: &[(u8, Range<usize>)]) -> usize {
-        let first = usize::from(children[0].0);
+    fn base(&mut self, children: &[Node]) -> u32 {
+        let first = children[0].cell;
         let mut at = self.free.len();
         let end = at.saturating_sub(TRIES);
         while at > end {
             at -= 1;
-            let cell = self.free[at] as usize;
-            if !self.cells[cell].is_empty() {
+            let cell = self.free[at];
+            if !self.cells[cell as usize].is_empty() {
                 self.free.swap_remove(at);
                 continue;
             }
             let base = cell ^ first;
-            let is_free = |label: &u8| self.cells[base ^ usize::from(*label)].is_empty();
-            if !self.is_base[base] && children.iter().all(|(label, _)| is_free(label)) {
+            let is_free = |child: &Node| self.cells[(base ^ child.cell) as usize].is_empty();
+            if !self.is_base[base as usize] && children.iter().all(is_free) {
                 return base;
             }
         }
@@ -187,13 +200,13 @@ impl Builder {
         self.is_base.resize(block + BLOCK, false);
         self.free
             .extend((block as u32..(block + BLOCK) as u32).rev());
-        block ^ first
+        block as u32 ^ first
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 
@@ -202,12 +215,13 @@ mod tests {
     proptest! {
         #[test]
         fn the_longest_token_is_found(
-            tokens in prop::collection::btree_map(prop::collection::vec(0u8..4, 1..6), 0..1000u32, 0..200),
+            tokens in prop::collection::btree_set(prop::collection::vec(0u8..4, 1..6), 0..200),
             text in prop::collection::vec(0u8..5, 0..12),
         ) {
-            let tokens: BTreeMap<Vec<u8>, u32> = tokens;
-            let sorted: Vec<(&[u8], u32)> = tokens.iter().map(|(bytes, token)| (&bytes[..], *token)).collect();
-            let longest = (1..=text.len()).rev().find_map(|length| Some((*tokens.get(&text[..length])?, length)));
+            let tokens: BTreeSet<Vec<u8>> = tokens;
+            let sorted = Spelled::new(tokens.iter(), |token, bytes| bytes.extend(token));
+            let place = |bytes: &[u8]| tokens.iter().position(|token| token == bytes);
+            let longest = (1..=text.len()).rev().find_map(|length| Some((place(&text[..length])? as u32, length)));
             prop_assert_eq!(Trie::new(&sorted).longest(&text), longest);
         }
     }
