@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::build::Refusal;
 use super::pairs::MOST_TOKENS;
 
 /// The whole file. Fields of which nothing is believed are values, which `structure.rs` holds against what it knows.
@@ -71,6 +72,8 @@ pub(super) struct Vocab<'a> {
     pub(super) is_there: Vec<bool>,
     /// How many there are.
     pub(super) count: usize,
+    /// Why no encoder can be made of them.
+    pub(super) refusal: Option<Refusal>,
 }
 
 /// Pairs of tokens as they are spelled: a million small texts, of which only the places are held.
@@ -187,14 +190,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Vocab<'a> {
                 while let Some((Text(name), id)) = map.next_entry::<_, u32>()? {
                     let id = id as usize;
                     if id >= MOST_TOKENS {
-                        return Err(A::Error::custom("ids are absurdly large"));
+                        vocab.refusal = Some("its ids are absurdly large");
+                        continue;
                     }
                     if id >= vocab.names.len() {
                         vocab.names.resize(id + 1, Cow::Borrowed(""));
                         vocab.is_there.resize(id + 1, false);
                     }
                     if vocab.is_there[id] {
-                        return Err(A::Error::custom("two tokens have one id"));
+                        vocab.refusal = Some("two of its tokens have one id");
+                        continue;
                     }
                     vocab.names[id] = name;
                     vocab.is_there[id] = true;

@@ -31,7 +31,11 @@ impl<'a> Ids<'a> {
             names,
             is_there,
             count,
+            refusal,
         } = vocab;
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
         let mut ids = Self {
             slots: vec![(0, NONE); (2 * count).next_power_of_two()],
             names,

@@ -308,3 +308,23 @@ fn what_is_not_known_is_left_to_the_reference() {
         );
     }
 }
+
+#[test]
+fn ids_that_cannot_be_are_named() {
+    let recipe = Recipe {
+        made: Vec::new(),
+        all_pairs: false,
+        swaps: Vec::new(),
+        ignore_merges: false,
+    };
+    let known = byte_level(&recipe, &Value::Null);
+    for (id, refusal) in [
+        (0, "two of its tokens have one id"),
+        (1 << 30, "its ids are absurdly large"),
+    ] {
+        let mut other = known.clone();
+        other["model"]["vocab"]["another"] = json!(id);
+        let built = build(other.to_string().into_bytes().into());
+        assert_eq!(built.err(), Some(refusal));
+    }
+}
