@@ -154,9 +154,10 @@ struct Share<'a> {
 
 /// The products of all shares, laid end to end: one region of tasks. `x` is `[.., columns]`.
 fn multiply(pool: &Pool, arithmetic: Arithmetic, x: &[f32], shares: &[Share<'_>]) -> Vec<f32> {
-    let matrices = shares
-        .iter()
-        .flat_map(|share| share.then.matrices(share.matrix));
+    let matrices = shares.iter().flat_map(|share| {
+        let matrices = share.then.matrices(share.matrix);
+        matrices.map(|matrix| (matrix, share.rows.len()))
+    });
     let whole = Input::new(pool, x, arithmetic, matrices);
     let inputs: Vec<Input> = shares
         .iter()

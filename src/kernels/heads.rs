@@ -31,7 +31,7 @@ pub fn multiply_heads(
             let rows = x.chunks_exact(heads * inputs);
             let rows = rows.flat_map(|row| &row[head * inputs..(head + 1) * inputs]);
             let rows: Vec<f32> = rows.copied().collect();
-            Input::new(pool, &rows, arithmetic, std::iter::once(matrix))
+            Input::new(pool, &rows, arithmetic, std::iter::once((matrix, tokens)))
         })
         .collect();
     // `[H, T, outputs]`

@@ -5,14 +5,16 @@ use std::iter;
 use std::ops::Range;
 
 use super::activations::Activations;
+use super::bfloats::{self, Bfloats, MANY, SIDE};
 use super::floats::{self, FEW, Floats, is_split};
 use super::gate::{Activation, gate_in_place};
 use super::matmul;
-use super::matrix::{Format, Matrix};
+use super::matrix::{Format, Matrix, Number};
 use super::matvec;
 use super::panel::PANEL;
 use super::pool::Pool;
 use super::scratch::Scratch;
+use super::simd;
 use super::tiles::{Tiles, Vectors};
 
 /// Bytes of weights that are worth a task of their own in a decode step: a microsecond.
@@ -27,7 +29,8 @@ const TASKS_PER_THREAD: usize = 12;
 /// How activations are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arithmetic {
-    /// As int8 with a scale for each 32, where the weights are packed integers.
+    /// As int8 with a scale for each 32, where the weights are packed integers; where the processor multiplies tiles,
+    /// many rows as bfloat16, and what is packed or bfloat16 with them.
     Int8,
     /// As float32: exact.
     Float32,
@@ -73,6 +76,15 @@ pub(super) struct Input {
     tokens: usize,
     int8: [Option<Rounded>; 2],
     floats: [Option<Floats>; 2],
+    bfloats: Option<Bfloats>,
+}
+
+/// How activations meet a matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Int8,
+    Float32,
+    Bfloat16,
 }
 
 /// Activations as int8.
@@ -109,6 +121,8 @@ enum Factor<'a> {
     Rows(&'a Activations, Vec<f32>),
     /// Rows of float32.
     Floats(&'a Floats),
+    /// Many rows of bfloat16.
+    Bfloats(&'a Bfloats),
     /// There is no matrix.
     Nothing,
 }
@@ -130,7 +144,12 @@ unsafe impl Sync for Shared<'_> {}
 /// Where a slice has not the size that its shape gives: a mistake of the caller.
 pub fn multiply(pool: &Pool, x: &[f32], arithmetic: Arithmetic, products: Vec<Product<'_>>) {
     let matrices = (products.iter()).flat_map(|product| product.then.matrices(product.matrix));
-    let input = Input::new(pool, x, arithmetic, matrices);
+    let input = Input::new(
+        pool,
+        x,
+        arithmetic,
+        matrices.map(|matrix| (matrix, x.len() / matrix.columns())),
+    );
     let products = products.into_iter().map(|product| (&input, product));
     multiply_each(pool, arithmetic, products);
 }
@@ -156,71 +175,85 @@ pub(super) fn multiply_each<'a>(
     });
 }
 
-/// Whether a product of this format is made of integers.
-fn is_integer(format: Format, arithmetic: Arithmetic) -> bool {
-    arithmetic == Arithmetic::Int8 && !matches!(format, Format::Dense(_) | Format::Mxfp8)
+/// Whether so many rows are multiplied by tiles, where they need not be float32.
+fn is_tiled(rows: usize) -> bool {
+    rows >= MANY && simd::has_tiles()
+}
+
+/// How so many rows meet weights of a format.
+fn form(format: Format, arithmetic: Arithmetic, rows: usize) -> Form {
+    match format {
+        _ if arithmetic == Arithmetic::Float32 => Form::Float32,
+        Format::Dense(Number::Float16 | Number::Float32) => Form::Float32,
+        _ if is_tiled(rows) => Form::Bfloat16,
+        Format::Dense(_) | Format::Mxfp8 => Form::Float32,
+        Format::Affine { .. } | Format::Mxfp4 | Format::Nvfp4 => Form::Int8,
+    }
 }
 
 impl Input {
-    /// As `matrices`, all of as many columns, need `x` `[T, columns]`.
+    /// As matrices, all of as many columns, need `x` `[T, columns]`: each meets so many of the rows.
     pub(super) fn new<'a>(
         pool: &Pool,
         x: &[f32],
         arithmetic: Arithmetic,
-        matrices: impl Iterator<Item = &'a Matrix>,
+        matrices: impl Iterator<Item = (&'a Matrix, usize)>,
     ) -> Self {
         let mut matrices = matrices.peekable();
-        let columns = matrices.peek().map_or(1, |matrix| matrix.columns());
-        let formats: Vec<Format> = matrices
-            .inspect(|matrix| assert_eq!(matrix.columns(), columns, "matrices of one input"))
-            .map(Matrix::format)
+        let columns = matrices.peek().map_or(1, |(matrix, _)| matrix.columns());
+        let forms: Vec<(Form, bool)> = matrices
+            .inspect(|(matrix, _)| assert_eq!(matrix.columns(), columns, "matrices of one input"))
+            .map(|(matrix, rows)| (matrix.format(), rows))
+            .map(|(format, rows)| (form(format, arithmetic, rows), is_split(format)))
             .collect();
-        let needed = |integer: bool, split: bool| {
-            formats.iter().any(|&format| {
-                is_integer(format, arithmetic) == integer && is_split(format) == split
-            })
-        };
+        let needed = |form: Form, split: bool| forms.contains(&(form, split));
+        let has_tiled = forms.iter().any(|&(form, _)| form == Form::Bfloat16);
         Self {
             tokens: x.len() / columns,
             int8: [false, true].map(|split| {
-                needed(true, split)
+                needed(Form::Int8, split)
                     .then(|| Rounded::new(Activations::new(pool, x, columns, split), split))
             }),
-            floats: [false, true]
-                .map(|split| needed(false, split).then(|| Floats::new(pool, x, columns, split))),
+            floats: [false, true].map(|split| {
+                needed(Form::Float32, split).then(|| Floats::new(pool, x, columns, split))
+            }),
+            bfloats: has_tiled.then(|| Bfloats::new(pool, x, columns)),
         }
     }
 
     /// Some of the rows, in the order given.
     pub(super) fn gather(&self, rows: &[usize]) -> Self {
+        let is_tiled = is_tiled(rows.len());
         Self {
             tokens: rows.len(),
             int8: [false, true].map(|split| {
                 let whole = self.int8[usize::from(split)].as_ref();
+                let whole = whole.filter(|_| !is_tiled);
                 whole.map(|whole| Rounded::new(whole.x.gather(rows), split))
             }),
             floats: self
                 .floats
                 .each_ref()
                 .map(|x| x.as_ref().map(|x| x.gather(rows))),
+            bfloats: (self.bfloats.as_ref())
+                .filter(|_| is_tiled)
+                .map(|x| x.gather(rows)),
         }
     }
 
     fn factor(&self, format: Format, arithmetic: Arithmetic) -> Factor<'_> {
         let order = usize::from(is_split(format));
-        if !is_integer(format, arithmetic) {
-            return self.floats[order]
+        let factor = match form(format, arithmetic, self.tokens) {
+            Form::Float32 => self.floats[order].as_ref().map(Factor::Floats),
+            Form::Bfloat16 => self.bfloats.as_ref().map(Factor::Bfloats),
+            Form::Int8 => self.int8[order]
                 .as_ref()
-                .map_or(Factor::Nothing, Factor::Floats);
-        }
-        match &self.int8[order] {
-            Some(Rounded {
-                x,
-                tiles: Some(tiles),
-            }) => Factor::Vectors(Vectors::new(x, tiles, format)),
-            Some(Rounded { x, .. }) => Factor::Rows(x, x.group_sums(format.group())),
-            None => Factor::Nothing,
-        }
+                .map(|Rounded { x, tiles }| match tiles {
+                    Some(tiles) => Factor::Vectors(Vectors::new(x, tiles, format)),
+                    None => Factor::Rows(x, x.group_sums(format.group())),
+                }),
+        };
+        factor.unwrap_or(Factor::Nothing)
     }
 }
 
@@ -252,7 +285,11 @@ impl<'a> Plan<'a> {
             let count = rows
                 .div_ceil(TASKS_PER_THREAD * threads)
                 .min(PANEL * PANELS);
-            let count = count.next_multiple_of(PANEL);
+            let side = match form(matrix.format(), arithmetic, input.tokens) {
+                Form::Bfloat16 => SIDE,
+                Form::Int8 | Form::Float32 => PANEL,
+            };
+            let count = count.next_multiple_of(side);
             let starts = (0..rows).step_by(count.max(1));
             starts.map(|start| start..rows.min(start + count)).collect()
         };
@@ -345,6 +382,7 @@ fn rows(matrix: &Matrix, factor: &Factor<'_>, first: usize, count: usize, tile: 
         Factor::Floats(x) => panels(first, count, tile, |first, out| {
             floats::multiply_panel(matrix, first, x, out);
         }),
+        Factor::Bfloats(x) => bfloats::multiply(matrix, first..first + count, x, tile),
         Factor::Nothing => {}
     }
 }

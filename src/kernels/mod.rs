@@ -18,6 +18,7 @@
 
 mod activations;
 pub mod attention;
+mod bfloats;
 mod codes;
 pub mod delta;
 pub mod embedding;

@@ -3,7 +3,7 @@
 
 use super::super::gate::{Activation, CLAMPED_SLOPE};
 use super::super::matrix::Matrix;
-use super::{Arithmetic, is_integer};
+use super::{Arithmetic, Form, form};
 
 /// A number in float64, and how far a sum in float32 may be from it.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +38,14 @@ fn rounded(x: &[f32], columns: usize) -> Vec<f64> {
     x.chunks(columns).flat_map(round_row).collect()
 }
 
+/// The nearest bfloat16, of two the larger one.
+fn bfloat(x: f32) -> f32 {
+    if x.is_nan() {
+        return x;
+    }
+    f32::from_bits((x.to_bits() + 0x8000) & 0xffff_0000)
+}
+
 /// `W x + bias`, `[T][rows]`.
 pub(in super::super) fn product(
     weights: &Matrix,
@@ -46,10 +54,11 @@ pub(in super::super) fn product(
     bias: Option<&[f32]>,
 ) -> Vec<Right> {
     let columns = weights.columns();
-    let x: Vec<f64> = if is_integer(weights.format(), arithmetic) {
-        rounded(x, columns)
-    } else {
-        x.iter().map(|&x| f64::from(x)).collect()
+    let form = form(weights.format(), arithmetic, x.len() / columns);
+    let x: Vec<f64> = match form {
+        Form::Int8 => rounded(x, columns),
+        Form::Bfloat16 => x.iter().map(|&x| f64::from(bfloat(x))).collect(),
+        Form::Float32 => x.iter().map(|&x| f64::from(x)).collect(),
     };
     let rows: Vec<_> = (0..weights.rows())
         .map(|row| weights.dense_row(row))
@@ -58,16 +67,27 @@ pub(in super::super) fn product(
     for x in x.chunks(columns) {
         for (i, row) in rows.iter().enumerate() {
             let bias = bias.map_or(0.0, |bias| f64::from(bias[i]));
-            let terms = row.iter().zip(x).map(|(&weight, x)| f64::from(weight) * x);
             // A weight may be the small difference of a large bias and a large product.
             let largest = row
                 .iter()
                 .fold(0_f32, |largest, weight| largest.max(weight.abs()));
             let sizes = x.iter().map(|x| x.abs()).sum::<f64>() * f64::from(largest);
-            out.push(Right {
-                value: terms.sum::<f64>() + bias,
+            let mut right = Right {
+                value: bias,
                 off: (sizes + bias.abs()) * f64::from(f32::EPSILON),
-            });
+            };
+            for (&weight, x) in row.iter().zip(x) {
+                if form != Form::Bfloat16 {
+                    right.value += f64::from(weight) * x;
+                    continue;
+                }
+                // Between two numbers, either may be meant.
+                let off = largest * 4.0 * f32::EPSILON;
+                let (low, high) = (bfloat(weight - off), bfloat(weight + off));
+                right.value += f64::from(low + high) / 2.0 * x;
+                right.off += f64::from((high - low).abs()) * x.abs();
+            }
+            out.push(right);
         }
     }
     out

@@ -2,7 +2,6 @@
 
 use proptest::prelude::*;
 
-use super::super::matrix::Number;
 use super::super::matrix::made::{floats, formats, matrix};
 use super::super::pool::for_tests;
 use super::super::simd::with_each;
@@ -41,7 +40,8 @@ fn columns(format: Format, other: Format, units: usize) -> usize {
 fn cases() -> impl Strategy<Value = Case> {
     let formats = || prop::sample::select(formats());
     let arithmetic = prop_oneof![Just(Arithmetic::Int8), Just(Arithmetic::Float32)];
-    let sizes = (1_usize..20, 1_usize..36, 1_usize..9);
+    let tokens = prop_oneof![4 => 1_usize..20, 1 => 30_usize..70];
+    let sizes = (tokens, 1_usize..36, 1_usize..9);
     let after = prop_oneof![
         Just(After::Store),
         Just(After::Add),
@@ -107,26 +107,29 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
     let [bias, other_bias] = [0, 1].map(|i| case.bias.then_some(biases[i].as_slice()));
     let added = floats(tokens * rows, seed + 60);
 
-    let mut right = product(&weights, &x, arithmetic, bias);
     let then = match case.after {
         After::Store => Then::Store,
-        After::Add => {
-            for (right, added) in right.iter_mut().zip(&added) {
-                right.value += f64::from(*added);
-                right.off += f64::from(added.abs() * f32::EPSILON);
-            }
-            Then::Add(&added)
-        }
-        After::Gate(activation) => {
-            let up = product(&other, &x, arithmetic, other_bias);
-            for (right, up) in right.iter_mut().zip(up) {
-                *right = gated(activation, *right, up);
-            }
-            Then::Gate(activation, &other, other_bias)
-        }
+        After::Add => Then::Add(&added),
+        After::Gate(activation) => Then::Gate(activation, &other, other_bias),
     };
-    let second_right = product(&second, &x, arithmetic, None);
     with_each(|instructions| {
+        let mut right = product(&weights, &x, arithmetic, bias);
+        let second_right = product(&second, &x, arithmetic, None);
+        match case.after {
+            After::Store => {}
+            After::Add => {
+                for (right, added) in right.iter_mut().zip(&added) {
+                    right.value += f64::from(*added);
+                    right.off += f64::from(added.abs() * f32::EPSILON);
+                }
+            }
+            After::Gate(activation) => {
+                let up = product(&other, &x, arithmetic, other_bias);
+                for (right, up) in right.iter_mut().zip(up) {
+                    *right = gated(activation, *right, up);
+                }
+            }
+        }
         for pool in for_tests() {
             let mut out = vec![f32::NAN; tokens * rows];
             let mut second_out = vec![f32::NAN; tokens * second.rows()];
@@ -164,7 +167,7 @@ proptest! {
 #[test]
 fn every_format_with_every_number_of_tokens() {
     for (i, format) in formats().into_iter().enumerate() {
-        for (j, tokens) in [1, 2, 3, 4, 5, 8, 9, 17].into_iter().enumerate() {
+        for (j, tokens) in [1, 2, 3, 4, 5, 8, 9, 17, 32, 41].into_iter().enumerate() {
             for arithmetic in [Arithmetic::Int8, Arithmetic::Float32] {
                 let case = Case {
                     format,
@@ -191,6 +194,7 @@ fn large_matrices_are_cut_in_tasks() {
         (1, Arithmetic::Int8),
         (1, Arithmetic::Float32),
         (2, Arithmetic::Int8),
+        (70, Arithmetic::Int8),
     ] {
         let case = Case {
             format: Format::Affine {
@@ -216,7 +220,7 @@ fn large_matrices_are_cut_in_tasks() {
 fn a_few_tokens_together_give_exactly_what_each_gives_alone() {
     let (rows, tokens) = (37, FEW);
     for (seed, format) in formats().into_iter().enumerate() {
-        if !is_integer(format, Arithmetic::Int8) {
+        if form(format, Arithmetic::Int8, tokens) != Form::Int8 {
             continue;
         }
         let width = columns(format, format, 3);

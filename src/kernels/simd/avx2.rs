@@ -437,6 +437,23 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn bfloat_pairs(low: __m256, high: __m256) -> __m256i {
+        /// What is cut off is added by half, but to what is no number.
+        #[inline(always)]
+        fn rounded(a: __m256) -> __m256i {
+            unsafe {
+                let numbers = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_ORD_Q>(a, a));
+                let half = _mm256_and_si256(numbers, _mm256_set1_epi32(0x8000));
+                _mm256_add_epi32(_mm256_castps_si256(a), half)
+            }
+        }
+        unsafe {
+            let low = _mm256_srli_epi32::<16>(rounded(low));
+            _mm256_blend_epi16::<0b1010_1010>(low, rounded(high))
+        }
+    }
+
+    #[inline(always)]
     fn pair_floats(a: __m256i) -> [__m256; 2] {
         unsafe {
             let first = _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(a));

@@ -284,6 +284,24 @@ impl Simd for Avx512 {
     const AHEAD: usize = 2048;
 
     #[inline(always)]
+    fn bfloat_pairs(low: __m256, high: __m256) -> __m256i {
+        /// What is cut off is added by half, but to what is no number.
+        #[inline(always)]
+        fn rounded(a: __m256) -> __m256i {
+            // SAFETY: called from `run` alone, where the instructions are there.
+            unsafe {
+                let (bits, half) = (_mm256_castps_si256(a), _mm256_set1_epi32(0x8000));
+                _mm256_mask_add_epi32(bits, _mm256_cmp_ps_mask::<_CMP_ORD_Q>(a, a), bits, half)
+            }
+        }
+        // SAFETY: as above.
+        unsafe {
+            let low = _mm256_srli_epi32::<16>(rounded(low));
+            _mm256_mask_mov_epi16(low, 0b1010_1010_1010_1010, rounded(high))
+        }
+    }
+
+    #[inline(always)]
     fn widened(a: __m256) -> __m512 {
         // SAFETY: called from `run` alone, where the instructions are there.
         unsafe { _mm512_zextps256_ps512(a) }

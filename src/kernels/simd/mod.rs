@@ -1,6 +1,8 @@
 //! Vectors of eight lanes over the instruction sets of this processor: one trait, one file each.
 
 #[cfg(target_arch = "x86_64")]
+pub(super) mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -33,6 +35,9 @@ pub enum Instructions {
     /// AVX-512 with VNNI, in vectors of 256 bits.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// The same, and AMX's tiles for products of many tokens.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     /// NEON with `dotprod`.
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -64,6 +69,9 @@ impl Instructions {
                     && is_x86_feature_detected!("avx512vnni")
                 {
                     found.push(Self::Avx512);
+                    if amx::is_there() {
+                        found.push(Self::Amx);
+                    }
                 }
             }
         }
@@ -83,6 +91,8 @@ impl fmt::Display for Instructions {
             Self::Avx2 => "AVX2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "AVX-512 VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => "AVX-512 VNNI, AMX",
             #[cfg(target_arch = "aarch64")]
             Self::Neon => "NEON",
         })
@@ -102,11 +112,24 @@ pub(super) trait Kernel {
 /// Runs a kernel with the best instructions there are; in tests, with those of `with_each`.
 #[inline]
 pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
+    run_with(current(), kernel)
+}
+
+/// The best instructions there are; in tests, those of `with_each`.
+#[inline]
+fn current() -> Instructions {
     #[cfg(test)]
-    let instructions = chosen::get();
+    return chosen::get();
     #[cfg(not(test))]
-    let instructions = Instructions::best();
-    run_with(instructions, kernel)
+    Instructions::best()
+}
+
+/// Whether products of many tokens are made by tiles.
+pub(super) fn has_tiles() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return current() == Instructions::Amx;
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Runs a kernel with chosen instructions, which this processor must have: an element of
@@ -120,7 +143,7 @@ pub(super) fn run_with<K: Kernel>(instructions: Instructions, kernel: K) -> K::O
         Instructions::Avx2 => unsafe { avx2::run(kernel) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512 => unsafe { avx512::run(kernel) },
+        Instructions::Avx512 | Instructions::Amx => unsafe { avx512::run(kernel) },
         // SAFETY: as above.
         #[cfg(target_arch = "aarch64")]
         Instructions::Neon => unsafe { neon::run(kernel) },
@@ -270,6 +293,8 @@ pub(super) trait Simd: Lanes {
     fn dot_pairs(sums: Self::Integers, a: Self::Bytes, b: Self::Bytes) -> Self::Integers;
     /// The first and the second numbers of 16 bits of all lanes, as floats.
     fn pair_floats(a: Self::Bytes) -> [Self::Floats; 2];
+    /// In each lane two numbers as bfloat16, the nearest there is, of two the larger: `low`'s in the lower bits.
+    fn bfloat_pairs(low: Self::Floats, high: Self::Floats) -> Self::Bytes;
 
     /// Asks for the cache line at an address that need not be valid, into the nearest cache.
     fn prefetch(at: *const u8);

@@ -466,6 +466,23 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn bfloat_pairs(low: float32x4x2_t, high: float32x4x2_t) -> uint8x16x2_t {
+        /// What is cut off is added by half, but to what is no number.
+        #[inline(always)]
+        fn rounded(a: float32x4_t) -> uint32x4_t {
+            unsafe {
+                let half = vandq_u32(vceqq_f32(a, a), vdupq_n_u32(0x8000));
+                vaddq_u32(vreinterpretq_u32_f32(a), half)
+            }
+        }
+        unsafe {
+            let first = vsriq_n_u32::<16>(rounded(high.0), rounded(low.0));
+            let last = vsriq_n_u32::<16>(rounded(high.1), rounded(low.1));
+            uint8x16x2_t(vreinterpretq_u8_u32(first), vreinterpretq_u8_u32(last))
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(at: *const u8) {
         unsafe {
             asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nostack, preserves_flags));

@@ -286,6 +286,12 @@ impl Simd for Portable {
         [lanes(|i| number(2 * i)), lanes(|i| number(2 * i + 1))]
     }
 
+    fn bfloat_pairs(low: [f32; 8], high: [f32; 8]) -> [u8; 32] {
+        let rounded = |a: f32| a.to_bits() + if a.is_nan() { 0 } else { 0x8000 };
+        let word = |i: usize| rounded(low[i]) >> 16 | rounded(high[i]) & 0xffff_0000;
+        std::array::from_fn(|i| word(i / 4).to_le_bytes()[i % 4])
+    }
+
     fn prefetch(_at: *const u8) {}
 
     fn prefetch_far(_at: *const u8) {}

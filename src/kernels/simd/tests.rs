@@ -156,6 +156,12 @@ impl Everything {
         // SAFETY: 256 bytes.
         let [a, b] = [0, 16].map(|at| unsafe { S::load_pairs(raw.as_ptr().add(at)) });
         results.bytes::<S>("load_pairs", a);
+        let [low, high] = S::pair_floats(rows[3]).map(|x| S::mul(x, S::splat(0.1)));
+        results.bytes::<S>("bfloat_pairs", S::bfloat_pairs(low, high));
+        results.bytes::<S>(
+            "bfloat_pairs of NaN",
+            S::bfloat_pairs(S::splat(f32::NAN), low),
+        );
         for floats in S::pair_floats(rows[2]) {
             results.floats::<S>("pair_floats", floats);
         }

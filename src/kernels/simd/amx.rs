@@ -1,0 +1,136 @@
+//! AMX: tiles of sixteen lines of 64 bytes, and products of sixteen tokens with sixteen rows by one instruction.
+//! Beside AVX-512, which does all else.
+
+use std::arch::asm;
+use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::sync::OnceLock;
+
+/// Whether this processor has tiles for bfloat16, and the system lets this process use them.
+pub(in super::super) fn is_there() -> bool {
+    static IS_THERE: OnceLock<bool> = OnceLock::new();
+    *IS_THERE.get_or_init(|| cfg!(target_os = "linux") && has_tiles() && are_permitted())
+}
+
+/// Bits of leaf 7 and of the states that the system saves: Intel's manual, volume 1, chapters 13 and 18.
+fn has_tiles() -> bool {
+    const BFLOATS_AND_TILES: u32 = 1 << 22 | 1 << 24;
+    const STATES: u64 = 1 << 17 | 1 << 18;
+    const SAVES: u32 = 1 << 27;
+    if __cpuid(0).eax < 7 || __cpuid(1).ecx & SAVES == 0 {
+        return false;
+    }
+    let features = __cpuid_count(7, 0).edx;
+    // SAFETY: the processor has `xgetbv`, for its system saves extended states.
+    features & BFLOATS_AND_TILES == BFLOATS_AND_TILES && unsafe { states() } & STATES == STATES
+}
+
+/// # Safety
+/// The system saves extended states.
+#[target_feature(enable = "xsave")]
+unsafe fn states() -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { _xgetbv(0) }
+}
+
+/// Asks Linux, which makes room for a thread's tiles on request: `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`.
+fn are_permitted() -> bool {
+    let answer: isize;
+    // SAFETY: the call takes two numbers, and touches no memory of ours.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") 158_isize => answer,
+            in("rdi") 0x1023,
+            in("rsi") 18,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack),
+        );
+    }
+    answer == 0
+}
+
+/// What `ldtilecfg` reads.
+#[repr(C, align(64))]
+struct Shapes {
+    palette: u8,
+    start: u8,
+    reserved: [u8; 14],
+    bytes: [u16; 16],
+    lines: [u8; 16],
+}
+
+/// All eight tiles are whole.
+static WHOLE: Shapes = Shapes {
+    palette: 1,
+    start: 0,
+    reserved: [0; 14],
+    bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    lines: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+/// Calls `work`, in which this thread has tiles.
+///
+/// # Safety
+/// [`is_there`].
+#[inline]
+pub(in super::super) unsafe fn with_tiles(work: impl FnOnce()) {
+    // SAFETY: the caller's promise; the shapes are what the instruction takes.
+    unsafe { asm!("ldtilecfg [{0}]", in(reg) &raw const WHOLE, options(nostack, preserves_flags)) };
+    work();
+    // SAFETY: likewise.
+    unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
+}
+
+/// Products of 32 tokens with 32 rows: `out[token][row]`, whose lines are `stride` bytes apart.
+///
+/// # Safety
+/// In [`with_tiles`]; both of `x` and of `weights` are valid for `count` tiles of 1024 bytes, at least one, and `out` for 32
+/// lines of 32 floats.
+#[inline]
+pub(in super::super) unsafe fn multiply(
+    x: [*const u32; 2],
+    weights: [*const u32; 2],
+    count: usize,
+    out: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller's promise. Tiles hold nothing between two calls.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "2:",
+            "tileloadd tmm4, [{x0} + {line}]",
+            "tileloadd tmm6, [{w0} + {line}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{w1} + {line}]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{x1} + {line}]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {x0}, 1024",
+            "add {x1}, 1024",
+            "add {w0}, 1024",
+            "add {w1}, 1024",
+            "dec {count}",
+            "jnz 2b",
+            "tilestored [{out} + {stride}], tmm0",
+            "tilestored [{out} + {stride} + 64], tmm1",
+            "tilestored [{below} + {stride}], tmm2",
+            "tilestored [{below} + {stride} + 64], tmm3",
+            x0 = inout(reg) x[0] => _,
+            x1 = inout(reg) x[1] => _,
+            w0 = inout(reg) weights[0] => _,
+            w1 = inout(reg) weights[1] => _,
+            count = inout(reg) count => _,
+            line = in(reg) 64_usize,
+            out = in(reg) out,
+            below = in(reg) out.byte_add(16 * stride),
+            stride = in(reg) stride,
+            options(nostack),
+        );
+    }
+}
