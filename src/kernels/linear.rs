@@ -177,7 +177,7 @@ pub(super) fn multiply_each<'a>(
 
 /// Whether so many rows are multiplied by tiles, where they need not be float32.
 fn is_tiled(rows: usize) -> bool {
-    rows >= MANY && simd::has_tiles()
+    rows >= MANY && simd::current().has_tiles()
 }
 
 /// How so many rows meet weights of a format.

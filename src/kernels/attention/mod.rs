@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicUsize;
 
 use self::decode::Piece;
 use self::prefill::Block;
+use super::bfloats::MANY;
 use super::number::{Byte, CacheNumber, Half, Number, Single};
 use super::pages::{PAGE, Page};
 use super::parts::Parts;
@@ -88,7 +89,7 @@ fn attend_with(
     out: &mut [f32],
 ) {
     attention.check(segments, queries.len(), out.len());
-    let plan = Plan::new(attention, segments, pool.threads());
+    let plan = Plan::new(instructions, attention, segments, pool.threads());
     let mut partials = vec![0.0; plan.partials];
     let call = Call {
         attention,
@@ -162,6 +163,7 @@ enum Task<'a> {
 
 impl<'a> Plan<'a> {
     fn new(
+        instructions: Instructions,
         attention: &'a Attention<'a>,
         segments: &'a [AttentionSegment<'a>],
         threads: usize,
@@ -197,8 +199,11 @@ impl<'a> Plan<'a> {
         };
         let rows: usize = groups(true).map(Group::rows).sum();
         for group in groups(true) {
-            plan.tasks
-                .extend(Block::cut(group, rows.div_ceil(tasks)).map(Task::Prefill));
+            let is_tiled = group.segment.rows >= MANY
+                && attention.number == CacheNumber::I8
+                && instructions.has_tiles();
+            let blocks = Block::cut(group, rows.div_ceil(tasks), is_tiled);
+            plan.tasks.extend(blocks.map(Task::Prefill));
         }
         for group in groups(false) {
             let (pieces, partials) =

@@ -2,9 +2,11 @@
 
 use proptest::prelude::*;
 
+use super::super::linear::plain::bfloat;
 use super::super::number::POSITIONS;
 use super::super::number::tests::{Stored, numbers, stored};
 use super::super::pool::{self, for_tests};
+use super::super::simd::each;
 use super::*;
 
 /// A layer and its segments (rows, length).
@@ -22,7 +24,8 @@ struct Case {
 
 fn cases() -> impl Strategy<Value = Case> {
     let before = prop_oneof![4 => 0_usize..100, 1 => PAGE - 20..PAGE + 20];
-    let segment = (0_usize..30, before).prop_map(|(rows, before)| (rows, before + rows));
+    let rows = prop_oneof![3 => 0_usize..30, 1 => 30_usize..80];
+    let segment = (rows, before).prop_map(|(rows, before)| (rows, before + rows));
     let widths = (1_usize..70, 1_usize..70);
     let number = numbers();
     let options = (prop::option::of(1_usize..90), any::<bool>());
@@ -69,8 +72,16 @@ fn pages(case: &Case, length: usize, seed: f32) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// A query as it is multiplied with keys of this number by few rows: in int8 too, with a scale for
 /// each 32, of which neighbours' sizes add up to 127 at most.
-fn rounded(query: &[f32], number: CacheNumber, rows: usize, scale: f32) -> Vec<f64> {
+fn rounded(
+    query: &[f32],
+    number: CacheNumber,
+    (rows, is_tiled): (usize, bool),
+    scale: f32,
+) -> Vec<f64> {
     let scaled: Vec<f32> = query.iter().map(|x| x * scale).collect();
+    if is_tiled {
+        return scaled.into_iter().map(|x| bfloat(x).into()).collect();
+    }
     if number != CacheNumber::I8 || rows >= PREFILL_ROWS {
         return scaled.into_iter().map(f64::from).collect();
     }
@@ -88,8 +99,9 @@ fn rounded(query: &[f32], number: CacheNumber, rows: usize, scale: f32) -> Vec<f
 }
 
 /// One row and head, in float64, and how far the rounding of weights may be from it: with values in
-/// int8, few rows weight them in 16 bits, block by block.
+/// int8, few rows weight them in 16 bits, block by block, and tiles of many in bfloat16.
 fn reference(
+    instructions: Instructions,
     attention: &Attention<'_>,
     segment: &AttentionSegment<'_>,
     row: usize,
@@ -101,7 +113,17 @@ fn reference(
     let of_head = |page, width| Stored::of_head(attention.number, page, width, PAGE, kv_head);
     let keys = |position: usize| of_head(segment.pages[position / PAGE].keys, width);
     let values = |position: usize| of_head(segment.pages[position / PAGE].values, value_width);
-    let query = rounded(query, attention.number, segment.rows, attention.scale);
+    let is_int8 = attention.number == CacheNumber::I8;
+    let is_tiled = is_int8 && segment.rows >= MANY && instructions.has_tiles();
+    let stored = |x: f64| {
+        if is_tiled {
+            f64::from(bfloat(x as f32))
+        } else {
+            x
+        }
+    };
+    let rows = (segment.rows, is_tiled);
+    let query = rounded(query, attention.number, rows, attention.scale);
     let position = segment.length - segment.rows + row;
     let seen: Vec<usize> = (0..=position)
         .filter(|key| {
@@ -114,7 +136,7 @@ fn reference(
         .map(|key| {
             let products = query.iter().enumerate();
             products
-                .map(|(i, &x)| x * keys(*key).key(*key % PAGE, i))
+                .map(|(i, &x)| x * stored(keys(*key).key(*key % PAGE, i)))
                 .sum::<f64>()
         })
         .collect();
@@ -125,9 +147,10 @@ fn reference(
         .sum();
     let weights = scores.iter().map(|score| (score - highest).exp() / total);
     let weighted: Vec<_> = seen.iter().copied().zip(weights).collect();
-    let is_rounded = attention.number == CacheNumber::I8 && segment.rows < PREFILL_ROWS;
+    let is_rounded = is_int8 && segment.rows < PREFILL_ROWS;
     let of_column = |column: usize| {
-        let value = |&(key, weight): &(usize, f64)| weight * values(key).value(key % PAGE, column);
+        let value =
+            |&(key, weight): &(usize, f64)| weight * stored(values(key).value(key % PAGE, column));
         let blocks = weighted.chunk_by(|a, b| a.0 / POSITIONS == b.0 / POSITIONS);
         let off = blocks.map(|block| {
             let sum = block
@@ -144,7 +167,14 @@ fn reference(
             // Each by half a step.
             sum.sum::<f64>() / f64::from(i16::MAX) * codes.sum::<f64>() / 2.0
         });
-        let off = if is_rounded { off.sum() } else { 0.0 };
+        let off = if is_rounded {
+            off.sum()
+        } else if is_tiled {
+            let sizes = weighted.iter().map(|weighted| value(weighted).abs());
+            sizes.sum::<f64>() / 256.0
+        } else {
+            0.0
+        };
         (weighted.iter().map(value).sum(), off)
     };
     (0..value_width).map(of_column).collect()
@@ -181,19 +211,23 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
         .collect();
     let rows: usize = segments.iter().map(|segment| segment.rows).sum();
     let queries = noise(rows * heads * case.width, 9.0);
-    let mut right = Vec::new();
-    let mut row = 0;
-    for segment in &segments {
-        for i in 0..segment.rows {
-            for head in 0..heads {
-                let query = &queries[((row + i) * heads + head) * case.width..][..case.width];
-                right.extend(reference(&attention, segment, i, head, query));
+    let references = |instructions: Instructions| {
+        let mut right = Vec::new();
+        let mut row = 0;
+        for segment in &segments {
+            for i in 0..segment.rows {
+                for head in 0..heads {
+                    let query = &queries[((row + i) * heads + head) * case.width..][..case.width];
+                    right.extend(reference(instructions, &attention, segment, i, head, query));
+                }
             }
+            row += segment.rows;
         }
-        row += segment.rows;
-    }
-    for pool in for_tests() {
-        for instructions in Instructions::available() {
+        right
+    };
+    for instructions in each() {
+        let right = references(instructions);
+        for pool in for_tests() {
             let mut out = vec![f32::NAN; right.len()];
             attend_with(
                 instructions,
@@ -259,7 +293,10 @@ fn a_long_cache_is_cut_in_pieces() {
 
 #[test]
 fn many_rows_are_cut_in_blocks() {
-    check(&plain(3, 64, &[(150, 150), (40, 333), (1, 50)])).unwrap();
+    for number in [CacheNumber::F16, CacheNumber::I8] {
+        let plain = plain(3, 64, &[(150, 150), (40, 333), (1, 50)]);
+        check(&Case { number, ..plain }).unwrap();
+    }
     check(&Case {
         window: Some(70),
         ..plain(2, 32, &[(260, 300)])

@@ -39,7 +39,7 @@ fn rounded(x: &[f32], columns: usize) -> Vec<f64> {
 }
 
 /// The nearest bfloat16, of two the larger one.
-fn bfloat(x: f32) -> f32 {
+pub(in super::super) fn bfloat(x: f32) -> f32 {
     if x.is_nan() {
         return x;
     }

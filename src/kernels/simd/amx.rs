@@ -69,23 +69,28 @@ static WHOLE: Shapes = Shapes {
     lines: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
-/// Calls `work`, in which this thread has tiles.
+/// Makes this thread's tiles ready.
 ///
 /// # Safety
 /// [`is_there`].
-#[inline]
-pub(in super::super) unsafe fn with_tiles(work: impl FnOnce()) {
+pub(in super::super) unsafe fn configure() {
     // SAFETY: the caller's promise; the shapes are what the instruction takes.
     unsafe { asm!("ldtilecfg [{0}]", in(reg) &raw const WHOLE, options(nostack, preserves_flags)) };
-    work();
-    // SAFETY: likewise.
+}
+
+/// Gives them up: the system need not keep them for this thread.
+///
+/// # Safety
+/// [`is_there`].
+pub(in super::super) unsafe fn release() {
+    // SAFETY: the caller's promise.
     unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
 }
 
 /// Products of 32 tokens with 32 rows: `out[token][row]`, whose lines are `stride` bytes apart.
 ///
 /// # Safety
-/// In [`with_tiles`]; both of `x` and of `weights` are valid for `count` tiles of 1024 bytes, at least one, and `out` for 32
+/// After [`configure`]; both of `x` and of `weights` are valid for `count` tiles of 1024 bytes, at least one, and `out` for 32
 /// lines of 32 floats.
 #[inline]
 pub(in super::super) unsafe fn multiply(

@@ -22,18 +22,22 @@ impl Drop for Choice {
     }
 }
 
-/// Calls `work` once for each set of instructions of this processor, with all kernels using it. For AMX beside AVX-512,
-/// where it is not there, plain loops stand in.
-pub(in super::super) fn with_each<E>(
-    mut work: impl FnMut(Instructions) -> Result<(), E>,
-) -> Result<(), E> {
-    let _choice = Choice;
+/// All that this processor has, and AMX beside AVX-512 even where it is not there: plain loops stand in for tiles.
+pub(in super::super) fn each() -> Vec<Instructions> {
     let mut all = Instructions::available();
     #[cfg(target_arch = "x86_64")]
     if all.last() == Some(&Instructions::Avx512) {
         all.push(Instructions::Amx);
     }
-    for instructions in all {
+    all
+}
+
+/// Calls `work` once for each set of instructions, with all kernels using it.
+pub(in super::super) fn with_each<E>(
+    mut work: impl FnMut(Instructions) -> Result<(), E>,
+) -> Result<(), E> {
+    let _choice = Choice;
+    for instructions in each() {
         CHOSEN.set(Some(instructions));
         work(instructions)?;
     }

@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 #[cfg(test)]
-pub(super) use chosen::{inherited, with_each};
+pub(super) use chosen::{each, inherited, with_each};
 pub(super) use math::{exp, load_some, store_some, sum_of_products};
 #[cfg(test)]
 pub(super) use portable::Portable;
@@ -81,6 +81,14 @@ impl Instructions {
         }
         found
     }
+
+    /// Whether products of many tokens are made by tiles.
+    pub(super) fn has_tiles(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Self::Amx;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
 }
 
 impl fmt::Display for Instructions {
@@ -117,19 +125,11 @@ pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
 
 /// The best instructions there are; in tests, those of `with_each`.
 #[inline]
-fn current() -> Instructions {
+pub(super) fn current() -> Instructions {
     #[cfg(test)]
     return chosen::get();
     #[cfg(not(test))]
     Instructions::best()
-}
-
-/// Whether products of many tokens are made by tiles.
-pub(super) fn has_tiles() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return current() == Instructions::Amx;
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 /// Runs a kernel with chosen instructions, which this processor must have: an element of
