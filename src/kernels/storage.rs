@@ -138,6 +138,8 @@ pub(super) struct Single;
 pub(super) struct Half;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bfloat;
+#[derive(Debug, Clone, Copy)]
+pub(super) struct E4m3;
 
 impl Eight for Single {
     const SIZE: usize = 4;
@@ -166,6 +168,16 @@ impl Eight for Bfloat {
     unsafe fn load<S: Simd>(from: *const u8) -> S::Floats {
         // SAFETY: the caller's promise.
         unsafe { S::load_bfloat(from) }
+    }
+}
+
+impl Eight for E4m3 {
+    const SIZE: usize = 1;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const u8) -> S::Floats {
+        // SAFETY: the caller's promise.
+        unsafe { S::load_e4m3(from) }
     }
 }
 

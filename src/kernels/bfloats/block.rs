@@ -54,7 +54,10 @@ impl Tiled {
     ///
     /// # Safety
     /// Pointers are valid for so many tiles, one after the other, at least one, and for 32 lines of 32 floats.
-    #[expect(clippy::unused_self, reason = "that it is there is what makes the tiles ready")]
+    #[expect(
+        clippy::unused_self,
+        reason = "that it is there is what makes the tiles ready"
+    )]
     #[inline]
     pub(in super::super) unsafe fn multiply(
         &self,

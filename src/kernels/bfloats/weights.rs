@@ -4,29 +4,27 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::super::activations::BLOCK;
-use super::super::codes::{Bits, CHUNK, Codes, Floats4, Nibbles, Octets};
-use super::super::floats::unpack_row;
+use super::super::codes::{Bits, Codes, Floats4, Nibbles, Octets};
 use super::super::lines::Lines;
-use super::super::matrix::{Format, Matrix};
+use super::super::matrix::{Format, Matrix, Number};
 use super::super::panel::{PANEL, Panel, STEPS, VECTORS, with_panel};
 use super::super::simd::{self, Kernel, Simd};
-use super::{PAIRS, TILE, pair};
+use super::super::storage::{Bfloat, E4m3, Eight, Half, Single};
+use super::{PAIRS, TILE};
 
 /// Weights of a thread's task; buffers keep their largest size.
 #[derive(Default)]
 pub(super) struct Weights {
     /// Panels of 16 rows, `[blocks][pairs of a block][16]`.
     pub(super) panels: Lines<u32>,
-    /// A panel as rows, `[16][blocks][pairs of a block]`.
-    rows: Lines<u32>,
-    /// A row, `[columns]` and zeros.
-    row: Lines<f32>,
+    /// Of the rows of a panel, `[16][groups]`.
+    scales: Lines<f32>,
 }
 
 impl Weights {
     /// Makes a panel of the rows from `first` on; those past the matrix's end repeat its last.
     pub(super) fn fill(&mut self, matrix: &Matrix, first: usize, place: Range<usize>) {
-        let pairs = &mut self.panels[place];
+        let pairs = &mut self.panels[place.clone()];
         match matrix.format() {
             Format::Affine { bits: 2, .. } => start::<Bits<2>>(matrix, first, pairs),
             Format::Affine { bits: 3, .. } => start::<Bits<3>>(matrix, first, pairs),
@@ -35,59 +33,84 @@ impl Weights {
             Format::Affine { bits: 6, .. } => start::<Bits<6>>(matrix, first, pairs),
             Format::Affine { .. } => start::<Octets>(matrix, first, pairs),
             Format::Mxfp4 | Format::Nvfp4 => start::<Floats4>(matrix, first, pairs),
-            Format::Mxfp8 | Format::Dense(_) => {
-                let width = pairs.len() / PANEL;
-                self.row.grow(matrix.columns().next_multiple_of(CHUNK));
-                self.rows.grow(PANEL * width);
-                for (lane, pairs) in self.rows.chunks_exact_mut(width).take(PANEL).enumerate() {
-                    let row = (first + lane).min(matrix.rows() - 1);
-                    unpack_row(matrix, row, &mut self.row);
-                    simd::run(PairRow(&self.row, pairs));
-                }
-                simd::run(Transpose(&self.rows, width, pairs));
+            Format::Mxfp8 => self.fill_rows::<E4m3>(matrix, first, place),
+            Format::Dense(Number::Float32) => self.fill_rows::<Single>(matrix, first, place),
+            Format::Dense(Number::Float16) => self.fill_rows::<Half>(matrix, first, place),
+            Format::Dense(Number::Bfloat16) => self.fill_rows::<Bfloat>(matrix, first, place),
+        }
+    }
+
+    fn fill_rows<E: Eight>(&mut self, matrix: &Matrix, first: usize, place: Range<usize>) {
+        simd::run(Rows::<E> {
+            matrix,
+            first,
+            scales: &mut self.scales,
+            pairs: &mut self.panels[place],
+            number: PhantomData,
+        });
+    }
+}
+
+/// Sixteen rows of floats, with scales where they have some, as a panel of bfloat16.
+struct Rows<'a, E> {
+    matrix: &'a Matrix,
+    first: usize,
+    scales: &'a mut Lines<f32>,
+    pairs: &'a mut [u32],
+    number: PhantomData<E>,
+}
+
+impl<E: Eight> Kernel for Rows<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let matrix = self.matrix;
+        let last = matrix.rows() - 1;
+        let is_scaled = matrix.format() == Format::Mxfp8;
+        let blocks = self.pairs.len() / TILE;
+        if is_scaled {
+            self.scales.grow(PANEL * blocks);
+            for (lane, scales) in self.scales.chunks_exact_mut(blocks).take(PANEL).enumerate() {
+                let row = (self.first + lane).min(last);
+                matrix.read_scales::<S>(row..row + 1, scales);
             }
         }
-    }
-}
-
-/// The pairs of a row of whole blocks.
-struct PairRow<'a>(&'a [f32], &'a mut [u32]);
-
-impl Kernel for PairRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let blocks = self.0.chunks_exact(BLOCK);
-        for (x, pairs) in blocks.zip(self.1.chunks_exact_mut(PAIRS)) {
-            // SAFETY: a block of floats, and its pairs.
-            unsafe { pair::<S>(x.as_ptr(), pairs.as_mut_ptr()) };
-        }
-    }
-}
-
-/// `[16][width]` to `[width][16]`; the width is a multiple of eight.
-struct Transpose<'a>(&'a [u32], usize, &'a mut [u32]);
-
-impl Kernel for Transpose<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let Self(from, width, to) = self;
-        assert!(from.len() >= PANEL * width && to.len() == PANEL * width);
         for vector in 0..VECTORS {
-            for column in (0..width).step_by(8) {
-                // SAFETY: eight rows of eight words, and eight places for eight of them.
-                unsafe {
-                    let from = from.as_ptr().add(8 * vector * width + column);
-                    let mut rows = [S::load_bytes(from.cast()); 8];
-                    for (i, row) in rows.iter_mut().enumerate() {
-                        *row = S::load_bytes(from.add(i * width).cast());
+            let mut rows = [matrix.row_codes(0); 8];
+            for (i, codes) in rows.iter_mut().enumerate() {
+                *codes = matrix.row_codes((self.first + 8 * vector + i).min(last));
+            }
+            // Of the last block, where the rows end in it.
+            let mut padded = [[0; BLOCK * size_of::<f32>()]; 8];
+            for (block, tile) in self.pairs.chunks_exact_mut(TILE).enumerate() {
+                let mut numbers = [std::ptr::null(); 8];
+                for i in 0..8 {
+                    let rest = &rows[i][block * BLOCK * E::SIZE..];
+                    numbers[i] = rest.as_ptr();
+                    if rest.len() < BLOCK * E::SIZE {
+                        padded[i][..rest.len()].copy_from_slice(rest);
+                        numbers[i] = padded[i].as_ptr();
                     }
-                    let to = to.as_mut_ptr().add(column * PANEL + 8 * vector);
-                    for (i, column) in S::transpose(rows).into_iter().enumerate() {
-                        S::store_bytes(to.add(i * PANEL).cast(), column);
+                }
+                for at in [0, 8] {
+                    // SAFETY: blocks of numbers of eight rows, and a tile of 16 times 16 pairs.
+                    unsafe {
+                        let mut pairs = [S::load_bytes(padded[0].as_ptr()); 8];
+                        for i in 0..8 {
+                            let mut low = E::load::<S>(numbers[i].add(at * E::SIZE));
+                            let mut high = E::load::<S>(numbers[i].add((PAIRS + at) * E::SIZE));
+                            if is_scaled {
+                                let scale = self.scales[(8 * vector + i) * blocks + block];
+                                low = S::mul(low, S::splat(scale));
+                                high = S::mul(high, S::splat(scale));
+                            }
+                            pairs[i] = S::bfloat_pairs(low, high);
+                        }
+                        for (i, column) in S::transpose(pairs).into_iter().enumerate() {
+                            let to = tile.as_mut_ptr().add((at + i) * PANEL + 8 * vector);
+                            S::store_bytes(to.cast(), column);
+                        }
                     }
                 }
             }
