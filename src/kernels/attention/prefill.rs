@@ -17,15 +17,14 @@ use super::{Call, Group};
 /// Keys of a block.
 const KEYS: usize = 128;
 
-/// Rows of a task: packing keys pays only for many, and their sums should stay in a near cache.
-const FEWEST_ROWS: usize = 48;
-const MOST_ROWS: usize = 144;
-
 /// How the matrices of a block are laid out and multiplied: in tiles of rows, and panels of keys, or of columns of
 /// values.
 trait Factors {
     /// Rows of a tile.
     const TILE: usize;
+    /// The fewest and the most rows of a task, multiples of the tile's: packing keys pays only for many, and their sums
+    /// should stay in a near cache.
+    const ROWS: [usize; 2];
     /// Keys, or columns of values, of a panel.
     const COLUMNS: usize;
     /// What the weights of a tile's rows are a multiple of.
@@ -85,8 +84,12 @@ impl<'a> Block<'a> {
         length: usize,
         is_tiled: bool,
     ) -> impl Iterator<Item = Self> {
-        let tile = if is_tiled { Tiles::TILE } else { Floats::TILE };
-        let length = length.clamp(FEWEST_ROWS, MOST_ROWS).next_multiple_of(tile);
+        let (tile, [fewest, most]) = if is_tiled {
+            (Tiles::TILE, Tiles::ROWS)
+        } else {
+            (Floats::TILE, Floats::ROWS)
+        };
+        let length = length.clamp(fewest, most).next_multiple_of(tile);
         let all = group.rows();
         (0..all.div_ceil(length)).rev().map(move |index| Self {
             group,

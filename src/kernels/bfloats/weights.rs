@@ -8,7 +8,7 @@ use super::super::codes::{Bits, Codes, Floats4, Nibbles, Octets};
 use super::super::lines::Lines;
 use super::super::matrix::{Format, Matrix, Number};
 use super::super::panel::{PANEL, Panel, STEPS, VECTORS, with_panel};
-use super::super::simd::{self, Kernel, Simd};
+use super::super::simd::{self, Kernel, Lanes, Simd};
 use super::super::storage::{Bfloat, E4m3, Eight, Half, Single};
 use super::{PAIRS, TILE};
 
@@ -144,15 +144,16 @@ impl<C: Codes, const GROUP: usize> Kernel for Unpack<'_, C, GROUP> {
         let Self(matrix, first, panel, pairs, _) = self;
         panel.fill::<S, C, GROUP>(matrix, first);
         for (block, tile) in pairs.chunks_exact_mut(TILE).enumerate() {
-            for vector in 0..VECTORS {
+            for lane in (0..PANEL).step_by(S::Widest::LANES) {
                 // SAFETY: the panel has codes of whole chunks of 64 columns, and a tile is 16 times 16 pairs.
                 unsafe {
-                    let low = Affine::<S>::new(panel, block * BLOCK / GROUP, vector);
-                    let high = Affine::<S>::new(panel, (block * BLOCK + PAIRS) / GROUP, vector);
+                    let low = Affine::<S::Widest>::new(panel, block * BLOCK / GROUP, lane);
+                    let group = (block * BLOCK + PAIRS) / GROUP;
+                    let high = Affine::<S::Widest>::new(panel, group, lane);
                     for step in 0..STEPS / 2 {
                         let at = block * STEPS + step;
-                        let low = low.floats(panel, at, vector);
-                        let high = high.floats(panel, at + STEPS / 2, vector);
+                        let low = low.floats(panel, at, lane);
+                        let high = high.floats(panel, at + STEPS / 2, lane);
                         for byte in 0..4 {
                             // Split codes are the even columns of eight in one step, the odd ones in the next.
                             let column = if C::SPLIT {
@@ -160,8 +161,9 @@ impl<C: Codes, const GROUP: usize> Kernel for Unpack<'_, C, GROUP> {
                             } else {
                                 4 * step + byte
                             };
-                            let to = tile.as_mut_ptr().add(column * PANEL + 8 * vector);
-                            S::store_bytes(to.cast(), S::bfloat_pairs(low[byte], high[byte]));
+                            let pairs = S::Widest::bfloat_pairs(low[byte], high[byte]);
+                            let to = tile.as_mut_ptr().add(column * PANEL + lane);
+                            S::Widest::store_bytes(to.cast(), pairs);
                         }
                     }
                 }
@@ -170,46 +172,45 @@ impl<C: Codes, const GROUP: usize> Kernel for Unpack<'_, C, GROUP> {
     }
 }
 
-/// What makes weights of the codes of a group of eight rows.
+/// What makes weights of the codes of a group, of as many rows as there are lanes.
 #[derive(Clone, Copy)]
-struct Affine<S: Simd> {
-    scales: S::Floats,
-    biases: S::Floats,
+struct Affine<L: Lanes> {
+    scales: L::Floats,
+    biases: L::Floats,
 }
 
-impl<S: Simd> Affine<S> {
+impl<L: Lanes> Affine<L> {
     /// Past the last group, what makes zeros.
     ///
     /// # Safety
-    /// The panel is filled, and has so many vectors.
+    /// The panel is filled, and has the lane.
     #[inline(always)]
-    unsafe fn new(panel: &Panel, group: usize, vector: usize) -> Self {
+    unsafe fn new(panel: &Panel, group: usize, lane: usize) -> Self {
         if group >= panel.groups {
-            let [scales, biases] = [S::splat(0.0); 2];
+            let [scales, biases] = [L::splat(0.0); 2];
             return Self { scales, biases };
         }
         // SAFETY: the caller's promise.
         unsafe {
-            let at = group * PANEL + 8 * vector;
+            let at = group * PANEL + lane;
             Self {
-                scales: S::load(panel.scales.as_ptr().add(at)),
-                biases: S::load(panel.biases.as_ptr().add(at)),
+                scales: L::load(panel.scales.as_ptr().add(at)),
+                biases: L::load(panel.biases.as_ptr().add(at)),
             }
         }
     }
 
-    /// Four columns of eight rows.
+    /// Four columns of rows.
     ///
     /// # Safety
-    /// The panel is filled, and has so many steps and vectors.
+    /// The panel is filled, and has so many steps, and the lane.
     #[inline(always)]
-    unsafe fn floats(self, panel: &Panel, step: usize, vector: usize) -> [S::Floats; 4] {
+    unsafe fn floats(self, panel: &Panel, step: usize, lane: usize) -> [L::Floats; 4] {
         // SAFETY: the caller's promise.
-        let codes =
-            unsafe { S::load_bytes(panel.codes.as_ptr().add((step * VECTORS + vector) * 32)) };
-        let mut floats = S::unsigned_bytes(codes);
+        let codes = unsafe { L::load_bytes(panel.codes.as_ptr().add((step * PANEL + lane) * 4)) };
+        let mut floats = L::unsigned_bytes(codes);
         for float in &mut floats {
-            *float = S::fma(*float, self.scales, self.biases);
+            *float = L::fma(*float, self.scales, self.biases);
         }
         floats
     }

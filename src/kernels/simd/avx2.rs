@@ -172,6 +172,41 @@ impl Lanes for Avx2 {
         // Sums of two products are at most 128 · 127 · 2, so this fits into 32 bits.
         unsafe { _mm256_cvtepi32_ps(_mm256_madd_epi16(sums, factors)) }
     }
+
+    #[inline(always)]
+    fn unsigned_bytes(a: __m256i) -> [__m256; 4] {
+        unsafe {
+            let low = _mm256_set1_epi32(0xff);
+            [
+                _mm256_cvtepi32_ps(_mm256_and_si256(a, low)),
+                _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32::<8>(a), low)),
+                _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32::<16>(a), low)),
+                _mm256_cvtepi32_ps(_mm256_srli_epi32::<24>(a)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn bfloat_pairs(low: __m256, high: __m256) -> __m256i {
+        /// What is cut off is added by half, but to what is no number.
+        #[inline(always)]
+        fn rounded(a: __m256) -> __m256i {
+            unsafe {
+                let numbers = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_ORD_Q>(a, a));
+                let half = _mm256_and_si256(numbers, _mm256_set1_epi32(0x8000));
+                _mm256_add_epi32(_mm256_castps_si256(a), half)
+            }
+        }
+        unsafe {
+            let low = _mm256_srli_epi32::<16>(rounded(low));
+            _mm256_blend_epi16::<0b1010_1010>(low, rounded(high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, value: __m256i) {
+        unsafe { _mm256_storeu_si256(to.cast(), value) }
+    }
 }
 
 // SAFETY (all blocks of this file): the functions are called from `run` alone, where the
@@ -330,11 +365,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store_bytes(to: *mut u8, value: __m256i) {
-        unsafe { _mm256_storeu_si256(to.cast(), value) }
-    }
-
-    #[inline(always)]
     fn deinterleave(a: __m256i, b: __m256i) -> [__m256i; 2] {
         unsafe {
             let low = _mm256_set1_epi16(0xff);
@@ -343,19 +373,6 @@ impl Simd for Avx2 {
             [
                 _mm256_permute4x64_epi64::<0b11_01_10_00>(even),
                 _mm256_permute4x64_epi64::<0b11_01_10_00>(odd),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    fn unsigned_bytes(a: __m256i) -> [__m256; 4] {
-        unsafe {
-            let low = _mm256_set1_epi32(0xff);
-            [
-                _mm256_cvtepi32_ps(_mm256_and_si256(a, low)),
-                _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32::<8>(a), low)),
-                _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32::<16>(a), low)),
-                _mm256_cvtepi32_ps(_mm256_srli_epi32::<24>(a)),
             ]
         }
     }
@@ -434,23 +451,6 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn dot_pairs(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)) }
-    }
-
-    #[inline(always)]
-    fn bfloat_pairs(low: __m256, high: __m256) -> __m256i {
-        /// What is cut off is added by half, but to what is no number.
-        #[inline(always)]
-        fn rounded(a: __m256) -> __m256i {
-            unsafe {
-                let numbers = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_ORD_Q>(a, a));
-                let half = _mm256_and_si256(numbers, _mm256_set1_epi32(0x8000));
-                _mm256_add_epi32(_mm256_castps_si256(a), half)
-            }
-        }
-        unsafe {
-            let low = _mm256_srli_epi32::<16>(rounded(low));
-            _mm256_blend_epi16::<0b1010_1010>(low, rounded(high))
-        }
     }
 
     #[inline(always)]

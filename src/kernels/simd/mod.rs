@@ -195,6 +195,7 @@ pub(super) trait Lanes: Copy + 'static {
     fn add_integers(a: Self::Integers, b: Self::Integers) -> Self::Integers;
 
     unsafe fn load_bytes(from: *const u8) -> Self::Bytes;
+    unsafe fn store_bytes(to: *mut u8, value: Self::Bytes);
     /// The same four bytes in each lane.
     unsafe fn splat_word(from: *const i8) -> Self::Bytes;
     fn low_nibbles(a: Self::Bytes) -> Self::Bytes;
@@ -204,6 +205,11 @@ pub(super) trait Lanes: Copy + 'static {
     /// Scales of groups of 16, 32, 64 or 128 columns, each in the lanes that its group's products are in: eight lanes
     /// have those of 64 columns.
     unsafe fn group_scales<const GROUP: usize>(from: *const f32) -> Self::Floats;
+
+    /// The unsigned bytes of index 0, 1, 2 and 3 in each lane, as floats.
+    fn unsigned_bytes(a: Self::Bytes) -> [Self::Floats; 4];
+    /// In each lane two numbers as bfloat16, the nearest there is, of two the larger: `low`'s in the lower bits.
+    fn bfloat_pairs(low: Self::Floats, high: Self::Floats) -> Self::Bytes;
 
     fn zero_sums() -> Self::Sums;
     /// Adds products of unsigned codes, at most 127, with signed bytes.
@@ -265,11 +271,8 @@ pub(super) trait Simd: Lanes {
     /// Lanes 0 to 3 of `low`, 4 to 7 of `high`, each shifted right by its own count and masked.
     fn spread(low: u32, high: u32, shifts: &[i32; 8], mask: i32) -> Self::Integers;
 
-    unsafe fn store_bytes(to: *mut u8, value: Self::Bytes);
     /// Of the 64 bytes of two vectors, those of even and those of odd index.
     fn deinterleave(a: Self::Bytes, b: Self::Bytes) -> [Self::Bytes; 2];
-    /// The unsigned bytes of index 0, 1, 2 and 3 in each lane, as floats.
-    fn unsigned_bytes(a: Self::Bytes) -> [Self::Floats; 4];
     /// Codes of eight bits as [`Lanes::dot_wide`] takes them.
     fn wide(a: Self::Bytes) -> Self::Bytes;
     /// Products of wide codes with signed bytes from -127 to 127; nothing more may be added.
@@ -293,8 +296,6 @@ pub(super) trait Simd: Lanes {
     fn dot_pairs(sums: Self::Integers, a: Self::Bytes, b: Self::Bytes) -> Self::Integers;
     /// The first and the second numbers of 16 bits of all lanes, as floats.
     fn pair_floats(a: Self::Bytes) -> [Self::Floats; 2];
-    /// In each lane two numbers as bfloat16, the nearest there is, of two the larger: `low`'s in the lower bits.
-    fn bfloat_pairs(low: Self::Floats, high: Self::Floats) -> Self::Bytes;
 
     /// Asks for the cache line at an address that need not be valid, into the nearest cache.
     fn prefetch(at: *const u8);

@@ -184,6 +184,46 @@ impl Lanes for Neon {
         let factors = unsafe { both!(float32x4x2_t, vreinterpretq_f32_u8, factors) };
         Self::mul(Self::to_floats(sums), factors)
     }
+
+    #[inline(always)]
+    fn unsigned_bytes(a: uint8x16x2_t) -> [float32x4x2_t; 4] {
+        /// Byte 3 of each word, after a shift to the left by `LEFT`.
+        #[inline(always)]
+        fn highest<const LEFT: i32>(a: uint8x16_t) -> float32x4_t {
+            unsafe {
+                let shifted = vshlq_n_u32::<LEFT>(vreinterpretq_u32_u8(a));
+                vcvtq_f32_u32(vshrq_n_u32::<24>(shifted))
+            }
+        }
+        [
+            float32x4x2_t(highest::<24>(a.0), highest::<24>(a.1)),
+            float32x4x2_t(highest::<16>(a.0), highest::<16>(a.1)),
+            float32x4x2_t(highest::<8>(a.0), highest::<8>(a.1)),
+            float32x4x2_t(highest::<0>(a.0), highest::<0>(a.1)),
+        ]
+    }
+
+    #[inline(always)]
+    fn bfloat_pairs(low: float32x4x2_t, high: float32x4x2_t) -> uint8x16x2_t {
+        /// What is cut off is added by half, but to what is no number.
+        #[inline(always)]
+        fn rounded(a: float32x4_t) -> uint32x4_t {
+            unsafe {
+                let half = vandq_u32(vceqq_f32(a, a), vdupq_n_u32(0x8000));
+                vaddq_u32(vreinterpretq_u32_f32(a), half)
+            }
+        }
+        unsafe {
+            let first = vsriq_n_u32::<16>(rounded(high.0), rounded(low.0));
+            let last = vsriq_n_u32::<16>(rounded(high.1), rounded(low.1));
+            uint8x16x2_t(vreinterpretq_u8_u32(first), vreinterpretq_u8_u32(last))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, value: uint8x16x2_t) {
+        unsafe { vst1q_u8_x2(to, value) }
+    }
 }
 
 // SAFETY (all blocks of this file): the functions are called from `run` alone, where the
@@ -358,11 +398,6 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    unsafe fn store_bytes(to: *mut u8, value: uint8x16x2_t) {
-        unsafe { vst1q_u8_x2(to, value) }
-    }
-
-    #[inline(always)]
     fn deinterleave(a: uint8x16x2_t, b: uint8x16x2_t) -> [uint8x16x2_t; 2] {
         unsafe {
             [
@@ -370,24 +405,6 @@ impl Simd for Neon {
                 uint8x16x2_t(vuzp2q_u8(a.0, a.1), vuzp2q_u8(b.0, b.1)),
             ]
         }
-    }
-
-    #[inline(always)]
-    fn unsigned_bytes(a: uint8x16x2_t) -> [float32x4x2_t; 4] {
-        /// Byte 3 of each word, after a shift to the left by `LEFT`.
-        #[inline(always)]
-        fn highest<const LEFT: i32>(a: uint8x16_t) -> float32x4_t {
-            unsafe {
-                let shifted = vshlq_n_u32::<LEFT>(vreinterpretq_u32_u8(a));
-                vcvtq_f32_u32(vshrq_n_u32::<24>(shifted))
-            }
-        }
-        [
-            float32x4x2_t(highest::<24>(a.0), highest::<24>(a.1)),
-            float32x4x2_t(highest::<16>(a.0), highest::<16>(a.1)),
-            float32x4x2_t(highest::<8>(a.0), highest::<8>(a.1)),
-            float32x4x2_t(highest::<0>(a.0), highest::<0>(a.1)),
-        ]
     }
 
     #[inline(always)]
@@ -462,23 +479,6 @@ impl Simd for Neon {
             );
             let second = int32x4x2_t(vshrq_n_s32::<16>(words.0), vshrq_n_s32::<16>(words.1));
             [Self::to_floats(first), Self::to_floats(second)]
-        }
-    }
-
-    #[inline(always)]
-    fn bfloat_pairs(low: float32x4x2_t, high: float32x4x2_t) -> uint8x16x2_t {
-        /// What is cut off is added by half, but to what is no number.
-        #[inline(always)]
-        fn rounded(a: float32x4_t) -> uint32x4_t {
-            unsafe {
-                let half = vandq_u32(vceqq_f32(a, a), vdupq_n_u32(0x8000));
-                vaddq_u32(vreinterpretq_u32_f32(a), half)
-            }
-        }
-        unsafe {
-            let first = vsriq_n_u32::<16>(rounded(high.0), rounded(low.0));
-            let last = vsriq_n_u32::<16>(rounded(high.1), rounded(low.1));
-            uint8x16x2_t(vreinterpretq_u8_u32(first), vreinterpretq_u8_u32(last))
         }
     }
 

@@ -137,6 +137,20 @@ impl Lanes for Portable {
         let (factors, _) = factors.as_chunks::<4>();
         lanes(|i| sums[i] as f32 * f32::from_le_bytes(factors[i]))
     }
+
+    fn unsigned_bytes(a: [u8; 32]) -> [[f32; 8]; 4] {
+        std::array::from_fn(|byte| lanes(|i| f32::from(a[4 * i + byte])))
+    }
+
+    fn bfloat_pairs(low: [f32; 8], high: [f32; 8]) -> [u8; 32] {
+        let rounded = |a: f32| a.to_bits() + if a.is_nan() { 0 } else { 0x8000 };
+        let word = |i: usize| rounded(low[i]) >> 16 | rounded(high[i]) & 0xffff_0000;
+        std::array::from_fn(|i| word(i / 4).to_le_bytes()[i % 4])
+    }
+
+    unsafe fn store_bytes(to: *mut u8, value: [u8; 32]) {
+        unsafe { to.cast::<[u8; 32]>().write_unaligned(value) };
+    }
 }
 
 // SAFETY (all blocks of this file): pointers are valid as the trait asks.
@@ -224,20 +238,12 @@ impl Simd for Portable {
         lanes(|i| (if i < 4 { low } else { high } >> shifts[i]).cast_signed() & mask)
     }
 
-    unsafe fn store_bytes(to: *mut u8, value: [u8; 32]) {
-        unsafe { to.cast::<[u8; 32]>().write_unaligned(value) };
-    }
-
     fn deinterleave(a: [u8; 32], b: [u8; 32]) -> [[u8; 32]; 2] {
         let both = |i: usize| if i < 32 { a[i] } else { b[i - 32] };
         [
             std::array::from_fn(|i| both(2 * i)),
             std::array::from_fn(|i| both(2 * i + 1)),
         ]
-    }
-
-    fn unsigned_bytes(a: [u8; 32]) -> [[f32; 8]; 4] {
-        std::array::from_fn(|byte| lanes(|i| f32::from(a[4 * i + byte])))
     }
 
     fn wide(a: [u8; 32]) -> [u8; 32] {
@@ -284,12 +290,6 @@ impl Simd for Portable {
     fn pair_floats(a: [u8; 32]) -> [[f32; 8]; 2] {
         let number = |i: usize| f32::from(i16::from_le_bytes([a[2 * i], a[2 * i + 1]]));
         [lanes(|i| number(2 * i)), lanes(|i| number(2 * i + 1))]
-    }
-
-    fn bfloat_pairs(low: [f32; 8], high: [f32; 8]) -> [u8; 32] {
-        let rounded = |a: f32| a.to_bits() + if a.is_nan() { 0 } else { 0x8000 };
-        let word = |i: usize| rounded(low[i]) >> 16 | rounded(high[i]) & 0xffff_0000;
-        std::array::from_fn(|i| word(i / 4).to_le_bytes()[i % 4])
     }
 
     fn prefetch(_at: *const u8) {}

@@ -22,6 +22,7 @@ pub(in super::super) struct Floats {
 
 impl Factors for Floats {
     const TILE: usize = TILE;
+    const ROWS: [usize; 2] = [8 * TILE, 24 * TILE];
     const COLUMNS: usize = COLUMNS;
     const DEPTH: usize = 8;
 

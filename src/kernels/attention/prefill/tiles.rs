@@ -33,6 +33,7 @@ fn words(memory: &Scratch) -> *const u32 {
 
 impl Factors for Tiles {
     const TILE: usize = SIDE;
+    const ROWS: [usize; 2] = [2 * SIDE, 16 * SIDE];
     const COLUMNS: usize = SIDE;
     const DEPTH: usize = BLOCK;
 
