@@ -1,7 +1,7 @@
 //! The softmax of scores that come in blocks.
 #![expect(clippy::inline_always, reason = "see `Kernel`")]
 
-use super::super::simd::{Simd, exp};
+use super::super::simd::{Lanes, Simd, exp};
 
 /// A score that stands for "not seen": far below every real one, and finite, so that the difference
 /// of two is a number.
@@ -44,10 +44,12 @@ impl Running {
                 highest = S::max(highest, S::load(scores.add(8 * i)));
             }
             let highest = S::largest(highest);
-            for i in 0..vectors {
-                let score = S::load(scores.add(8 * i));
-                let weight = exp::<S>(S::sub(score, S::splat(highest)));
-                S::store(scores.add(8 * i), weight);
+            let wide = S::Widest::LANES;
+            for i in 0..length / wide {
+                weigh::<S::Widest>(scores.add(wide * i), highest);
+            }
+            if !length.is_multiple_of(wide) {
+                weigh::<S>(scores.add(length - 8), highest);
             }
             // Next to nothing is not nothing: it would break ties of rounding.
             fill(scores, (0, start), 0.0);
@@ -86,5 +88,18 @@ unsafe fn fill(floats: *mut f32, (start, end): (usize, usize), with: f32) {
     for at in start..end {
         // SAFETY: the caller's promise.
         unsafe { *floats.add(at) = with };
+    }
+}
+
+/// Makes a vector of scores weights.
+///
+/// # Safety
+/// The pointer is valid for a vector.
+#[inline(always)]
+unsafe fn weigh<L: Lanes>(scores: *mut f32, highest: f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let score = L::load(scores);
+        L::store(scores, exp::<L>(L::sub(score, L::splat(highest))));
     }
 }

@@ -24,7 +24,7 @@ struct Case {
 
 fn cases() -> impl Strategy<Value = Case> {
     let before = prop_oneof![4 => 0_usize..100, 1 => PAGE - 20..PAGE + 20];
-    let rows = prop_oneof![3 => 0_usize..30, 1 => 30_usize..80];
+    let rows = prop_oneof![3 => 0_usize..30, 1 => 60_usize..100];
     let segment = (rows, before).prop_map(|(rows, before)| (rows, before + rows));
     let widths = (1_usize..70, 1_usize..70);
     let number = numbers();

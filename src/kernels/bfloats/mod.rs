@@ -20,7 +20,7 @@ use super::simd::{self, Kernel, Simd};
 pub(super) use self::block::{LINES, PAIRS, SIDE, TILE, Tiled, pair};
 
 /// Tokens from which tiles are faster: fewer do not pay for making panels of bfloat16.
-pub(super) const MANY: usize = 32;
+pub(super) const MANY: usize = 64;
 
 /// Rows of activations in tiles of sixteen, with zeros up to whole blocks and an even number of tiles.
 #[derive(Debug)]

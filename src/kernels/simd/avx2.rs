@@ -207,6 +207,14 @@ impl Lanes for Avx2 {
     unsafe fn store_bytes(to: *mut u8, value: __m256i) {
         unsafe { _mm256_storeu_si256(to.cast(), value) }
     }
+
+    #[inline(always)]
+    fn scale_by_power(a: __m256, n: __m256i) -> __m256 {
+        unsafe {
+            let bits = _mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127)));
+            _mm256_mul_ps(a, _mm256_castsi256_ps(bits))
+        }
+    }
 }
 
 // SAFETY (all blocks of this file): the functions are called from `run` alone, where the
@@ -333,14 +341,6 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn splat_integer(value: i32) -> __m256i {
         unsafe { _mm256_set1_epi32(value) }
-    }
-
-    #[inline(always)]
-    fn scale_by_power(a: __m256, n: __m256i) -> __m256 {
-        unsafe {
-            let bits = _mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127)));
-            _mm256_mul_ps(a, _mm256_castsi256_ps(bits))
-        }
     }
 
     #[inline(always)]

@@ -75,6 +75,7 @@ impl Lanes for Avx512 {
         high_nibbles(a: __m256i) -> __m256i;
         look_up(table: &[u8; 16], a: __m256i) -> __m256i;
         unsigned_bytes(a: __m256i) -> [__m256; 4];
+        scale_by_power(a: __m256, n: __m256i) -> __m256;
     }
 
     as_avx2_unsafe! {
@@ -328,6 +329,14 @@ impl Lanes for Avx512Sixteen {
             _mm512_mask_mov_epi16(low, 0xaaaa_aaaa, rounded(high))
         }
     }
+
+    #[inline(always)]
+    fn scale_by_power(a: __m512, n: __m512i) -> __m512 {
+        unsafe {
+            let bits = _mm512_slli_epi32::<23>(_mm512_add_epi32(n, _mm512_set1_epi32(127)));
+            _mm512_mul_ps(a, _mm512_castsi512_ps(bits))
+        }
+    }
 }
 
 impl Simd for Avx512 {
@@ -361,7 +370,6 @@ impl Simd for Avx512 {
         sum4(a: [__m256; 4]) -> [f32; 4];
         transpose_floats(rows: [__m256; 8]) -> [__m256; 8];
         splat_integer(value: i32) -> __m256i;
-        scale_by_power(a: __m256, n: __m256i) -> __m256;
         pack(from: [__m256i; 4]) -> __m256i;
         spread(low: u32, high: u32, shifts: &[i32; 8], mask: i32) -> __m256i;
         deinterleave(a: __m256i, b: __m256i) -> [__m256i; 2];

@@ -1,7 +1,7 @@
 //! Functions of vectors that are the same for every instruction set.
 #![expect(clippy::inline_always, reason = "see `Kernel`")]
 
-use super::Simd;
+use super::{Lanes, Simd};
 
 /// `e^x` for x from -87.3 to 88, within 1.3 units in the last place; beyond, as at that end of the
 /// range (1.2e-38 and 1.7e38). NaN stays NaN.
@@ -9,15 +9,15 @@ use super::Simd;
 /// `x = n ln 2 + r` with |r| <= ln 2 / 2, and a polynomial of degree 6 for `e^r` (Taylor's, with its
 /// error spread as in Cephes' `expf`).
 #[inline(always)]
-pub(in super::super) fn exp<S: Simd>(x: S::Floats) -> S::Floats {
+pub(in super::super) fn exp<L: Lanes>(x: L::Floats) -> L::Floats {
     // In this order of arguments both pass NaN on.
-    let x = S::max(S::splat(-87.3), S::min(S::splat(88.0), x));
-    let n = S::round(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
-    let whole = S::to_floats(n);
+    let x = L::max(L::splat(-87.3), L::min(L::splat(88.0), x));
+    let n = L::round(L::mul(x, L::splat(std::f32::consts::LOG2_E)));
+    let whole = L::to_floats(n);
     // ln 2 in two parts, so that the product with n is exact.
-    let r = S::fma(whole, S::splat(-0.693_359_4), x);
-    let r = S::fma(whole, S::splat(2.121_944_4e-4), r);
-    let mut p = S::splat(1.987_569_1e-4);
+    let r = L::fma(whole, L::splat(-0.693_359_4), x);
+    let r = L::fma(whole, L::splat(2.121_944_4e-4), r);
+    let mut p = L::splat(1.987_569_1e-4);
     for coefficient in [
         1.398_199_9e-3,
         8.333_452e-3,
@@ -25,10 +25,10 @@ pub(in super::super) fn exp<S: Simd>(x: S::Floats) -> S::Floats {
         1.666_666_5e-1,
         0.5,
     ] {
-        p = S::fma(p, r, S::splat(coefficient));
+        p = L::fma(p, r, L::splat(coefficient));
     }
-    let p = S::fma(p, S::mul(r, r), S::add(r, S::splat(1.0)));
-    S::scale_by_power(p, n)
+    let p = L::fma(p, L::mul(r, r), L::add(r, L::splat(1.0)));
+    L::scale_by_power(p, n)
 }
 
 /// `Σ a·b` over `length` floats.

@@ -194,6 +194,9 @@ pub(super) trait Lanes: Copy + 'static {
     fn zero_integers() -> Self::Integers;
     fn add_integers(a: Self::Integers, b: Self::Integers) -> Self::Integers;
 
+    /// `a · 2^n` for n from -126 to 127.
+    fn scale_by_power(a: Self::Floats, n: Self::Integers) -> Self::Floats;
+
     unsafe fn load_bytes(from: *const u8) -> Self::Bytes;
     unsafe fn store_bytes(to: *mut u8, value: Self::Bytes);
     /// The same four bytes in each lane.
@@ -264,8 +267,6 @@ pub(super) trait Simd: Lanes {
     fn transpose_floats(rows: [Self::Floats; 8]) -> [Self::Floats; 8];
 
     fn splat_integer(value: i32) -> Self::Integers;
-    /// `a · 2^n` for n from -126 to 127.
-    fn scale_by_power(a: Self::Floats, n: Self::Integers) -> Self::Floats;
     /// The low bytes of 32 lanes, in order; each lane is from -128 to 127.
     fn pack(from: [Self::Integers; 4]) -> Self::Bytes;
     /// Lanes 0 to 3 of `low`, 4 to 7 of `high`, each shifted right by its own count and masked.

@@ -224,6 +224,16 @@ impl Lanes for Neon {
     unsafe fn store_bytes(to: *mut u8, value: uint8x16x2_t) {
         unsafe { vst1q_u8_x2(to, value) }
     }
+
+    #[inline(always)]
+    fn scale_by_power(a: float32x4x2_t, n: int32x4x2_t) -> float32x4x2_t {
+        unsafe {
+            let bias = vdupq_n_s32(127);
+            let biased = Self::add_integers(n, int32x4x2_t(bias, bias));
+            let bits = both!(int32x4x2_t, vshlq_n_s32::<23>, biased);
+            Self::mul(a, both!(float32x4x2_t, vreinterpretq_f32_s32, bits))
+        }
+    }
 }
 
 // SAFETY (all blocks of this file): the functions are called from `run` alone, where the
@@ -351,16 +361,6 @@ impl Simd for Neon {
     fn splat_integer(value: i32) -> int32x4x2_t {
         let four = unsafe { vdupq_n_s32(value) };
         int32x4x2_t(four, four)
-    }
-
-    #[inline(always)]
-    fn scale_by_power(a: float32x4x2_t, n: int32x4x2_t) -> float32x4x2_t {
-        unsafe {
-            let bias = vdupq_n_s32(127);
-            let biased = Self::add_integers(n, int32x4x2_t(bias, bias));
-            let bits = both!(int32x4x2_t, vshlq_n_s32::<23>, biased);
-            Self::mul(a, both!(float32x4x2_t, vreinterpretq_f32_s32, bits))
-        }
     }
 
     #[inline(always)]

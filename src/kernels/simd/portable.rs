@@ -151,6 +151,10 @@ impl Lanes for Portable {
     unsafe fn store_bytes(to: *mut u8, value: [u8; 32]) {
         unsafe { to.cast::<[u8; 32]>().write_unaligned(value) };
     }
+
+    fn scale_by_power(a: [f32; 8], n: [i32; 8]) -> [f32; 8] {
+        lanes(|i| a[i] * f32::from_bits(((n[i] + 127) as u32) << 23))
+    }
 }
 
 // SAFETY (all blocks of this file): pointers are valid as the trait asks.
@@ -224,10 +228,6 @@ impl Simd for Portable {
 
     fn splat_integer(value: i32) -> [i32; 8] {
         [value; 8]
-    }
-
-    fn scale_by_power(a: [f32; 8], n: [i32; 8]) -> [f32; 8] {
-        lanes(|i| a[i] * f32::from_bits(((n[i] + 127) as u32) << 23))
     }
 
     fn pack(from: [[i32; 8]; 4]) -> [u8; 32] {
