@@ -30,7 +30,7 @@ const TASKS_PER_THREAD: usize = 12;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arithmetic {
     /// As int8 with a scale for each 32, where the weights are packed integers; where the processor multiplies tiles,
-    /// many rows as bfloat16, and what is packed or bfloat16 with them.
+    /// many rows as bfloat16, or as the sum of two where that holds the weights as they are.
     Int8,
     /// As float32: exact.
     Float32,
@@ -76,7 +76,8 @@ pub(super) struct Input {
     tokens: usize,
     int8: [Option<Rounded>; 2],
     floats: [Option<Floats>; 2],
-    bfloats: Option<Bfloats>,
+    /// In one part, and in two.
+    bfloats: [Option<Bfloats>; 2],
 }
 
 /// How activations meet a matrix.
@@ -84,7 +85,8 @@ pub(super) struct Input {
 enum Form {
     Int8,
     Float32,
-    Bfloat16,
+    /// In so many parts, 1 or 2.
+    Bfloat16(usize),
 }
 
 /// Activations as int8.
@@ -185,8 +187,10 @@ fn form(format: Format, arithmetic: Arithmetic, rows: usize) -> Form {
     match format {
         _ if arithmetic == Arithmetic::Float32 => Form::Float32,
         Format::Dense(Number::Float16 | Number::Float32) => Form::Float32,
-        _ if is_tiled(rows) => Form::Bfloat16,
+        // These weights are bfloat16 to the bit.
+        Format::Dense(_) | Format::Mxfp8 if is_tiled(rows) => Form::Bfloat16(2),
         Format::Dense(_) | Format::Mxfp8 => Form::Float32,
+        _ if is_tiled(rows) => Form::Bfloat16(1),
         Format::Affine { .. } | Format::Mxfp4 | Format::Nvfp4 => Form::Int8,
     }
 }
@@ -207,7 +211,10 @@ impl Input {
             .map(|(format, rows)| (form(format, arithmetic, rows), is_split(format)))
             .collect();
         let needed = |form: Form, split: bool| forms.contains(&(form, split));
-        let has_tiled = forms.iter().any(|&(form, _)| form == Form::Bfloat16);
+        let tiled = |parts| {
+            let is_needed = forms.iter().any(|&(form, _)| form == Form::Bfloat16(parts));
+            is_needed.then(|| Bfloats::new(pool, x, columns, parts))
+        };
         Self {
             tokens: x.len() / columns,
             int8: [false, true].map(|split| {
@@ -217,7 +224,7 @@ impl Input {
             floats: [false, true].map(|split| {
                 needed(Form::Float32, split).then(|| Floats::new(pool, x, columns, split))
             }),
-            bfloats: has_tiled.then(|| Bfloats::new(pool, x, columns)),
+            bfloats: [1, 2].map(tiled),
         }
     }
 
@@ -235,9 +242,10 @@ impl Input {
                 .floats
                 .each_ref()
                 .map(|x| x.as_ref().map(|x| x.gather(rows))),
-            bfloats: (self.bfloats.as_ref())
-                .filter(|_| is_tiled)
-                .map(|x| x.gather(rows)),
+            bfloats: self.bfloats.each_ref().map(|x| {
+                let x = x.as_ref().filter(|_| is_tiled);
+                x.map(|x| x.gather(rows))
+            }),
         }
     }
 
@@ -245,7 +253,7 @@ impl Input {
         let order = usize::from(is_split(format));
         let factor = match form(format, arithmetic, self.tokens) {
             Form::Float32 => self.floats[order].as_ref().map(Factor::Floats),
-            Form::Bfloat16 => self.bfloats.as_ref().map(Factor::Bfloats),
+            Form::Bfloat16(parts) => self.bfloats[parts - 1].as_ref().map(Factor::Bfloats),
             Form::Int8 => self.int8[order]
                 .as_ref()
                 .map(|Rounded { x, tiles }| match tiles {
@@ -286,7 +294,7 @@ impl<'a> Plan<'a> {
                 .div_ceil(TASKS_PER_THREAD * threads)
                 .min(PANEL * PANELS);
             let side = match form(matrix.format(), arithmetic, input.tokens) {
-                Form::Bfloat16 => SIDE,
+                Form::Bfloat16(_) => SIDE,
                 Form::Int8 | Form::Float32 => PANEL,
             };
             let count = count.next_multiple_of(side);

@@ -35,6 +35,22 @@ pub(in super::super) unsafe fn pair<S: Simd>(x: *const f32, to: *mut u32) {
     }
 }
 
+/// The pairs of what is lost of a block of floats by [`pair`].
+///
+/// # Safety
+/// As for [`pair`].
+#[inline(always)]
+pub(in super::super) unsafe fn pair_rests<S: Simd>(x: *const f32, to: *mut u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for at in [0, 8] {
+            let [low, high] = [S::load(x.add(at)), S::load(x.add(PAIRS + at))];
+            let pairs = S::bfloat_pairs(S::bfloat_rest(low), S::bfloat_rest(high));
+            S::store_bytes(to.add(at).cast(), pairs);
+        }
+    }
+}
+
 /// The tiles of this thread, made ready for use until this is dropped.
 #[derive(Debug)]
 pub(in super::super) struct Tiled(PhantomData<*const ()>);
@@ -50,16 +66,16 @@ impl Tiled {
     }
 
     /// The products of two tiles of tokens with two of rows, over so many blocks of columns; lines of `out` are `stride`
-    /// floats apart.
+    /// floats apart. There are `P` tiles of tokens for each block: the numbers, and their rests.
     ///
     /// # Safety
-    /// Pointers are valid for so many tiles, one after the other, at least one, and for 32 lines of 32 floats.
+    /// Pointers are valid for so many tiles, one after the other, at least one, and for 32 lines of 32 floats. `P` is 1 or 2.
     #[expect(
         clippy::unused_self,
         reason = "that it is there is what makes the tiles ready"
     )]
     #[inline]
-    pub(in super::super) unsafe fn multiply(
+    pub(in super::super) unsafe fn multiply<const P: usize>(
         &self,
         x: [*const u32; 2],
         weights: [*const u32; 2],
@@ -71,9 +87,13 @@ impl Tiled {
         unsafe {
             #[cfg(target_arch = "x86_64")]
             if amx::is_there() {
-                return amx::multiply(x, weights, blocks, out, 4 * stride);
+                match P {
+                    1 => amx::multiply(x, weights, blocks, out, 4 * stride),
+                    _ => amx::multiply_with_rests(x, weights, blocks, out, 4 * stride),
+                }
+                return;
             }
-            multiply_plainly(x, weights, blocks, out, stride);
+            multiply_plainly::<P>(x, weights, blocks, out, stride);
         }
     }
 }
@@ -92,7 +112,7 @@ impl Drop for Tiled {
 ///
 /// # Safety
 /// As for [`Tiled::multiply`].
-unsafe fn multiply_plainly(
+unsafe fn multiply_plainly<const P: usize>(
     x: [*const u32; 2],
     weights: [*const u32; 2],
     blocks: usize,
@@ -102,12 +122,13 @@ unsafe fn multiply_plainly(
     let [first, second] = [|pair: u32| pair << 16, |pair: u32| pair & 0xffff_0000];
     for (token, row) in (0..SIDE).flat_map(|token| (0..SIDE).map(move |row| (token, row))) {
         let mut sum = 0.0;
-        for (block, pair) in (0..blocks).flat_map(|block| (0..PAIRS).map(move |pair| (block, pair)))
+        for (tile, pair) in
+            (0..P * blocks).flat_map(|tile| (0..PAIRS).map(move |pair| (tile, pair)))
         {
             // SAFETY: the caller's promise.
             let [x, w] = unsafe {
-                let x = x[token / LINES].add(block * TILE + token % LINES * PAIRS + pair);
-                let w = weights[row / LINES].add(block * TILE + pair * LINES + row % LINES);
+                let x = x[token / LINES].add(tile * TILE + token % LINES * PAIRS + pair);
+                let w = weights[row / LINES].add(tile / P * TILE + pair * LINES + row % LINES);
                 [*x, *w]
             };
             sum += f32::from_bits(first(x)) * f32::from_bits(first(w));

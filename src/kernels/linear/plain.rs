@@ -57,8 +57,8 @@ pub(in super::super) fn product(
     let form = form(weights.format(), arithmetic, x.len() / columns);
     let x: Vec<f64> = match form {
         Form::Int8 => rounded(x, columns),
-        Form::Bfloat16 => x.iter().map(|&x| f64::from(bfloat(x))).collect(),
-        Form::Float32 => x.iter().map(|&x| f64::from(x)).collect(),
+        Form::Bfloat16(1) => x.iter().map(|&x| f64::from(bfloat(x))).collect(),
+        Form::Float32 | Form::Bfloat16(_) => x.iter().map(|&x| f64::from(x)).collect(),
     };
     let rows: Vec<_> = (0..weights.rows())
         .map(|row| weights.dense_row(row))
@@ -76,8 +76,12 @@ pub(in super::super) fn product(
                 value: bias,
                 off: (sizes + bias.abs()) * f64::from(f32::EPSILON),
             };
+            if form == Form::Bfloat16(2) {
+                // Each part keeps eight bits or, by its sign, nine.
+                right.off += sizes / f64::from(1 << 18);
+            }
             for (&weight, x) in row.iter().zip(x) {
-                if form != Form::Bfloat16 {
+                if form != Form::Bfloat16(1) {
                     right.value += f64::from(weight) * x;
                     continue;
                 }

@@ -87,55 +87,76 @@ pub(in super::super) unsafe fn release() {
     unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
 }
 
-/// Products of 32 tokens with 32 rows: `out[token][row]`, whose lines are `stride` bytes apart.
-///
-/// # Safety
-/// After [`configure`]; both of `x` and of `weights` are valid for `count` tiles of 1024 bytes, at least one, and `out` for 32
-/// lines of 32 floats.
-#[inline]
-pub(in super::super) unsafe fn multiply(
-    x: [*const u32; 2],
-    weights: [*const u32; 2],
-    count: usize,
-    out: *mut f32,
-    stride: usize,
-) {
-    // SAFETY: the caller's promise. Tiles hold nothing between two calls.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "2:",
-            "tileloadd tmm4, [{x0} + {line}]",
-            "tileloadd tmm6, [{w0} + {line}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{w1} + {line}]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{x1} + {line}]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {x0}, 1024",
-            "add {x1}, 1024",
-            "add {w0}, 1024",
-            "add {w1}, 1024",
-            "dec {count}",
-            "jnz 2b",
-            "tilestored [{out} + {stride}], tmm0",
-            "tilestored [{out} + {stride} + 64], tmm1",
-            "tilestored [{below} + {stride}], tmm2",
-            "tilestored [{below} + {stride} + 64], tmm3",
-            x0 = inout(reg) x[0] => _,
-            x1 = inout(reg) x[1] => _,
-            w0 = inout(reg) weights[0] => _,
-            w1 = inout(reg) weights[1] => _,
-            count = inout(reg) count => _,
-            line = in(reg) 64_usize,
-            out = in(reg) out,
-            below = in(reg) out.byte_add(16 * stride),
-            stride = in(reg) stride,
-            options(nostack),
-        );
-    }
+/// A function that multiplies 32 tokens with 32 rows.
+macro_rules! multiply {
+    ($name:ident, $step:literal, $($rest:literal),*) => {
+        /// Products of 32 tokens with 32 rows: `out[token][row]`, whose lines are `stride` bytes apart.
+        ///
+        /// # Safety
+        /// After [`configure`]. Both of `weights` are valid for `count` tiles of 1024 bytes, at least one, both of `x` for as
+        /// many or, with rests, twice as many, and `out` for 32 lines of 32 floats.
+        #[inline]
+        pub(in super::super) unsafe fn $name(
+            x: [*const u32; 2],
+            weights: [*const u32; 2],
+            count: usize,
+            out: *mut f32,
+            stride: usize,
+        ) {
+            // SAFETY: the caller's promise. Tiles hold nothing between two calls.
+            unsafe {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "2:",
+                    "tileloadd tmm4, [{x0} + {line}]",
+                    "tileloadd tmm6, [{w0} + {line}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{w1} + {line}]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{x1} + {line}]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    $($rest,)*
+                    "add {x0}, {step}",
+                    "add {x1}, {step}",
+                    "add {w0}, 1024",
+                    "add {w1}, 1024",
+                    "dec {count}",
+                    "jnz 2b",
+                    "tilestored [{out} + {stride}], tmm0",
+                    "tilestored [{out} + {stride} + 64], tmm1",
+                    "tilestored [{below} + {stride}], tmm2",
+                    "tilestored [{below} + {stride} + 64], tmm3",
+                    x0 = inout(reg) x[0] => _,
+                    x1 = inout(reg) x[1] => _,
+                    w0 = inout(reg) weights[0] => _,
+                    w1 = inout(reg) weights[1] => _,
+                    count = inout(reg) count => _,
+                    line = in(reg) 64_usize,
+                    out = in(reg) out,
+                    below = in(reg) out.byte_add(16 * stride),
+                    stride = in(reg) stride,
+                    step = const $step,
+                    options(nostack),
+                );
+            }
+        }
+    };
 }
+
+multiply!(multiply, 1024,);
+
+// Each tile of tokens is followed by the rests of its numbers.
+multiply!(
+    multiply_with_rests,
+    2048,
+    "tileloadd tmm4, [{x0} + {line} + 1024]",
+    "tdpbf16ps tmm0, tmm4, tmm6",
+    "tdpbf16ps tmm1, tmm4, tmm7",
+    "tileloadd tmm5, [{x1} + {line} + 1024]",
+    "tdpbf16ps tmm2, tmm5, tmm6",
+    "tdpbf16ps tmm3, tmm5, tmm7"
+);

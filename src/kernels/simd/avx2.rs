@@ -188,18 +188,17 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn bfloat_pairs(low: __m256, high: __m256) -> __m256i {
-        /// What is cut off is added by half, but to what is no number.
-        #[inline(always)]
-        fn rounded(a: __m256) -> __m256i {
-            unsafe {
-                let numbers = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_ORD_Q>(a, a));
-                let half = _mm256_and_si256(numbers, _mm256_set1_epi32(0x8000));
-                _mm256_add_epi32(_mm256_castps_si256(a), half)
-            }
-        }
         unsafe {
             let low = _mm256_srli_epi32::<16>(rounded(low));
             _mm256_blend_epi16::<0b1010_1010>(low, rounded(high))
+        }
+    }
+
+    #[inline(always)]
+    fn bfloat_rest(a: __m256) -> __m256 {
+        unsafe {
+            let kept = _mm256_and_si256(rounded(a), _mm256_set1_epi32(!0xffff));
+            _mm256_sub_ps(a, _mm256_castsi256_ps(kept))
         }
     }
 
@@ -470,5 +469,17 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch_far(at: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+}
+
+/// Rounded to bfloat16 once the lower half of the bits is cut off: what is cut off is added by half, but to what is no
+/// number.
+#[inline(always)]
+fn rounded(a: __m256) -> __m256i {
+    // SAFETY: called from `run` alone, where the instructions are there.
+    unsafe {
+        let numbers = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_ORD_Q>(a, a));
+        let half = _mm256_and_si256(numbers, _mm256_set1_epi32(0x8000));
+        _mm256_add_epi32(_mm256_castps_si256(a), half)
     }
 }

@@ -75,6 +75,8 @@ impl Lanes for Avx512 {
         high_nibbles(a: __m256i) -> __m256i;
         look_up(table: &[u8; 16], a: __m256i) -> __m256i;
         unsigned_bytes(a: __m256i) -> [__m256; 4];
+        bfloat_pairs(low: __m256, high: __m256) -> __m256i;
+        bfloat_rest(a: __m256) -> __m256;
         scale_by_power(a: __m256, n: __m256i) -> __m256;
     }
 
@@ -115,24 +117,6 @@ impl Lanes for Avx512 {
         Self::mul(Self::to_floats(sums), unsafe {
             _mm256_castsi256_ps(factors)
         })
-    }
-
-    #[inline(always)]
-    fn bfloat_pairs(low: __m256, high: __m256) -> __m256i {
-        /// What is cut off is added by half, but to what is no number.
-        #[inline(always)]
-        fn rounded(a: __m256) -> __m256i {
-            // SAFETY: called from `run` alone, where the instructions are there.
-            unsafe {
-                let (bits, half) = (_mm256_castps_si256(a), _mm256_set1_epi32(0x8000));
-                _mm256_mask_add_epi32(bits, _mm256_cmp_ps_mask::<_CMP_ORD_Q>(a, a), bits, half)
-            }
-        }
-        // SAFETY: as above.
-        unsafe {
-            let low = _mm256_srli_epi32::<16>(rounded(low));
-            _mm256_mask_mov_epi16(low, 0b1010_1010_1010_1010, rounded(high))
-        }
     }
 }
 
@@ -315,15 +299,15 @@ impl Lanes for Avx512Sixteen {
     }
 
     #[inline(always)]
-    fn bfloat_pairs(low: __m512, high: __m512) -> __m512i {
-        /// What is cut off is added by half, but to what is no number.
-        #[inline(always)]
-        fn rounded(a: __m512) -> __m512i {
-            unsafe {
-                let (bits, half) = (_mm512_castps_si512(a), _mm512_set1_epi32(0x8000));
-                _mm512_mask_add_epi32(bits, _mm512_cmp_ps_mask::<_CMP_ORD_Q>(a, a), bits, half)
-            }
+    fn scale_by_power(a: __m512, n: __m512i) -> __m512 {
+        unsafe {
+            let bits = _mm512_slli_epi32::<23>(_mm512_add_epi32(n, _mm512_set1_epi32(127)));
+            _mm512_mul_ps(a, _mm512_castsi512_ps(bits))
         }
+    }
+
+    #[inline(always)]
+    fn bfloat_pairs(low: __m512, high: __m512) -> __m512i {
         unsafe {
             let low = _mm512_srli_epi32::<16>(rounded(low));
             _mm512_mask_mov_epi16(low, 0xaaaa_aaaa, rounded(high))
@@ -331,10 +315,10 @@ impl Lanes for Avx512Sixteen {
     }
 
     #[inline(always)]
-    fn scale_by_power(a: __m512, n: __m512i) -> __m512 {
+    fn bfloat_rest(a: __m512) -> __m512 {
         unsafe {
-            let bits = _mm512_slli_epi32::<23>(_mm512_add_epi32(n, _mm512_set1_epi32(127)));
-            _mm512_mul_ps(a, _mm512_castsi512_ps(bits))
+            let kept = _mm512_and_si512(rounded(a), _mm512_set1_epi32(!0xffff));
+            _mm512_sub_ps(a, _mm512_castsi512_ps(kept))
         }
     }
 }
@@ -408,5 +392,16 @@ impl Simd for Avx512 {
     fn dot_pairs(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: called from `run` alone, where the instructions are there.
         unsafe { _mm256_dpwssd_epi32(sums, a, b) }
+    }
+}
+
+/// Rounded to bfloat16 once the lower half of the bits is cut off: what is cut off is added by half, but to what is no
+/// number.
+#[inline(always)]
+fn rounded(a: __m512) -> __m512i {
+    // SAFETY: called from `run` alone, where the instructions are there.
+    unsafe {
+        let (bits, half) = (_mm512_castps_si512(a), _mm512_set1_epi32(0x8000));
+        _mm512_mask_add_epi32(bits, _mm512_cmp_ps_mask::<_CMP_ORD_Q>(a, a), bits, half)
     }
 }

@@ -213,6 +213,8 @@ pub(super) trait Lanes: Copy + 'static {
     fn unsigned_bytes(a: Self::Bytes) -> [Self::Floats; 4];
     /// In each lane two numbers as bfloat16, the nearest there is, of two the larger: `low`'s in the lower bits.
     fn bfloat_pairs(low: Self::Floats, high: Self::Floats) -> Self::Bytes;
+    /// What is lost of numbers where they are rounded as [`Lanes::bfloat_pairs`] does.
+    fn bfloat_rest(a: Self::Floats) -> Self::Floats;
 
     fn zero_sums() -> Self::Sums;
     /// Adds products of unsigned codes, at most 127, with signed bytes.

@@ -205,18 +205,20 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn bfloat_pairs(low: float32x4x2_t, high: float32x4x2_t) -> uint8x16x2_t {
-        /// What is cut off is added by half, but to what is no number.
-        #[inline(always)]
-        fn rounded(a: float32x4_t) -> uint32x4_t {
-            unsafe {
-                let half = vandq_u32(vceqq_f32(a, a), vdupq_n_u32(0x8000));
-                vaddq_u32(vreinterpretq_u32_f32(a), half)
-            }
-        }
         unsafe {
             let first = vsriq_n_u32::<16>(rounded(high.0), rounded(low.0));
             let last = vsriq_n_u32::<16>(rounded(high.1), rounded(low.1));
             uint8x16x2_t(vreinterpretq_u8_u32(first), vreinterpretq_u8_u32(last))
+        }
+    }
+
+    #[inline(always)]
+    fn bfloat_rest(a: float32x4x2_t) -> float32x4x2_t {
+        unsafe {
+            let cut = vdupq_n_u32(0xffff_0000);
+            let first = vreinterpretq_f32_u32(vandq_u32(rounded(a.0), cut));
+            let last = vreinterpretq_f32_u32(vandq_u32(rounded(a.1), cut));
+            Self::sub(a, float32x4x2_t(first, last))
         }
     }
 
@@ -561,4 +563,15 @@ fn transpose_words(rows: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
         vreinterpretq_u8_u64(vtrn2q_u64(even, even_below)),
         vreinterpretq_u8_u64(vtrn2q_u64(odd, odd_below)),
     ]
+}
+
+/// Rounded to bfloat16 once the lower half of the bits is cut off: what is cut off is added by half, but to what is no
+/// number.
+#[inline(always)]
+fn rounded(a: float32x4_t) -> uint32x4_t {
+    // SAFETY: called from `run` alone, where the instructions are there.
+    unsafe {
+        let half = vandq_u32(vceqq_f32(a, a), vdupq_n_u32(0x8000));
+        vaddq_u32(vreinterpretq_u32_f32(a), half)
+    }
 }

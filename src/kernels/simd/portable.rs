@@ -143,9 +143,12 @@ impl Lanes for Portable {
     }
 
     fn bfloat_pairs(low: [f32; 8], high: [f32; 8]) -> [u8; 32] {
-        let rounded = |a: f32| a.to_bits() + if a.is_nan() { 0 } else { 0x8000 };
         let word = |i: usize| rounded(low[i]) >> 16 | rounded(high[i]) & 0xffff_0000;
         std::array::from_fn(|i| word(i / 4).to_le_bytes()[i % 4])
+    }
+
+    fn bfloat_rest(a: [f32; 8]) -> [f32; 8] {
+        lanes(|i| a[i] - f32::from_bits(rounded(a[i]) & 0xffff_0000))
     }
 
     unsafe fn store_bytes(to: *mut u8, value: [u8; 32]) {
@@ -295,4 +298,10 @@ impl Simd for Portable {
     fn prefetch(_at: *const u8) {}
 
     fn prefetch_far(_at: *const u8) {}
+}
+
+/// Rounded to bfloat16 once the lower half of the bits is cut off: what is cut off is added by half, but to what is no
+/// number.
+fn rounded(a: f32) -> u32 {
+    a.to_bits() + if a.is_nan() { 0 } else { 0x8000 }
 }

@@ -158,6 +158,7 @@ impl Everything {
         results.bytes::<S>("load_pairs", a);
         let [low, high] = S::pair_floats(rows[3]).map(|x| S::mul(x, S::splat(0.1)));
         results.bytes::<S>("bfloat_pairs", S::bfloat_pairs(low, high));
+        results.floats::<S>("bfloat_rest", S::bfloat_rest(low));
         results.bytes::<S>(
             "bfloat_pairs of NaN",
             S::bfloat_pairs(S::splat(f32::NAN), low),

@@ -86,7 +86,7 @@ impl Factors for Tiles {
             let [queries, keys] = [(&self.queries, tile), (&self.keys, panel)]
                 .map(|(from, at)| words(from).add(2 * at * size));
             let [queries, keys] = [queries, keys].map(|both| [both, both.add(size)]);
-            (self.tiled).multiply(queries, keys, self.blocks, scores.as_mut_ptr(), KEYS);
+            (self.tiled).multiply::<1>(queries, keys, self.blocks, scores.as_mut_ptr(), KEYS);
         }
     }
 
@@ -124,7 +124,7 @@ impl Factors for Tiles {
             let [weights, values] = [weights, values].map(|both| [both, both.add(SIZE)]);
             let blocks = depth.div_ceil(BLOCK);
             let to = products.as_mut_ptr().cast();
-            self.tiled.multiply(weights, values, blocks, to, SIDE);
+            self.tiled.multiply::<1>(weights, values, blocks, to, SIDE);
             for (i, products) in products.iter().enumerate() {
                 let factor = S::splat(factors[i]);
                 let sums = sums.as_mut_ptr().add(i * columns);
