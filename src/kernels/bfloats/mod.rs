@@ -10,15 +10,14 @@ mod weights;
 use std::cell::RefCell;
 use std::ops::Range;
 
+use self::block::pair_rests;
+pub(super) use self::block::{LINES, PAIRS, SIDE, TILE, Tiled, pair};
 use self::weights::Weights;
 use super::activations::BLOCK;
 use super::lines::Lines;
 use super::matrix::Matrix;
 use super::pool::{self, Pool};
 use super::simd::{self, Kernel, Simd};
-
-use self::block::pair_rests;
-pub(super) use self::block::{LINES, PAIRS, SIDE, TILE, Tiled, pair};
 
 /// Tokens from which tiles are faster: fewer do not pay for making panels of bfloat16.
 pub(super) const MANY: usize = 64;
