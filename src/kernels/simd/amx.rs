@@ -12,14 +12,21 @@ pub(in super::super) fn is_there() -> bool {
 }
 
 /// Bits of leaf 7 and of the states that the system saves: Intel's manual, volume 1, chapters 13 and 18.
+#[expect(
+    unused_unsafe,
+    reason = "`__cpuid` is safe from Rust 1.94 on, and the oldest that compiles this is 1.90"
+)]
 fn has_tiles() -> bool {
     const BFLOATS_AND_TILES: u32 = 1 << 22 | 1 << 24;
     const STATES: u64 = 1 << 17 | 1 << 18;
     const SAVES: u32 = 1 << 27;
-    if __cpuid(0).eax < 7 || __cpuid(1).ecx & SAVES == 0 {
+    // SAFETY: all processors of 64 bits have the instruction.
+    let (leaves, system) = unsafe { (__cpuid(0).eax, __cpuid(1).ecx) };
+    if leaves < 7 || system & SAVES == 0 {
         return false;
     }
-    let features = __cpuid_count(7, 0).edx;
+    // SAFETY: as above, and there is such a leaf.
+    let features = unsafe { __cpuid_count(7, 0).edx };
     // SAFETY: the processor has `xgetbv`, for its system saves extended states.
     features & BFLOATS_AND_TILES == BFLOATS_AND_TILES && unsafe { states() } & STATES == STATES
 }
