@@ -1,21 +1,22 @@
 //! `y = W x` for several matrices at once, with what comes before and after: one region of tasks.
 
+mod input;
+
 use std::cmp::Reverse;
 use std::iter;
 use std::ops::Range;
 
-use super::activations::Activations;
-use super::bfloats::{self, Bfloats, MANY, SIDE};
-use super::floats::{self, FEW, Floats, is_split};
+pub(super) use self::input::Input;
+use self::input::{Factor, Form, form};
+use super::bfloats::{self, SIDE};
+use super::floats::{self, FEW};
 use super::gate::{Activation, gate_in_place};
 use super::matmul;
-use super::matrix::{Format, Matrix, Number};
+use super::matrix::Matrix;
 use super::matvec;
 use super::panel::PANEL;
 use super::pool::Pool;
 use super::scratch::Scratch;
-use super::simd;
-use super::tiles::{Tiles, Vectors};
 
 /// Bytes of weights that are worth a task of their own in a decode step: a microsecond.
 const TASK_BYTES: usize = 1 << 14;
@@ -70,41 +71,6 @@ impl<'a> Then<'a> {
     }
 }
 
-/// Activations `[T, columns]` in every form that some matrices need.
-#[derive(Debug)]
-pub(super) struct Input {
-    tokens: usize,
-    int8: [Option<Rounded>; 2],
-    floats: [Option<Floats>; 2],
-    /// In one part, and in two.
-    bfloats: [Option<Bfloats>; 2],
-}
-
-/// How activations meet a matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Int8,
-    Float32,
-    /// In so many parts, 1 or 2.
-    Bfloat16(usize),
-}
-
-/// Activations as int8.
-#[derive(Debug)]
-struct Rounded {
-    x: Activations,
-    /// Of a few rows.
-    tiles: Option<Tiles>,
-}
-
-impl Rounded {
-    fn new(x: Activations, split: bool) -> Self {
-        let few = x.units.len() <= FEW;
-        let tiles = few.then(|| Tiles::new(&x, split));
-        Self { x, tiles }
-    }
-}
-
 /// A product's tasks, and the activations for its formats.
 struct Plan<'a> {
     tokens: usize,
@@ -113,20 +79,6 @@ struct Plan<'a> {
     factors: [Factor<'a>; 2],
     /// The rows of each task.
     tasks: Vec<Range<usize>>,
-}
-
-/// Activations as a matrix of one format meets them.
-enum Factor<'a> {
-    /// A few rows of int8.
-    Vectors(Vectors<'a>),
-    /// Rows of int8, and their sums over the format's groups.
-    Rows(&'a Activations, Vec<f32>),
-    /// Rows of float32.
-    Floats(&'a Floats),
-    /// Many rows of bfloat16.
-    Bfloats(&'a Bfloats),
-    /// There is no matrix.
-    Nothing,
 }
 
 /// A product whose output many threads fill, each its own columns.
@@ -175,94 +127,6 @@ pub(super) fn multiply_each<'a>(
         let (plan, rows) = tasks[task];
         plan.run(pool, rows.clone());
     });
-}
-
-/// Whether so many rows are multiplied by tiles, where they need not be float32.
-fn is_tiled(rows: usize) -> bool {
-    rows >= MANY && simd::current().has_tiles()
-}
-
-/// How so many rows meet weights of a format.
-fn form(format: Format, arithmetic: Arithmetic, rows: usize) -> Form {
-    match format {
-        _ if arithmetic == Arithmetic::Float32 => Form::Float32,
-        Format::Dense(Number::Float16 | Number::Float32) => Form::Float32,
-        // These weights are bfloat16 to the bit.
-        Format::Dense(_) | Format::Mxfp8 if is_tiled(rows) => Form::Bfloat16(2),
-        Format::Dense(_) | Format::Mxfp8 => Form::Float32,
-        _ if is_tiled(rows) => Form::Bfloat16(1),
-        Format::Affine { .. } | Format::Mxfp4 | Format::Nvfp4 => Form::Int8,
-    }
-}
-
-impl Input {
-    /// As matrices, all of as many columns, need `x` `[T, columns]`: each meets so many of the rows.
-    pub(super) fn new<'a>(
-        pool: &Pool,
-        x: &[f32],
-        arithmetic: Arithmetic,
-        matrices: impl Iterator<Item = (&'a Matrix, usize)>,
-    ) -> Self {
-        let mut matrices = matrices.peekable();
-        let columns = matrices.peek().map_or(1, |(matrix, _)| matrix.columns());
-        let forms: Vec<(Form, bool)> = matrices
-            .inspect(|(matrix, _)| assert_eq!(matrix.columns(), columns, "matrices of one input"))
-            .map(|(matrix, rows)| (matrix.format(), rows))
-            .map(|(format, rows)| (form(format, arithmetic, rows), is_split(format)))
-            .collect();
-        let needed = |form: Form, split: bool| forms.contains(&(form, split));
-        let tiled = |parts| {
-            let is_needed = forms.iter().any(|&(form, _)| form == Form::Bfloat16(parts));
-            is_needed.then(|| Bfloats::new(pool, x, columns, parts))
-        };
-        Self {
-            tokens: x.len() / columns,
-            int8: [false, true].map(|split| {
-                needed(Form::Int8, split)
-                    .then(|| Rounded::new(Activations::new(pool, x, columns, split), split))
-            }),
-            floats: [false, true].map(|split| {
-                needed(Form::Float32, split).then(|| Floats::new(pool, x, columns, split))
-            }),
-            bfloats: [1, 2].map(tiled),
-        }
-    }
-
-    /// Some of the rows, in the order given.
-    pub(super) fn gather(&self, rows: &[usize]) -> Self {
-        let is_tiled = is_tiled(rows.len());
-        Self {
-            tokens: rows.len(),
-            int8: [false, true].map(|split| {
-                let whole = self.int8[usize::from(split)].as_ref();
-                let whole = whole.filter(|_| !is_tiled);
-                whole.map(|whole| Rounded::new(whole.x.gather(rows), split))
-            }),
-            floats: self
-                .floats
-                .each_ref()
-                .map(|x| x.as_ref().map(|x| x.gather(rows))),
-            bfloats: self.bfloats.each_ref().map(|x| {
-                let x = x.as_ref().filter(|_| is_tiled);
-                x.map(|x| x.gather(rows))
-            }),
-        }
-    }
-
-    fn factor(&self, format: Format, arithmetic: Arithmetic) -> Factor<'_> {
-        let order = usize::from(is_split(format));
-        let factor = match form(format, arithmetic, self.tokens) {
-            Form::Float32 => self.floats[order].as_ref().map(Factor::Floats),
-            Form::Bfloat16(parts) => self.bfloats[parts - 1].as_ref().map(Factor::Bfloats),
-            Form::Int8 => self.int8[order]
-                .as_ref()
-                .map(|Rounded { x, tiles }| match tiles {
-                    Some(tiles) => Factor::Vectors(Vectors::new(x, tiles, format)),
-                    None => Factor::Rows(x, x.group_sums(format.group())),
-                }),
-        };
-        factor.unwrap_or(Factor::Nothing)
-    }
 }
 
 impl<'a> Plan<'a> {

@@ -161,3 +161,28 @@ fn multiply_panels<const P: usize>(panels: &[u32], count: usize, x: &Bfloats, ou
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::matrix::made::floats;
+    use super::super::pool::for_tests;
+    use super::*;
+
+    #[test]
+    fn rows_that_are_gathered_are_those_that_are_rounded_alone() {
+        let (columns, rows) = (75, [3, 40, 0, 17, 17, 33]);
+        let x = floats(41 * columns, 1);
+        let of_rows: Vec<f32> = (rows.iter())
+            .flat_map(|row| &x[row * columns..(row + 1) * columns])
+            .copied()
+            .collect();
+        for parts in [1, 2] {
+            for pool in for_tests() {
+                let found = Bfloats::new(pool, &x, columns, parts).gather(&rows);
+                let right = Bfloats::new(pool, &of_rows, columns, parts);
+                assert_eq!(*found.pairs, *right.pairs, "{parts} parts");
+                assert!(right.pairs.iter().any(|&pair| pair != 0));
+            }
+        }
+    }
+}

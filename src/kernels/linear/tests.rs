@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::matrix::made::{floats, formats, matrix};
+use super::super::matrix::{Format, Number};
 use super::super::pool::for_tests;
 use super::super::simd::with_each;
 use super::plain::{Right, gated, product};
